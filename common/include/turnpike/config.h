@@ -1,0 +1,69 @@
+/*
+ * The configuration file of contract section 3: one YAML file for all programs, schema-checked through libcyaml.
+ *
+ * tp_config_load() fills every default, so that the rest of the code never asks whether a key was there. Read-only after start;
+ * any thread may read. A reload (SIGHUP) loads a second one and compares.
+ */
+#ifndef TURNPIKE_CONFIG_H
+#define TURNPIKE_CONFIG_H
+
+#include "turnpike/addr.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+enum tp_driver { TP_DRIVER_SOCKET, TP_DRIVER_DPDK };
+
+struct tp_config_ingest {
+	enum tp_driver driver;
+	/* socket */
+	struct tp_endpoint http, udp; /* .port may be 0: pick one; .addr.family 0: not wanted */
+	/* dpdk */
+	char *device;              /* EAL --vdev string or PCI address */
+	struct tp_prefix *address; /* our addresses with their on-link prefix length */
+	uint32_t address_count;
+	struct tp_addr *gateway; /* optional, at most one per family */
+	uint32_t gateway_count;
+	uint16_t http_port, udp_port;
+	/* both */
+	struct tp_prefix *trusted; /* default: loopback and private ranges */
+	uint32_t trusted_count;
+	bool auth_tokens;
+	uint32_t rate_limit; /* requests or datagrams per second and source prefix; 0: off */
+};
+
+struct tp_config {
+	char *file; /* path it came from, for messages */
+	char *node_name;
+	char *data_dir;
+	struct tp_config_ingest *ingest;
+	uint32_t ingest_count;
+	uint32_t *rx, *shard, *background; /* CPU numbers */
+	uint32_t rx_count, shard_count, background_count;
+	bool idle_sleep;
+	uint64_t commit_interval_ns;
+	bool preallocate;
+	uint64_t lateness_ms, horizon_ms, max_future_ms;
+	uint64_t retention_raw_ms, retention_minute_ms, retention_hour_ms, retention_day_ms;
+	uint32_t clicks_per_ip_hour, clicks_per_device_hour, min_ms_since_impression; /* 0: rule off */
+	struct tp_endpoint control_listen;
+	char *control_state_dir;
+	bool control_auth_tokens;
+	/* not in the contract's example; documented in docs/tuning.md */
+	uint64_t memory_dedup_bytes; /* memory.dedup, default 256MiB */
+	uint64_t memory_hop_bytes;   /* memory.hop, per rx × shard ring, default 8MiB, power of two >= 4MiB */
+	uint64_t log_file_bytes;     /* durability.log_file, default 256MiB, multiple of 1MiB, >= 4 × memory.hop */
+	uint64_t seal_after_ms;      /* durability.seal_after: age at which an open log file with events is sealed; default 5m */
+};
+
+/*
+ * Reads, checks and fills `config`. On error returns -EINVAL (bad content) or -errno (cannot read) and prints to `errors` one line
+ * per error found (at least the first), such as
+ *   /etc/turnpike.yaml:12: durability.commit_interval: expected a duration such as 1ms, found "1 parsec"
+ * On success free with tp_config_free().
+ */
+int tp_config_load(const char *path, struct tp_config *config, FILE *errors);
+void tp_config_free(struct tp_config *config);
+
+#endif

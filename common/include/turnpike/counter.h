@@ -1,0 +1,193 @@
+/*
+ * Counters: one table row gives the enum, the layer, the kind, the Prometheus name and the text. The metrics page, turnpikectl
+ * and docs/counters.md come from it.
+ *
+ * Each core owns a private `struct tp_counters` and bumps plain integers. A few hundred times a second it publishes a copy to
+ * shared memory under a version stamp, so that a reader gets all of a core's counters of one moment, and the books balance in
+ * every snapshot: each layer's received = accepted + duplicates + late + conflicts + rejected + dropped + in flight.
+ *
+ * Row: X(NAME, layer, kind, "label or name", "help")
+ *   kind RECEIVED, ACCEPTED, DUPLICATES, LATE, CONFLICTS, IN_FLIGHT (a gauge), REJECTED (label = reason), DROPPED (label =
+ *   reason), OTHER (not part of the balance; label = metric name).
+ *   Layers: FRAMES (packets on DPDK ports), DATAGRAMS (UDP beacons' datagrams, any driver), REQUESTS (HTTP), BATCHES (UDP batch),
+ *   EVENTS, CORE (loop and disk figures, not balanced).
+ * Metric names are turnpike_<layer>_total{state="received|accepted|…",reason="…"}, and for OTHER turnpike_<label>.
+ */
+#ifndef TURNPIKE_COUNTER_H
+#define TURNPIKE_COUNTER_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define TP_COUNTER_TABLE(X) \
+	/* frames on DPDK ports, after XDP */ \
+	X(FRAMES_RECEIVED, FRAMES, RECEIVED, "", "Frames taken from DPDK ports") \
+	X(FRAMES_ACCEPTED, FRAMES, ACCEPTED, "", "Frames that a protocol of ours took") \
+	X(FRAMES_RUNT, FRAMES, DROPPED, "runt", "Frames shorter than their headers say") \
+	X(FRAMES_BAD_VLAN, FRAMES, DROPPED, "bad_vlan", "Frames with more than one VLAN tag") \
+	X(FRAMES_NOT_OURS, FRAMES, DROPPED, "not_ours", "Frames to another MAC or IP address") \
+	X(FRAMES_BAD_ETHERTYPE, FRAMES, DROPPED, "unknown_ethertype", "Frames of an unknown EtherType") \
+	X(FRAMES_BAD_IP, FRAMES, DROPPED, "bad_ip_header", "IP header malformed, wrong version, length or source") \
+	X(FRAMES_BAD_IP_CHECKSUM, FRAMES, DROPPED, "bad_ip_checksum", "IPv4 header checksum wrong") \
+	X(FRAMES_FRAGMENT, FRAMES, DROPPED, "fragment", "IP fragments, which are not reassembled") \
+	X(FRAMES_BAD_PROTOCOL, FRAMES, DROPPED, "unknown_protocol", "IP protocols that we do not speak") \
+	X(FRAMES_BAD_ARP, FRAMES, DROPPED, "bad_arp", "ARP messages malformed or spoofed") \
+	X(FRAMES_BAD_ICMP, FRAMES, DROPPED, "bad_icmp", "ICMP and ND messages malformed, unknown or rate-limited") \
+	X(FRAMES_BAD_UDP, FRAMES, DROPPED, "bad_udp", "UDP header malformed") \
+	X(FRAMES_BAD_L4_CHECKSUM, FRAMES, DROPPED, "bad_l4_checksum", "TCP, UDP or ICMPv6 checksum wrong") \
+	X(FRAMES_UNKNOWN_PORT, FRAMES, DROPPED, "unknown_port", "TCP or UDP to a port where nothing listens") \
+	X(FRAMES_BAD_TCP, FRAMES, DROPPED, "bad_tcp", "TCP segments malformed or outside the window") \
+	X(FRAMES_TCP_NO_MEMORY, FRAMES, DROPPED, "no_connection_memory", \
+	  "TCP segments for which no connection or buffer was free") \
+	X(FRAMES_BLOCKLISTED, FRAMES, DROPPED, "blocklisted", "Frames from a blocklisted prefix, dropped on the rx core") \
+	X(FRAMES_XDP_BLOCKLISTED, CORE, OTHER, "xdp_blocklisted_frames_total", \
+	  "Frames that the XDP program dropped as blocklisted") \
+	X(FRAMES_XDP_PASSED, CORE, OTHER, "xdp_passed_frames_total", "Frames that the XDP program passed to the kernel") \
+	X(FRAMES_XDP_REDIRECTED, CORE, OTHER, "xdp_redirected_frames_total", \
+	  "Frames that the XDP program gave to the AF_XDP queue") \
+	X(FRAMES_SENT, CORE, OTHER, "frames_sent_total", "Frames given to DPDK ports") \
+	X(FRAMES_SEND_FULL, CORE, OTHER, "frames_send_dropped_total", \
+	  "Frames that the port's send queue did not take; TCP sends them again") \
+	/* connections */ \
+	X(CONNECTIONS_OPENED, CORE, OTHER, "connections_opened_total", "TCP connections opened") \
+	X(CONNECTIONS_CLOSED, CORE, OTHER, "connections_closed_total", "TCP connections gone") \
+	X(CONNECTIONS_REFUSED, CORE, OTHER, "connections_refused_total", "TCP connections refused for lack of room") \
+	X(CONNECTIONS_BLOCKLISTED, CORE, OTHER, "connections_blocklisted_total", \
+	  "TCP connections refused or cut because the peer is blocklisted") \
+	X(TCP_RETRANSMITS, CORE, OTHER, "tcp_retransmits_total", "TCP segments that our stack sent again") \
+	/* datagrams to the UDP beacon port */ \
+	X(DATAGRAMS_RECEIVED, DATAGRAMS, RECEIVED, "", "UDP datagrams to the beacon port") \
+	X(DATAGRAMS_ACCEPTED, DATAGRAMS, ACCEPTED, "", "Datagrams whose events or batch went on") \
+	X(DATAGRAMS_EMPTY, DATAGRAMS, REJECTED, "empty", "Datagrams without content") \
+	X(DATAGRAMS_MALFORMED, DATAGRAMS, REJECTED, "malformed", "Binary datagrams that break the format") \
+	X(DATAGRAMS_BAD_VERSION, DATAGRAMS, REJECTED, "bad_version", "Binary datagrams of an unknown version") \
+	X(DATAGRAMS_BAD_CHECKSUM, DATAGRAMS, REJECTED, "bad_checksum", "Binary datagrams whose checksum is wrong") \
+	X(DATAGRAMS_TRUNCATED, DATAGRAMS, REJECTED, "truncated", "Datagrams longer than the receive buffer") \
+	X(DATAGRAMS_BLOCKLISTED, DATAGRAMS, DROPPED, "blocklisted", "Datagrams from a blocklisted prefix on kernel sockets") \
+	X(DATAGRAMS_RING_FULL, DATAGRAMS, DROPPED, "ring_full", "Datagrams dropped because a hop ring was full") \
+	X(DATAGRAMS_NO_REQUEST, DATAGRAMS, DROPPED, "no_request_slot", "Datagrams dropped because the request table was full") \
+	X(DATAGRAMS_REFUSING, DATAGRAMS, DROPPED, "no_space", \
+	  "Datagrams dropped while the log had no space or the node was stopping") \
+	/* HTTP requests */ \
+	X(REQUESTS_RECEIVED, REQUESTS, RECEIVED, "", "HTTP requests begun") \
+	X(REQUESTS_ACCEPTED, REQUESTS, ACCEPTED, "", "HTTP requests answered 2xx") \
+	X(REQUESTS_400, REQUESTS, REJECTED, "400", "HTTP 400") \
+	X(REQUESTS_401, REQUESTS, REJECTED, "401", "HTTP 401") \
+	X(REQUESTS_404, REQUESTS, REJECTED, "404", "HTTP 404") \
+	X(REQUESTS_405, REQUESTS, REJECTED, "405", "HTTP 405") \
+	X(REQUESTS_408, REQUESTS, REJECTED, "408", "HTTP 408: the request did not arrive in time") \
+	X(REQUESTS_411, REQUESTS, REJECTED, "411", "HTTP 411") \
+	X(REQUESTS_413, REQUESTS, REJECTED, "413", "HTTP 413") \
+	X(REQUESTS_414, REQUESTS, REJECTED, "414", "HTTP 414") \
+	X(REQUESTS_415, REQUESTS, REJECTED, "415", "HTTP 415") \
+	X(REQUESTS_417, REQUESTS, REJECTED, "417", "HTTP 417") \
+	X(REQUESTS_429, REQUESTS, REJECTED, "429", "HTTP 429") \
+	X(REQUESTS_431, REQUESTS, REJECTED, "431", "HTTP 431") \
+	X(REQUESTS_501, REQUESTS, REJECTED, "501", "HTTP 501") \
+	X(REQUESTS_503, REQUESTS, REJECTED, "503", "HTTP 503: could not be made durable now") \
+	X(REQUESTS_505, REQUESTS, REJECTED, "505", "HTTP 505") \
+	X(REQUESTS_ABANDONED, REQUESTS, DROPPED, "peer_gone", "HTTP requests whose connection ended before the answer") \
+	X(REQUESTS_IN_FLIGHT, REQUESTS, IN_FLIGHT, "", "HTTP requests begun and not answered") \
+	/* UDP batches */ \
+	X(BATCHES_RECEIVED, BATCHES, RECEIVED, "", "UDP batches that parsed") \
+	X(BATCHES_ACCEPTED, BATCHES, ACCEPTED, "", "UDP batches acknowledged") \
+	X(BATCHES_REFUSED, BATCHES, DROPPED, "no_space", "UDP batches not acknowledged because events were refused") \
+	X(BATCHES_IN_FLIGHT, BATCHES, IN_FLIGHT, "", "UDP batches waiting for durability") \
+	/* events */ \
+	X(EVENTS_RECEIVED, EVENTS, RECEIVED, "", "Events found in beacons") \
+	X(EVENTS_ACCEPTED, EVENTS, ACCEPTED, "", "Events counted, first copies") \
+	X(EVENTS_DUPLICATES, EVENTS, DUPLICATES, "", "Copies with the same payload") \
+	X(EVENTS_LATE, EVENTS, LATE, "", "Events counted after their minute was closed") \
+	X(EVENTS_CONFLICTS, EVENTS, CONFLICTS, "", "Copies of an id with another payload") \
+	X(EVENTS_MALFORMED, EVENTS, REJECTED, "malformed", "Not JSON, or not an object") \
+	X(EVENTS_MISSING_FIELD, EVENTS, REJECTED, "missing_field", "A required field is not there") \
+	X(EVENTS_BAD_TYPE, EVENTS, REJECTED, "bad_type", "A field has another JSON type") \
+	X(EVENTS_BAD_VALUE, EVENTS, REJECTED, "bad_value", "A field's value is out of range") \
+	X(EVENTS_TOO_LONG, EVENTS, REJECTED, "too_long", "A string is too long") \
+	X(EVENTS_DUPLICATE_KEY, EVENTS, REJECTED, "duplicate_key", "An object has a key twice") \
+	X(EVENTS_BAD_UTF8, EVENTS, REJECTED, "bad_utf8", "Invalid UTF-8 or a lone surrogate") \
+	X(EVENTS_FUTURE, EVENTS, REJECTED, "future", "Stamped further ahead than max_future") \
+	X(EVENTS_TOO_LARGE, EVENTS, REJECTED, "too_large", "More than one beacon may hold") \
+	X(EVENTS_RING_FULL, EVENTS, DROPPED, "ring_full", "Not taken: a hop ring was full (answered 503, or UDP silence)") \
+	X(EVENTS_NO_SPACE, EVENTS, DROPPED, "no_space", "Not taken: cannot be made durable now (answered 503, or UDP silence)") \
+	X(EVENTS_ROLLED_BACK, EVENTS, DROPPED, "body_refused", "Belonged to a body that was refused as a whole") \
+	X(EVENTS_IN_FLIGHT, EVENTS, IN_FLIGHT, "", "Events on their way to the log") \
+	X(EVENTS_BAD_TRACE, CORE, OTHER, "events_bad_trace_total", "Events whose trace field was ignored as invalid") \
+	X(EVENTS_MINTED, CORE, OTHER, "events_minted_total", "Pixel events given an id or a stamp by us") \
+	/* shards, log, core loop */ \
+	X(SHARD_TAKEN, CORE, OTHER, "shard_events_total", "Events taken from hop rings by this core") \
+	X(SHARD_FLAGGED, CORE, OTHER, "fraud_flagged_total", "Clicks that a fraud rule tagged") \
+	X(SHARD_STALLS, CORE, OTHER, "shard_stalls_total", "Times a shard waited for log buffers, a table or the late lane") \
+	X(LATE_LOOKUPS, CORE, OTHER, "late_lookups_total", "Events that the late lane looked up in segments") \
+	X(LOG_BLOCKS, CORE, OTHER, "log_blocks_total", "Log blocks written") \
+	X(LOG_BYTES, CORE, OTHER, "log_bytes_total", "Log bytes written, padding included") \
+	X(LOG_EVENT_BYTES, CORE, OTHER, "log_event_bytes_total", "Log bytes that are event records") \
+	X(LOG_ROLLS, CORE, OTHER, "log_rolls_total", "Log files finished") \
+	X(SEGMENTS_SEALED, CORE, OTHER, "segments_sealed_total", "Segments published") \
+	X(CORE_BUSY_NS, CORE, OTHER, "core_busy_nanoseconds_total", "Time in loop rounds that found work") \
+	X(CORE_IDLE_NS, CORE, OTHER, "core_idle_nanoseconds_total", "Time in loop rounds that found none, sleep included") \
+	X(CORE_ROUNDS, CORE, OTHER, "core_rounds_total", "Loop rounds that found work")
+
+enum tp_counter {
+#define X(name, layer, kind, label, help) TP_C_##name,
+	TP_COUNTER_TABLE(X)
+#undef X
+		TP_COUNTERS
+};
+
+enum tp_counter_layer {
+	TP_LAYER_FRAMES,
+	TP_LAYER_DATAGRAMS,
+	TP_LAYER_REQUESTS,
+	TP_LAYER_BATCHES,
+	TP_LAYER_EVENTS,
+	TP_LAYER_CORE,
+	TP_LAYERS
+};
+
+enum tp_counter_kind {
+	TP_KIND_RECEIVED,
+	TP_KIND_ACCEPTED,
+	TP_KIND_DUPLICATES,
+	TP_KIND_LATE,
+	TP_KIND_CONFLICTS,
+	TP_KIND_REJECTED,
+	TP_KIND_DROPPED,
+	TP_KIND_IN_FLIGHT,
+	TP_KIND_OTHER,
+	TP_KINDS
+};
+
+struct tp_counter_info {
+	const char *label; /* reason for REJECTED and DROPPED, metric name for OTHER, else "" */
+	const char *help;
+	uint8_t layer; /* enum tp_counter_layer */
+	uint8_t kind;  /* enum tp_counter_kind */
+};
+
+extern const struct tp_counter_info tp_counter_info[TP_COUNTERS];
+const char *tp_layer_name(enum tp_counter_layer layer); /* "frames", "events", … */
+const char *tp_kind_name(enum tp_counter_kind kind);    /* "received", … */
+
+/* A core's own counters: plain integers, no sharing. */
+struct tp_counters {
+	uint64_t v[TP_COUNTERS];
+};
+
+/* Their published copy, in shared memory. One writer: the core. */
+struct tp_counter_page {
+	_Alignas(64) _Atomic uint64_t version; /* odd while being copied */
+	_Atomic uint64_t v[TP_COUNTERS];
+};
+
+/* Publishes. The owning core only. */
+void tp_counters_publish(struct tp_counter_page *page, const struct tp_counters *counters);
+
+/* Reads one core's counters of one moment, adding them into *sum. False if the writer seems dead in mid-copy. Any process. */
+bool tp_counters_add(const struct tp_counter_page *page, struct tp_counters *sum);
+
+#define TP_COUNT(counters, name)        ((counters)->v[TP_C_##name]++)
+#define TP_COUNT_ADD(counters, name, n) ((counters)->v[TP_C_##name] += (uint64_t)(n))
+
+#endif

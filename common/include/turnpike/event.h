@@ -1,0 +1,211 @@
+/*
+ * The event: one impression, click or conversion, from the parser to the segment file.
+ *
+ * A parser fills a `struct tp_parsed`: fixed fields, and strings that point into the beacon's own bytes. When the request is
+ * accepted for processing, tp_event_encode() writes it once, as a `struct tp_event` followed by its strings. That record is the
+ * slot of the hop ring, the record of the write-ahead log, and the row of a first-generation segment: the same bytes all the way.
+ *
+ *   0                    160                                      bytes
+ *   ├── struct tp_event ──┼─ event_id ─ ad ─ campaign ─ … ─ referer ─ zero padding to 8 ─┤
+ *
+ * Strings lie in the order of enum tp_string, without terminators; string_bytes[] has their lengths.
+ * Source: contract section 4.
+ */
+#ifndef TURNPIKE_EVENT_H
+#define TURNPIKE_EVENT_H
+
+#include <assert.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum tp_event_type { TP_IMPRESSION, TP_CLICK, TP_CONVERSION, TP_EVENT_TYPES };
+
+enum tp_device_type { TP_OTHER, TP_DESKTOP, TP_MOBILE, TP_TABLET, TP_TV, TP_BOT, TP_DEVICE_TYPES };
+
+enum tp_string {
+	TP_EVENT_ID, /* empty in a tp_event when the id was a canonical UUID: id[] says it all */
+	TP_AD_ID,
+	TP_CAMPAIGN_ID,
+	TP_ADVERTISER_ID,
+	TP_PUBLISHER_ID,
+	TP_USER_ID,
+	TP_DEVICE_ID,
+	TP_REGION,
+	TP_CITY,
+	TP_USER_AGENT,
+	TP_REFERER,
+	TP_STRINGS
+};
+
+/* tp_event.flags: which optional fields were sent, and how the id is kept. */
+enum {
+	TP_HAS_IP = 1 << 0,  /* ip[] is the user's address, sent or derived */
+	TP_IP_SENT = 1 << 1, /* … and it came in the payload itself */
+	TP_HAS_BID = 1 << 2,
+	TP_HAS_POSITION = 1 << 3,
+	TP_HAS_TIMEZONE = 1 << 4,
+	TP_HAS_MOUSE = 1 << 5,
+	TP_HAS_TRACE = 1 << 6,
+	TP_DEVICE_SENT = 1 << 7, /* device_type came in the payload; else it was derived from the user agent */
+};
+
+/* What the shard decided. Written into the slot, kept in the log, told to the client. Stable on disk. */
+enum tp_verdict {
+	TP_UNDECIDED,
+	TP_ACCEPTED,
+	TP_DUPLICATE, /* same id, same payload: never in the log */
+	TP_LATE,      /* new, but its minute was closed already: counted, the minute gets a new revision */
+	TP_CONFLICT,  /* same id, another payload: in the log for inspection, counts nothing */
+	TP_REFUSED,   /* no room to make it durable or to look it up: not in the log, the client must retry */
+	TP_DEFERRED,  /* slot only: the late lane has it; the answer comes through the late ring */
+	TP_VERDICTS
+};
+
+/* Why a beacon's event was rejected; names in tp_reject_name(). Stable in the API. */
+enum tp_reject {
+	TP_OK,
+	TP_MALFORMED,
+	TP_MISSING_FIELD,
+	TP_BAD_TYPE,
+	TP_BAD_VALUE,
+	TP_TOO_LONG,
+	TP_DUPLICATE_KEY,
+	TP_BAD_UTF8,
+	TP_FUTURE,
+	TP_TOO_LARGE,
+	TP_REJECTS
+};
+
+/* The fields of the schema, for "which one was wrong". Names in tp_field_name(). */
+enum tp_field {
+	TP_FIELD_NONE,
+	TP_FIELD_EVENT_ID,
+	TP_FIELD_EVENT_TYPE,
+	TP_FIELD_TIMESTAMP,
+	TP_FIELD_AD_ID,
+	TP_FIELD_CAMPAIGN_ID,
+	TP_FIELD_ADVERTISER_ID,
+	TP_FIELD_PUBLISHER_ID,
+	TP_FIELD_USER_ID,
+	TP_FIELD_DEVICE_ID,
+	TP_FIELD_IP_ADDRESS,
+	TP_FIELD_USER_AGENT,
+	TP_FIELD_REFERER,
+	TP_FIELD_GEO,
+	TP_FIELD_COUNTRY,
+	TP_FIELD_REGION,
+	TP_FIELD_CITY,
+	TP_FIELD_DEVICE_TYPE,
+	TP_FIELD_BID_PRICE,
+	TP_FIELD_CURRENCY,
+	TP_FIELD_CLICK_POSITION,
+	TP_FIELD_TIMEZONE,
+	TP_FIELD_MOUSE_MOVES,
+	TP_FIELD_TRACE,
+	TP_FIELDS
+};
+
+enum {
+	TP_ID_BYTES_MAX = 64,
+	TP_CITY_BYTES_MAX = 128,
+	TP_TEXT_BYTES_MAX = 1024, /* user agent, referer */
+	TP_EVENT_FIXED_BYTES = 160,
+	TP_EVENT_BYTES_MAX = TP_EVENT_FIXED_BYTES + 8 * TP_ID_BYTES_MAX + TP_CITY_BYTES_MAX + 2 * TP_TEXT_BYTES_MAX,
+};
+
+#define TP_BID_MICROS_MAX (1000000LL * 1000000LL)
+#define TP_MINUTE_MS      60000ULL
+
+/* A 128-bit event id: the bytes of a canonical UUID, else a keyed hash of the text. Never all zero. */
+struct tp_id {
+	uint64_t hi, lo;
+};
+
+/* The record. Host byte order (little endian, asserted at build); 8-byte aligned wherever it lies. */
+struct tp_event {
+	uint32_t bytes;  /* the whole record with strings and padding; multiple of 8 */
+	uint8_t type;    /* enum tp_event_type */
+	uint8_t device;  /* enum tp_device_type */
+	uint8_t flags;   /* TP_HAS_… */
+	uint8_t verdict; /* enum tp_verdict; the one field that the shard writes */
+	struct tp_id id;
+	uint64_t fingerprint; /* of the payload: equal fingerprints are equal payloads */
+	uint64_t shard_hash;  /* of device_id, else user_id, else the sent ip_address, else the event id */
+	uint64_t timestamp_ms;
+	uint64_t received_ms;
+	int64_t bid_micros;
+	uint8_t ip[16]; /* network order; IPv4 as ::ffff:a.b.c.d */
+	uint16_t string_bytes[TP_STRINGS];
+	char country[2]; /* upper case, or two zero bytes */
+	char currency[3];
+	uint8_t trace_flags;
+	uint16_t click_position;
+	int32_t timezone_offset_min;
+	int32_t mouse_moves;
+	uint32_t fraud; /* bit set of enum agg_fraud_reason, written by the shard */
+	uint8_t trace_id[16];
+	uint8_t span_id[8];
+	uint64_t reserved;
+};
+
+static_assert(sizeof(struct tp_event) == TP_EVENT_FIXED_BYTES, "the record is a disk format");
+static_assert(offsetof(struct tp_event, string_bytes) == 80, "the record is a disk format");
+static_assert(offsetof(struct tp_event, fraud) == 120, "the record is a disk format");
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "records are little endian");
+
+/* A run of bytes that somebody else owns. */
+struct tp_str {
+	const char *at;
+	uint16_t bytes;
+};
+
+/* What a parser hands on. Strings point into the beacon or the parser's scratch: valid until the next parse. */
+struct tp_parsed {
+	struct tp_event fixed;            /* .bytes, .verdict, .string_bytes, .fraud are not set yet */
+	struct tp_str string[TP_STRINGS]; /* TP_EVENT_ID has bytes == 0 when the id was a canonical UUID */
+};
+
+/* Length of the record that `parsed` makes. */
+uint32_t tp_event_encoded_bytes(const struct tp_parsed *parsed);
+
+/* Writes the record to `to` (8-byte aligned, tp_event_encoded_bytes() long). Any thread. */
+void tp_event_encode(const struct tp_parsed *parsed, struct tp_event *to);
+
+/*
+ * Completes `parsed` once all its fields are in place: fingerprint (over every known field but `trace` and what was derived
+ * from the connection), shard_hash, default currency, device derived from the user agent when none was sent.
+ * All parsers (JSON, pixel, binary batch) end here, so the same payload has the same fingerprint by every way in.
+ */
+void tp_event_finish(struct tp_parsed *parsed);
+
+/* The strings of a record. The result points into `event`. */
+struct tp_str tp_event_string(const struct tp_event *event, enum tp_string which);
+
+/* True if `event` with `room` bytes behind it is a well-formed record (lengths within limits, sum fits). For disk readers. */
+int tp_event_valid(const struct tp_event *event, uint64_t room);
+
+/*
+ * Text to id. Canonical UUIDs (8-4-4-4-12, lower-case hex) give their 16 bytes, *uuid = 1; all else (upper-case UUIDs too: ids
+ * compare byte for byte) a hash under the node's secret, *uuid = 0. The all-zero UUID is hashed like text would be, with
+ * *uuid = 0, because zero marks an empty slot in tables. 1 <= bytes <= 64.
+ */
+struct tp_id tp_id_from_text(const char *text, size_t bytes, int *uuid);
+
+/* The text of an event's id, UUID or kept string. `to` has room for TP_ID_BYTES_MAX + 1. Returns the length. */
+size_t tp_event_id_text(const struct tp_event *event, char *to);
+
+/* Sets the secret under which non-UUID ids are hashed. Once, at start, before any thread parses; kept in the data folder. */
+void tp_id_secret_set(const uint64_t secret[2]);
+
+/* desktop, mobile, tablet, tv, bot, other from a user agent. Pure. */
+enum tp_device_type tp_device_from_user_agent(const char *text, size_t bytes);
+
+const char *tp_reject_name(enum tp_reject reason);
+const char *tp_field_name(enum tp_field field);
+const char *tp_device_name(enum tp_device_type device);
+const char *tp_event_type_name(enum tp_event_type type);
+const char *tp_verdict_name(enum tp_verdict verdict);
+/* The detail text for a rejected event, such as "campaign_id: a string of 1 to 64 bytes is required". Static storage. */
+const char *tp_reject_detail(enum tp_reject reason, enum tp_field field);
+
+#endif

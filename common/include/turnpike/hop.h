@@ -1,0 +1,113 @@
+/*
+ * The hop: a single-producer single-consumer ring of events from one rx core to one shard core.
+ *
+ *        tail           durable            taken              head            staged
+ *   ──────┼─────────────────┼─────────────────┼──────────────────┼─────────────────┼──── positions, only growing
+ *   free  │ verdicts told   │ decided, in the │ published, not   │ being written,  │ free
+ *         │ by rx, next     │ log, not stable │ looked at yet    │ may roll back   │
+ *
+ * The producer stages slots, then commits all or rolls all back (a broken JSON array leaves nothing behind). The consumer takes
+ * slots in order, writes each verdict into its slot, and later publishes `durable`: everything below it is decided and stable.
+ * The producer then reaps those slots, tells the clients, and frees the room. So the ring's size bounds what is in flight.
+ *
+ * Memory is mapped twice, end to end, so that no slot is ever split. All positions are in bytes.
+ */
+#ifndef TURNPIKE_HOP_H
+#define TURNPIKE_HOP_H
+
+#include "turnpike/event.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+struct tp_slot {
+	uint32_t bytes;        /* slot header and record; multiple of 8 */
+	uint32_t index;        /* which event of the request */
+	uint64_t owner;        /* the producer's own: which request */
+	struct tp_event event; /* with strings behind it */
+};
+
+enum { TP_SLOT_HEADER_BYTES = 16, TP_SLOT_BYTES_MAX = TP_SLOT_HEADER_BYTES + TP_EVENT_BYTES_MAX };
+
+struct tp_hop {
+	/* written by the producer, read by the consumer */
+	_Alignas(64) _Atomic uint64_t head;
+	/* the producer's own */
+	_Alignas(64) uint64_t staged;
+	uint64_t tail;
+	/* written by the consumer, read by the producer */
+	_Alignas(64) _Atomic uint64_t durable;
+	/* the consumer's own */
+	_Alignas(64) uint64_t taken;
+	/* set at start */
+	_Alignas(64) uint8_t *base;
+	uint64_t capacity_bytes;
+};
+
+/* Maps a ring of capacity_bytes (a power of two, page multiple) and touches it. 0 or -errno. */
+int tp_hop_init(struct tp_hop *hop, uint64_t capacity_bytes);
+void tp_hop_fini(struct tp_hop *hop);
+
+static inline struct tp_slot *tp_hop_at(const struct tp_hop *hop, uint64_t position)
+{
+	return (struct tp_slot *)(void *)(hop->base + (position & (hop->capacity_bytes - 1)));
+}
+
+/* ---- producer ---- */
+
+/* Room for a slot with a record of event_bytes, or NULL when the ring is full. Write it, then it counts as staged. */
+static inline struct tp_slot *tp_hop_stage(struct tp_hop *hop, uint32_t event_bytes)
+{
+	uint64_t bytes = TP_SLOT_HEADER_BYTES + (uint64_t)event_bytes;
+	if (hop->staged + bytes - hop->tail > hop->capacity_bytes)
+		return NULL;
+	struct tp_slot *slot = tp_hop_at(hop, hop->staged);
+	slot->bytes = (uint32_t)bytes;
+	hop->staged += bytes;
+	return slot;
+}
+
+static inline void tp_hop_commit(struct tp_hop *hop)
+{
+	/* release: the consumer that sees head sees the slots' bytes; pairs with the acquire in tp_hop_take() */
+	atomic_store_explicit(&hop->head, hop->staged, memory_order_release);
+}
+
+static inline void tp_hop_rollback(struct tp_hop *hop)
+{
+	hop->staged = atomic_load_explicit(&hop->head, memory_order_relaxed);
+}
+
+/* The oldest slot whose verdict may be told, or NULL. Free it with tp_hop_free() before asking for the next. */
+static inline struct tp_slot *tp_hop_reap(struct tp_hop *hop)
+{
+	/* acquire: verdicts written before durable was published are seen; pairs with the release in tp_hop_durable() */
+	if (hop->tail == atomic_load_explicit(&hop->durable, memory_order_acquire))
+		return NULL;
+	return tp_hop_at(hop, hop->tail);
+}
+
+static inline void tp_hop_free(struct tp_hop *hop, const struct tp_slot *slot)
+{
+	hop->tail += slot->bytes;
+}
+
+/* ---- consumer ---- */
+
+/* The next published slot not taken yet, or NULL. */
+static inline struct tp_slot *tp_hop_take(struct tp_hop *hop)
+{
+	if (hop->taken == atomic_load_explicit(&hop->head, memory_order_acquire))
+		return NULL;
+	struct tp_slot *slot = tp_hop_at(hop, hop->taken);
+	hop->taken += slot->bytes;
+	return slot;
+}
+
+/* Tells the producer that all slots below `position` are decided and stable. */
+static inline void tp_hop_durable(struct tp_hop *hop, uint64_t position)
+{
+	atomic_store_explicit(&hop->durable, position, memory_order_release);
+}
+
+#endif

@@ -1,0 +1,57 @@
+/*
+ * The intake: from parsed events to the shards, and back to the request when they are durable. One per rx core.
+ *
+ *   dp_intake_open() ─ dp_intake_stage() × n ─┬─ dp_intake_commit() ── … durable … ── request->done(request)
+ *                                             └─ dp_intake_rollback() (nothing happened, the request slot is free again)
+ *
+ * Only one request is staged at a time (open … commit/rollback is not interleaved with another). `done` runs on the same rx core
+ * from dp_intake_poll(), after every event of the request is decided and stable; it must call dp_intake_close(), then or later.
+ * A request whose connection has gone stays until its events are back: its owner sets `user` to NULL and `done` just closes it.
+ */
+#ifndef TURNPIKE_INTAKE_H
+#define TURNPIKE_INTAKE_H
+
+#include "turnpike/counter.h"
+#include "turnpike/event.h"
+#include "turnpike/hop.h"
+
+#include <stdbool.h>
+
+struct dp_request {
+	uint32_t pending; /* events staged or in flight */
+	uint32_t accepted, duplicates, late, conflicts;
+	uint32_t refused;  /* TP_REFUSED: could not be made durable; the client must retry */
+	uint64_t began_ns; /* monotonic, for the latency histogram; set by open, the owner may set it earlier */
+	void (*done)(struct dp_request *request);
+	void *user;          /* the owner's */
+	uint64_t user_tag;   /* the owner's */
+	uint32_t generation; /* the intake's own */
+	uint32_t next_free;  /* the intake's own */
+};
+
+struct dp_intake;
+
+/* True while beacons must be refused (no space, stopping): HTTP answers 503, UDP is silent. One relaxed load. */
+bool dp_intake_refusing(const struct dp_intake *intake);
+
+/* A request slot, or NULL when all are taken (bounded; the caller waits: TCP back-pressure, UDP drop). */
+struct dp_request *dp_intake_open(struct dp_intake *intake, void (*done)(struct dp_request *), void *user);
+
+/* Encodes one event straight into its shard's hop ring. -EAGAIN: the ring is full; roll back and try later. Sets received_ms. */
+int dp_intake_stage(struct dp_intake *intake, struct dp_request *request, const struct tp_parsed *parsed, uint32_t index);
+
+/* Publishes what was staged. With nothing staged, `done` is called from the next poll all the same. */
+void dp_intake_commit(struct dp_intake *intake, struct dp_request *request);
+/* Forgets what was staged and frees the slot. */
+void dp_intake_rollback(struct dp_intake *intake, struct dp_request *request);
+void dp_intake_close(struct dp_intake *intake, struct dp_request *request);
+
+/* Takes verdicts from the hops, counts them, completes requests. Returns how many events came back. Once a loop round. */
+uint32_t dp_intake_poll(struct dp_intake *intake);
+
+/* Clocks of this loop round, so that nobody else reads them per event. */
+uint64_t dp_intake_now_ms(const struct dp_intake *intake);
+uint64_t dp_intake_now_ns(const struct dp_intake *intake);
+struct tp_counters *dp_intake_counters(struct dp_intake *intake);
+
+#endif

@@ -1,0 +1,54 @@
+/*
+ * Our network stack for one queue of one DPDK port: Ethernet (one VLAN tag), ARP, IPv4, IPv6 with neighbour discovery, ICMP echo,
+ * UDP, server-side TCP. A pure state machine: frames and the clock in, frames and stream calls out; it knows no DPDK, makes no
+ * system call and allocates only in dp_stack_create(). One rx core enters it.
+ */
+#ifndef TURNPIKE_STACK_H
+#define TURNPIKE_STACK_H
+
+#include "../beacon/stream.h"
+#include "turnpike/counter.h"
+
+struct dp_stack;
+
+struct dp_stack_options {
+	uint8_t mac[6];
+	uint16_t mtu;                    /* IP bytes per frame, e.g. 1500 */
+	const struct tp_prefix *address; /* ours, with on-link length */
+	uint32_t address_count;
+	const struct tp_addr *gateway; /* at most one per family */
+	uint32_t gateway_count;
+	uint16_t http_port, udp_port;
+	uint16_t ingest; /* index of the ingest entry, handed to streams */
+	uint32_t connections_max;
+	uint32_t send_buffer_bytes; /* per connection, taken from a pool only while bytes are unacknowledged */
+	uint64_t secret[2];         /* for initial sequence numbers and hashing, random per start */
+	struct dp_beacon *beacon;   /* handed to streams and datagrams */
+	struct tp_counters *counters;
+	/*
+	 * A frame buffer to fill: returns room for `bytes` (<= mtu + 18) or NULL when none is free; then transmit sends that buffer.
+	 * Exactly one buffer is open at a time.
+	 */
+	void *(*frame_open)(void *context, size_t bytes);
+	void (*frame_send)(void *context, void *frame, size_t bytes);
+	void *context;
+	/* True if a source is blocklisted; NULL when XDP or the NIC does that. */
+	bool (*blocked)(void *context, const struct tp_addr *peer);
+	void *blocked_context;
+};
+
+int dp_stack_create(struct dp_stack **stack, const struct dp_stack_options *options); /* cold */
+void dp_stack_destroy(struct dp_stack *stack);                                        /* cold; closes every stream */
+
+/* One received frame, from the destination MAC on. It is only read, and not kept. */
+void dp_stack_input(struct dp_stack *stack, const uint8_t *frame, size_t bytes, uint64_t now_ns);
+/* After each burst: delayed acks are sent and piggy-backed data flushed, so that a burst of requests shares segments. */
+void dp_stack_flush(struct dp_stack *stack, uint64_t now_ns);
+/* Timers: retransmission, delayed ack, idle, TIME_WAIT, neighbour entries. Cheap when nothing is due. Returns timers fired. */
+uint32_t dp_stack_tick(struct dp_stack *stack, uint64_t now_ns);
+/* Begin a graceful end: refuse new connections, send FIN where nothing is owed. Returns connections still there. */
+uint32_t dp_stack_drain(struct dp_stack *stack, uint64_t now_ns);
+
+uint32_t dp_stack_connections(const struct dp_stack *stack);
+
+#endif

@@ -1,0 +1,59 @@
+/*
+ * Ports: where beacons come in. Two drivers, one face. A port instance belongs to one rx core, which alone polls it.
+ *   socket   kernel sockets through one io_uring per core: SO_REUSEPORT listener and UDP socket, multishot accept and receive
+ *   dpdk     one queue of a DPDK port, our stack on top (dataplane/net)
+ */
+#ifndef TURNPIKE_PORT_H
+#define TURNPIKE_PORT_H
+
+#include "../beacon/beacon.h"
+#include "turnpike/config.h"
+
+struct dp_port;
+
+struct dp_port_options {
+	const struct tp_config *config;
+	const struct tp_config_ingest *ingest;
+	uint16_t ingest_index;
+	uint16_t queue; /* which rx core of how many, for DPDK queues */
+	uint16_t queues;
+	struct dp_beacon *beacon;
+	struct tp_counters *counters;
+	bool (*blocked)(void *context, const struct tp_addr *peer);
+	void *blocked_context;
+	/* For port 0 in the config: the first core's socket picks, the others join it. In/out; host order. */
+	uint16_t *http_port, *udp_port;
+};
+
+struct dp_port_driver {
+	const char *name;
+	/* Cold, on the main thread, in order of queue. 0 or -errno (logged). */
+	int (*open)(struct dp_port **port, const struct dp_port_options *options);
+	/* One round on the rx core: receive, hand up, send. Returns how much was done; 0: idle. */
+	uint32_t (*poll)(struct dp_port *port, uint64_t now_ns);
+	/* A descriptor that becomes readable when there is work, or -1 when only polling finds out. */
+	int (*fd)(struct dp_port *port);
+	/* Stop taking new connections and datagrams; finish what is there. Returns connections left. Each round while stopping. */
+	uint32_t (*drain)(struct dp_port *port, uint64_t now_ns);
+	void (*close)(struct dp_port *port); /* cold, after the core has stopped */
+};
+
+extern const struct dp_port_driver dp_port_socket;
+extern const struct dp_port_driver dp_port_dpdk;
+
+/*
+ * DPDK's environment: EAL with exactly the devices of the config, hugepages reserved when lacking and permitted (given back by
+ * fini), our XDP program given to net_af_xdp. Called once, before any dpdk port is opened; not at all without dpdk entries.
+ * 0 or -errno with the command that would help in the log.
+ */
+int dp_dpdk_init(const struct tp_config *config);
+void dp_dpdk_fini(void);
+/* Names the receive path for people: "net_af_xdp0 on tp0, XDP native, our program". */
+const char *dp_dpdk_describe(void);
+
+/* Pushes the blocklist into each XDP program of ours that is attached for a port. Command thread. 0 or -errno. */
+int dp_dpdk_blocklist(const struct tp_prefix *list, uint32_t count);
+/* Reads the XDP programs' counters: blocklisted, passed, redirected. */
+int dp_dpdk_xdp_counters(uint64_t *blocklisted, uint64_t *passed, uint64_t *redirected);
+
+#endif

@@ -1,0 +1,92 @@
+/*
+ * The data folder: who may use it, which files are in it, and what is true.
+ *
+ *   <data_dir>/lock            flock'ed by the data process
+ *   <data_dir>/node            node id and the id secret, written once
+ *   <data_dir>/manifest        append-only: the one commit point of every publication and deletion
+ *   <data_dir>/log/<id>.log    write-ahead log files, <id> = 16 hex digits, growing
+ *   <data_dir>/segments/<seq>.seg   immutable
+ *
+ * The life of a log file: created by the housekeeping thread (spare) → taken by a shard's log writer (open) → finished → sealed into
+ * exactly one segment, published by one manifest append → deleted. At start every log file that the manifest does not call sealed
+ * is recovered and then sealed like the rest; writing never goes on in an old file.
+ *
+ * Threads: the store belongs to the housekeeping thread, except where a function says otherwise.
+ */
+#ifndef TURNPIKE_STORE_H
+#define TURNPIKE_STORE_H
+
+#include "turnpike/event.h"
+#include "turnpike/rollup.h"
+
+#include <stdbool.h>
+
+struct sto_store;
+
+struct sto_store_options {
+	const char *data_dir;
+	uint64_t log_file_bytes;
+	bool preallocate;
+};
+
+/*
+ * Opens (and creates) the folder, takes the lock, loads the manifest, removes leftovers of unfinished work (spare logs, segment
+ * files that the manifest does not know, logs that it calls sealed). Sets the id secret (tp_id_secret_set).
+ * -EBUSY: another process has it. -EBADMSG: damage, logged in detail. Other -errno as they come.
+ */
+int sto_store_open(struct sto_store **store, const struct sto_store_options *options);
+void sto_store_close(struct sto_store *store);
+
+/* ---- recovery ---- */
+
+/* Log files that are not sealed, oldest first. The array is the caller's to free(). */
+int sto_store_unsealed(struct sto_store *store, uint64_t **file_ids, uint32_t *count);
+
+typedef int (*sto_event_fn)(void *context, const struct tp_event *event); /* non-zero stops and is returned */
+
+struct sto_log_facts {
+	uint64_t file_id;
+	uint32_t shard;  /* that wrote it */
+	uint64_t events; /* records in the provable prefix */
+	uint64_t blocks;
+	uint64_t watermark_ms;       /* the newest that its blocks carry */
+	uint64_t tail_bytes_ignored; /* written but not provable: never acknowledged */
+};
+
+/*
+ * Reads a finished or recovered log file to the end of its provable prefix (checksums, chain), each event once, in order. -EBADMSG
+ * when a block is damaged although a later block proves that it had been acknowledged: nothing may be guessed then. Any thread.
+ */
+int sto_log_read(struct sto_store *store, uint64_t file_id, sto_event_fn fn, void *context, struct sto_log_facts *facts);
+
+/* ---- sealing ---- */
+
+/*
+ * Writes the segment of log file `file_id` (rows from the log itself; `rollup` has the sums of exactly these events, made by the
+ * caller), publishes it in the manifest, synced. After this returns 0, readers find it. An empty log file makes no segment: its end
+ * is recorded in the manifest. The log file itself is removed by sto_log_delete() once the live table was given back.
+ */
+int sto_seal(struct sto_store *store, uint64_t file_id, const struct tp_rollup *rollup);
+int sto_log_delete(struct sto_store *store, uint64_t file_id);
+
+/* ---- the late lane and recovery of the horizon ---- */
+
+enum sto_lookup { STO_ABSENT, STO_SAME, STO_OTHER };
+/* Is (id, minute) among the counted events of a sealed segment? Housekeeping thread. Result or -errno. */
+int sto_segments_lookup(struct sto_store *store, struct tp_id id, uint32_t minute, uint64_t fingerprint);
+
+/* Calls fn for (id, fingerprint, minute) of each counted event, in segments that have events at or after minute_min. */
+typedef int (*sto_id_fn)(void *context, struct tp_id id, uint64_t fingerprint, uint32_t minute);
+int sto_segments_ids(struct sto_store *store, uint32_t minute_min, sto_id_fn fn, void *context);
+
+/* Like sto_log_read over the rows of every segment with an event stamped at or after min_ms, oldest segment first. */
+int sto_segments_events(struct sto_store *store, uint64_t min_ms, sto_event_fn fn, void *context);
+
+/* Highest watermark and oldest minute that any segment knows; 0 and UINT32_MAX without segments. */
+uint64_t sto_segments_watermark(const struct sto_store *store);
+
+/* ---- retention ---- */
+/* Removes segments sealed before sealed_before_ms, by manifest append, then unlink. Returns how many, or -errno. */
+int sto_retain(struct sto_store *store, uint64_t sealed_before_ms);
+
+#endif
