@@ -88,6 +88,15 @@ int tp_command_connect(const char *data_dir); /* fd or -errno */
 int tp_command_listen(const char *data_dir);  /* fd or -errno; replaces a stale socket; mode 0660 */
 /* 0 or -errno; `answer` is NUL-terminated; *passed_fd = -1 when none came (may be NULL if none is expected). */
 int tp_command_call(int fd, const char *line, char *answer, size_t answer_bytes, int *passed_fd);
+/*
+ * Server side, on an accepted connection. A line comes in one send, so tp_command_receive() never waits: it takes the next line
+ * (without its newline, NUL-terminated) and returns its length, or -EAGAIN: nothing has come; -ECONNRESET: the peer has gone;
+ * -EPROTO: half a line, or bytes that are no text; -EMSGSIZE: the line is longer than bytes - 1. After the last three: close.
+ * tp_command_answer() sends `json` as one line, with passed_fd unless that is -1. 0 or -errno; waits up to 5 s for a slow peer.
+ */
+enum { TP_COMMAND_BYTES_MAX = 4096 };
+int tp_command_receive(int fd, char *line, size_t bytes);
+int tp_command_answer(int fd, const char *json, int passed_fd);
 /* connect + call "attach" + map. *connection stays open: when it reads EOF, the data process is gone. 0 or -errno. */
 int tp_live_attach(const char *data_dir, const struct tp_live **live, int *connection);
 

@@ -1,0 +1,299 @@
+/*
+ * Rollup tables: see turnpike/rollup.h for who reads, who writes and the order in which things are published.
+ *
+ *   header │ index: uint64 per slot │ rows: 128 bytes each │ heap: five strings per row, without terminators
+ *          │ 0, or tag << 32 | row+1 │ in order of arrival   │
+ *
+ * The index is open addressing with linear probing, at most half full, and private to the writer. Its tag is the upper half of
+ * the row's hash, so that a foreign row costs no cache miss of its own.
+ *
+ * Threads: one writer per table; readers use tp_rollup_read() and the accessors of the header only.
+ *
+ * Invariants: rows <= rows_max; heap_bytes <= heap_bytes_max; index_slots is a power of two and at least 2 * rows_max; a row's
+ * first 28 bytes and its strings do not change while file_id stays.
+ *
+ * The sums follow the sequence lock pattern (H.-J. Boehm, "Can seqlocks get along with programming language memory models?",
+ * MSPC 2012): all words are accessed with relaxed atomics, the two fences order them against the version.
+ */
+#include "turnpike/rollup.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+enum { ROLLUP_ALIGN = 64, KEY_BYTES_MAX = 16 + TP_DIMENSIONS * TP_ID_BYTES_MAX, READ_TRIES_MAX = 1 << 16 };
+
+/* The part of a row that a reader copies without care, and the words of the sums. */
+enum { SUMS_AT_WORD = offsetof(struct tp_rollup_row, sums) / 8, SUMS_WORDS = sizeof(struct tp_sums) / 8 };
+
+static_assert(sizeof(struct tp_sums) == 64, "one cache line of sums");
+static_assert(TP_ID_BYTES_MAX <= UINT8_MAX, "string_bytes are bytes");
+
+static uint64_t align_up(uint64_t n)
+{
+	return (n + ROLLUP_ALIGN - 1) & ~(uint64_t)(ROLLUP_ALIGN - 1);
+}
+
+static uint32_t slots_for(uint32_t rows_max)
+{
+	uint64_t slots = 16;
+	while (slots < 2 * (uint64_t)rows_max)
+		slots *= 2;
+	assert(slots <= UINT32_MAX);
+	return (uint32_t)slots;
+}
+
+uint64_t tp_rollup_bytes(uint32_t rows_max, uint32_t heap_bytes_max)
+{
+	return align_up(sizeof(struct tp_rollup)) + align_up(slots_for(rows_max) * sizeof(uint64_t)) +
+	       (uint64_t)rows_max * sizeof(struct tp_rollup_row) + align_up(heap_bytes_max);
+}
+
+static uint64_t *index_of(struct tp_rollup *table)
+{
+	return (uint64_t *)(void *)((uint8_t *)table + table->index_at);
+}
+
+static struct tp_rollup_row *rows_of(struct tp_rollup *table)
+{
+	return (struct tp_rollup_row *)(void *)((uint8_t *)table + table->rows_at);
+}
+
+void tp_rollup_format(struct tp_rollup *at, uint32_t rows_max, uint32_t heap_bytes_max)
+{
+	assert(((uintptr_t)at & (ROLLUP_ALIGN - 1)) == 0);
+	memset(at, 0, sizeof(*at));
+	at->rows_max = rows_max;
+	at->heap_bytes_max = heap_bytes_max;
+	at->index_slots = slots_for(rows_max);
+	at->index_at = align_up(sizeof(*at));
+	at->rows_at = at->index_at + align_up(at->index_slots * sizeof(uint64_t));
+	at->heap_at = at->rows_at + (uint64_t)rows_max * sizeof(struct tp_rollup_row);
+	atomic_store_explicit(&at->minute_min, UINT64_MAX, memory_order_relaxed);
+	memset(index_of(at), 0, at->index_slots * sizeof(uint64_t));
+	/* nobody reads the table before file_id is set, and that store is a release */
+}
+
+/*
+ * A little-used table is emptied slot by slot, because clearing a big index costs a shard core a millisecond. The newest row goes
+ * first: its probe chain leads through older rows only, so no chain is cut before it has been walked.
+ */
+static void index_clear(struct tp_rollup *table, uint32_t rows)
+{
+	uint64_t *index = index_of(table);
+	if (rows >= table->index_slots / 8) {
+		memset(index, 0, table->index_slots * sizeof(uint64_t));
+		return;
+	}
+	const struct tp_rollup_row *row = tp_rollup_rows(table);
+	uint32_t mask = table->index_slots - 1;
+	for (uint32_t i = rows; i-- > 0;) {
+		uint32_t slot = (uint32_t)row[i].key_hash & mask;
+		while ((uint32_t)index[slot] != i + 1)
+			slot = (slot + 1) & mask;
+		index[slot] = 0;
+	}
+}
+
+void tp_rollup_reset(struct tp_rollup *table, uint64_t file_id)
+{
+	uint32_t rows = atomic_load_explicit(&table->rows, memory_order_relaxed);
+
+	atomic_store_explicit(&table->file_id, 0, memory_order_relaxed);
+	/* a reader that sees any later store of this table also sees that file_id went; pairs with its acquire fence */
+	atomic_thread_fence(memory_order_release);
+	atomic_store_explicit(&table->rows, 0, memory_order_relaxed);
+	atomic_store_explicit(&table->minute_min, UINT64_MAX, memory_order_relaxed);
+	atomic_store_explicit(&table->minute_max, 0, memory_order_relaxed);
+	index_clear(table, rows);
+	table->heap_bytes = 0;
+	/* release: who sees the new id sees the table empty */
+	atomic_store_explicit(&table->file_id, file_id, memory_order_release);
+}
+
+bool tp_rollup_has_room(const struct tp_rollup *table)
+{
+	return atomic_load_explicit(&table->rows, memory_order_relaxed) < table->rows_max &&
+	       table->heap_bytes_max - table->heap_bytes >= TP_DIMENSIONS * TP_ID_BYTES_MAX;
+}
+
+/*
+ * What makes a row: 16 fixed bytes (minute, device, country, currency, string lengths), then the five strings. The ad, campaign,
+ * advertiser and publisher lie side by side in the record, in the order of enum tp_dimension, and are copied at one go.
+ */
+struct row_key {
+	uint8_t byte[KEY_BYTES_MAX];
+	uint32_t bytes;
+	uint64_t hash;
+};
+
+static_assert(TP_AD_ID + 1 == TP_CAMPAIGN_ID && TP_CAMPAIGN_ID + 1 == TP_ADVERTISER_ID && TP_ADVERTISER_ID + 1 == TP_PUBLISHER_ID,
+	      "four dimensions lie side by side in the record");
+
+enum { KEY_DEVICE = 4, KEY_COUNTRY = 5, KEY_CURRENCY = 7, KEY_LENGTHS = 10, KEY_PAD = 15, KEY_FIXED_BYTES = 16 };
+
+static void key_make(struct row_key *key, const struct tp_event *event)
+{
+	uint32_t minute = (uint32_t)(event->timestamp_ms / TP_MINUTE_MS);
+	const uint16_t *bytes = event->string_bytes;
+	const char *at = (const char *)event + sizeof(*event) + bytes[TP_EVENT_ID];
+	uint32_t four = (uint32_t)bytes[TP_AD_ID] + bytes[TP_CAMPAIGN_ID] + bytes[TP_ADVERTISER_ID] + bytes[TP_PUBLISHER_ID];
+	const char *region = at + four + bytes[TP_USER_ID] + bytes[TP_DEVICE_ID];
+
+	assert(four <= 4 * TP_ID_BYTES_MAX && bytes[TP_REGION] <= TP_ID_BYTES_MAX);
+	memcpy(key->byte, &minute, sizeof(minute));
+	key->byte[KEY_DEVICE] = event->device;
+	memcpy(key->byte + KEY_COUNTRY, event->country, sizeof(event->country));
+	memcpy(key->byte + KEY_CURRENCY, event->currency, sizeof(event->currency));
+	key->byte[KEY_LENGTHS + TP_DIM_AD] = (uint8_t)bytes[TP_AD_ID];
+	key->byte[KEY_LENGTHS + TP_DIM_CAMPAIGN] = (uint8_t)bytes[TP_CAMPAIGN_ID];
+	key->byte[KEY_LENGTHS + TP_DIM_ADVERTISER] = (uint8_t)bytes[TP_ADVERTISER_ID];
+	key->byte[KEY_LENGTHS + TP_DIM_PUBLISHER] = (uint8_t)bytes[TP_PUBLISHER_ID];
+	key->byte[KEY_LENGTHS + TP_DIM_REGION] = (uint8_t)bytes[TP_REGION];
+	key->byte[KEY_PAD] = 0;
+	memcpy(key->byte + KEY_FIXED_BYTES, at, four);
+	memcpy(key->byte + KEY_FIXED_BYTES + four, region, bytes[TP_REGION]);
+	key->bytes = KEY_FIXED_BYTES + four + bytes[TP_REGION];
+	key->hash = XXH3_64bits(key->byte, key->bytes);
+}
+
+static bool row_is(const struct tp_rollup *table, const struct tp_rollup_row *row, const struct row_key *key)
+{
+	uint32_t strings = key->bytes - KEY_FIXED_BYTES;
+	return row->key_hash == key->hash && memcmp(&row->minute, key->byte, sizeof(row->minute)) == 0 &&
+	       row->device == key->byte[KEY_DEVICE] && memcmp(row->country, key->byte + KEY_COUNTRY, sizeof(row->country)) == 0 &&
+	       memcmp(row->currency, key->byte + KEY_CURRENCY, sizeof(row->currency)) == 0 &&
+	       memcmp(row->string_bytes, key->byte + KEY_LENGTHS, TP_DIMENSIONS) == 0 &&
+	       memcmp(tp_rollup_heap(table) + row->string_at, key->byte + KEY_FIXED_BYTES, strings) == 0;
+}
+
+static struct tp_rollup_row *row_add(struct tp_rollup *table, const struct row_key *key, uint64_t *slot)
+{
+	uint32_t at = atomic_load_explicit(&table->rows, memory_order_relaxed);
+	uint32_t strings = key->bytes - KEY_FIXED_BYTES;
+	assert(at < table->rows_max && strings <= table->heap_bytes_max - table->heap_bytes);
+
+	struct tp_rollup_row *row = &rows_of(table)[at];
+	memset(row, 0, sizeof(*row));
+	row->key_hash = key->hash;
+	memcpy(&row->minute, key->byte, sizeof(row->minute));
+	row->string_at = table->heap_bytes;
+	memcpy(row->string_bytes, key->byte + KEY_LENGTHS, TP_DIMENSIONS);
+	row->device = key->byte[KEY_DEVICE];
+	memcpy(row->country, key->byte + KEY_COUNTRY, sizeof(row->country));
+	memcpy(row->currency, key->byte + KEY_CURRENCY, sizeof(row->currency));
+	memcpy((char *)table + table->heap_at + table->heap_bytes, key->byte + KEY_FIXED_BYTES, strings);
+	table->heap_bytes += strings;
+	*slot = (key->hash >> 32) << 32 | (at + 1);
+
+	if (row->minute < atomic_load_explicit(&table->minute_min, memory_order_relaxed))
+		atomic_store_explicit(&table->minute_min, row->minute, memory_order_relaxed);
+	if (row->minute > atomic_load_explicit(&table->minute_max, memory_order_relaxed))
+		atomic_store_explicit(&table->minute_max, row->minute, memory_order_relaxed);
+	/* release: who sees the count sees key, strings and hints of the rows below it; pairs with the readers' acquire of rows */
+	atomic_store_explicit(&table->rows, at + 1, memory_order_release);
+	return row;
+}
+
+static struct tp_rollup_row *row_find(struct tp_rollup *table, const struct row_key *key)
+{
+	uint64_t *index = index_of(table);
+	uint32_t mask = table->index_slots - 1;
+	uint32_t slot = (uint32_t)key->hash & mask;
+	for (; index[slot] != 0; slot = (slot + 1) & mask) {
+		if (index[slot] >> 32 != key->hash >> 32)
+			continue;
+		struct tp_rollup_row *row = &rows_of(table)[(uint32_t)index[slot] - 1];
+		if (row_is(table, row, key))
+			return row;
+	}
+	return row_add(table, key, &index[slot]);
+}
+
+static inline void bump(uint64_t *sum)
+{
+	__atomic_store_n(sum, *sum + 1, __ATOMIC_RELAXED);
+}
+
+/* A 16-byte sum as two words: readers check the version, so the words need not change together. */
+static void spend_add(__int128 *sum, int64_t micros)
+{
+	__int128 next = *sum + micros;
+	uint64_t word[2];
+	memcpy(word, &next, sizeof(word));
+	__atomic_store_n((uint64_t *)(void *)sum, word[0], __ATOMIC_RELAXED);
+	__atomic_store_n((uint64_t *)(void *)sum + 1, word[1], __ATOMIC_RELAXED);
+}
+
+void tp_rollup_add(struct tp_rollup *table, const struct tp_event *event)
+{
+	if (event->verdict != TP_ACCEPTED && event->verdict != TP_LATE)
+		return;
+
+	struct row_key key;
+	key_make(&key, event);
+	struct tp_rollup_row *row = row_find(table, &key);
+	struct tp_sums *sums = &row->sums;
+	uint32_t version = atomic_load_explicit(&row->version, memory_order_relaxed);
+
+	atomic_store_explicit(&row->version, version + 1, memory_order_relaxed);
+	/* the odd version is seen before any new sum; pairs with the acquire fence in tp_rollup_read() */
+	atomic_thread_fence(memory_order_release);
+	switch (event->type) {
+	case TP_IMPRESSION:
+		bump(&sums->impressions);
+		break;
+	case TP_CLICK:
+		if (event->fraud != 0) {
+			bump(&sums->flagged_clicks);
+			break;
+		}
+		bump(&sums->clicks);
+		if (event->flags & TP_HAS_BID)
+			spend_add(&sums->spend_micros, event->bid_micros);
+		break;
+	case TP_CONVERSION:
+		bump(&sums->conversions);
+		break;
+	default:
+		assert(!"an event type that no parser makes");
+	}
+	if (event->verdict == TP_LATE)
+		bump(&sums->late);
+	/* release: who sees the even version sees the sums */
+	atomic_store_explicit(&row->version, version + 2, memory_order_release);
+}
+
+bool tp_rollup_read(const struct tp_rollup *table, uint32_t index, struct tp_rollup_row *row)
+{
+	const struct tp_rollup_row *from = &tp_rollup_rows(table)[index];
+	const uint64_t *word = (const uint64_t *)(const void *)from;
+	uint64_t copy[sizeof(*row) / 8] = {0};
+	bool whole = false;
+
+	for (uint32_t i = 0; i < SUMS_AT_WORD; i++)
+		copy[i] = __atomic_load_n(&word[i], __ATOMIC_RELAXED);
+	for (uint32_t tries = 0; tries < READ_TRIES_MAX && !whole; tries++) {
+		/* acquire: sums read below are not older than this version */
+		uint32_t before = atomic_load_explicit(&from->version, memory_order_acquire);
+		for (uint32_t i = SUMS_AT_WORD; i < SUMS_AT_WORD + SUMS_WORDS; i++)
+			copy[i] = __atomic_load_n(&word[i], __ATOMIC_RELAXED);
+		/* a sum of a later update makes the version read below show that update; pairs with the writer's fence */
+		atomic_thread_fence(memory_order_acquire);
+		whole = before % 2 == 0 && before == atomic_load_explicit(&from->version, memory_order_relaxed);
+		if (!whole)
+			__builtin_ia32_pause();
+	}
+	memcpy(row, copy, sizeof(*row));
+	return whole;
+}
+
+struct tp_str tp_rollup_string(const struct tp_rollup_row *row, const char *heap, enum tp_dimension which)
+{
+	const char *at = heap + row->string_at;
+	for (uint32_t i = 0; i < (uint32_t)which; i++)
+		at += row->string_bytes[i];
+	return (struct tp_str){.at = at, .bytes = row->string_bytes[which]};
+}

@@ -1,0 +1,288 @@
+/* Rollup tables: sums against a brute-force model, room, reset, and a reader beside a writer. */
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "turnpike/rollup.h"
+
+enum { ROWS = 512, HEAP = ROWS * 100 };
+
+struct record {
+	struct tp_event event;
+	char strings[TP_EVENT_BYTES_MAX - TP_EVENT_FIXED_BYTES];
+};
+
+static void record_make(struct record *record, uint64_t minute, const char *ad, const char *publisher, const char *region)
+{
+	const char *text[TP_STRINGS] = {
+		[TP_EVENT_ID] = "e-1",         [TP_AD_ID] = ad,       [TP_CAMPAIGN_ID] = "camp", [TP_ADVERTISER_ID] = "adv",
+		[TP_PUBLISHER_ID] = publisher, [TP_USER_ID] = "user", [TP_REGION] = region,      [TP_CITY] = "city",
+	};
+	char *at = record->strings;
+
+	memset(record, 0, sizeof(*record));
+	for (int i = 0; i < TP_STRINGS; i++) {
+		size_t bytes = text[i] ? strlen(text[i]) : 0;
+		record->event.string_bytes[i] = (uint16_t)bytes;
+		memcpy(at, text[i] ? text[i] : "", bytes);
+		at += bytes;
+	}
+	record->event.timestamp_ms = minute * TP_MINUTE_MS + 17;
+	record->event.verdict = TP_ACCEPTED;
+	record->event.type = TP_CLICK;
+	record->event.flags = TP_HAS_BID;
+	memcpy(record->event.country, "DE", 2);
+	memcpy(record->event.currency, "EUR", 3);
+}
+
+static struct tp_rollup *table_make(void)
+{
+	uint64_t bytes = tp_rollup_bytes(ROWS, HEAP);
+	struct tp_rollup *table = aligned_alloc(64, bytes);
+	assert_non_null(table);
+	memset(table, 0xa5, bytes); /* format may not count on zeros */
+	tp_rollup_format(table, ROWS, HEAP);
+	return table;
+}
+
+static void assert_string(const struct tp_rollup *table, const struct tp_rollup_row *row, enum tp_dimension which, const char *text)
+{
+	struct tp_str str = tp_rollup_string(row, tp_rollup_heap(table), which);
+	assert_int_equal(str.bytes, strlen(text));
+	assert_memory_equal(str.at, text, str.bytes);
+}
+
+static void one_row_takes_each_kind(void **state)
+{
+	(void)state;
+	struct tp_rollup *table = table_make();
+	struct record record;
+	struct tp_rollup_row row;
+
+	tp_rollup_reset(table, 7);
+	record_make(&record, 1000, "ad", "pub", "");
+	record.event.bid_micros = 2500000;
+	tp_rollup_add(table, &record.event);
+	record.event.fraud = 1;
+	tp_rollup_add(table, &record.event);
+	record.event.fraud = 0;
+	record.event.flags = 0; /* a price that was not sent is not spent */
+	tp_rollup_add(table, &record.event);
+	record.event.verdict = TP_LATE;
+	record.event.type = TP_IMPRESSION;
+	record.event.flags = TP_HAS_BID;
+	tp_rollup_add(table, &record.event);
+	record.event.type = TP_CONVERSION;
+	tp_rollup_add(table, &record.event);
+	static const enum tp_verdict none[] = {TP_UNDECIDED, TP_DUPLICATE, TP_CONFLICT, TP_REFUSED, TP_DEFERRED};
+	for (size_t i = 0; i < sizeof(none) / sizeof(none[0]); i++) {
+		record.event.verdict = (uint8_t)none[i];
+		tp_rollup_add(table, &record.event);
+	}
+
+	assert_int_equal(atomic_load(&table->file_id), 7);
+	assert_int_equal(atomic_load(&table->rows), 1);
+	assert_true(tp_rollup_read(table, 0, &row));
+	assert_int_equal(row.minute, 1000);
+	assert_int_equal(row.sums.clicks, 2);
+	assert_int_equal(row.sums.flagged_clicks, 1);
+	assert_int_equal(row.sums.impressions, 1);
+	assert_int_equal(row.sums.conversions, 1);
+	assert_int_equal(row.sums.late, 2);
+	assert_true(row.sums.spend_micros == 2500000);
+	assert_string(table, &row, TP_DIM_AD, "ad");
+	assert_string(table, &row, TP_DIM_CAMPAIGN, "camp");
+	assert_string(table, &row, TP_DIM_ADVERTISER, "adv");
+	assert_string(table, &row, TP_DIM_PUBLISHER, "pub");
+	assert_string(table, &row, TP_DIM_REGION, "");
+	free(table);
+}
+
+/* Every part of the key makes a row of its own; what moves bytes between neighbours does too. */
+static void each_part_of_the_key_counts(void **state)
+{
+	(void)state;
+	struct tp_rollup *table = table_make();
+	struct record record;
+
+	tp_rollup_reset(table, 1);
+	for (int round = 0; round < 2; round++) {
+		record_make(&record, 5, "ad", "pub", "BE");
+		tp_rollup_add(table, &record.event);
+		record.event.device = TP_MOBILE;
+		tp_rollup_add(table, &record.event);
+		memcpy(record.event.country, "FR", 2);
+		tp_rollup_add(table, &record.event);
+		memcpy(record.event.currency, "USD", 3);
+		tp_rollup_add(table, &record.event);
+		record_make(&record, 6, "ad", "pub", "BE");
+		tp_rollup_add(table, &record.event);
+		record_make(&record, 5, "adc", "pub", "BE");
+		tp_rollup_add(table, &record.event);
+		record_make(&record, 5, "ad", "pubB", "E");
+		tp_rollup_add(table, &record.event);
+		record_make(&record, 5, "ad", "pub", "BF");
+		tp_rollup_add(table, &record.event);
+	}
+	assert_int_equal(atomic_load(&table->rows), 8);
+	assert_int_equal(atomic_load(&table->minute_min), 5);
+	assert_int_equal(atomic_load(&table->minute_max), 6);
+	for (uint32_t i = 0; i < 8; i++)
+		assert_int_equal(tp_rollup_rows(table)[i].sums.clicks, 2);
+	free(table);
+}
+
+static void sums_match_a_model(void **state)
+{
+	(void)state;
+	enum { ADS = 5, PUBLISHERS = 3, MINUTES = 4, EVENTS = 4000 };
+	static uint64_t clicks[MINUTES][ADS][PUBLISHERS];
+	static __int128 spend[MINUTES][ADS][PUBLISHERS];
+	struct tp_rollup *table = table_make();
+	struct record record;
+	unsigned seed = 11;
+
+	/* used several times, by few rows and by many, so that both ways to empty the index are seen */
+	for (uint64_t file = 1; file <= 6; file++) {
+		int ads = file % 2 ? 1 : ADS;
+		memset(clicks, 0, sizeof(clicks));
+		memset(spend, 0, sizeof(spend));
+		tp_rollup_reset(table, file);
+		assert_int_equal(atomic_load(&table->rows), 0);
+		for (int i = 0; i < EVENTS; i++) {
+			int minute = rand_r(&seed) % MINUTES, ad = rand_r(&seed) % ads, publisher = rand_r(&seed) % PUBLISHERS;
+			char ad_id[8] = {'a', (char)('0' + ad)}, publisher_id[8] = {'p', (char)('0' + publisher)};
+			record_make(&record, (uint64_t)minute, ad_id, publisher_id, "r");
+			record.event.bid_micros = TP_BID_MICROS_MAX - rand_r(&seed) % 1000;
+			tp_rollup_add(table, &record.event);
+			clicks[minute][ad][publisher]++;
+			spend[minute][ad][publisher] += record.event.bid_micros;
+		}
+		assert_int_equal(atomic_load(&table->rows), MINUTES * ads * PUBLISHERS);
+		for (uint32_t i = 0; i < atomic_load(&table->rows); i++) {
+			struct tp_rollup_row row;
+			assert_true(tp_rollup_read(table, i, &row));
+			int ad = tp_rollup_string(&row, tp_rollup_heap(table), TP_DIM_AD).at[1] - '0';
+			int publisher = tp_rollup_string(&row, tp_rollup_heap(table), TP_DIM_PUBLISHER).at[1] - '0';
+			assert_int_equal(row.sums.clicks, clicks[row.minute][ad][publisher]);
+			assert_true(row.sums.spend_micros == spend[row.minute][ad][publisher]);
+		}
+	}
+	free(table);
+}
+
+static void full_says_so(void **state)
+{
+	(void)state;
+	struct tp_rollup *table = table_make();
+	struct record record;
+	uint32_t made = 0;
+
+	tp_rollup_reset(table, 1);
+	for (; tp_rollup_has_room(table); made++) {
+		assert_true(made < ROWS);
+		record_make(&record, made, "ad", "pub", "");
+		tp_rollup_add(table, &record.event);
+	}
+	assert_int_equal(made, ROWS);
+	tp_rollup_reset(table, 2);
+
+	/* long strings fill the heap before the rows are gone */
+	char ad[TP_ID_BYTES_MAX + 1], region[TP_ID_BYTES_MAX + 1];
+	memset(ad, 'a', TP_ID_BYTES_MAX);
+	memset(region, 'r', TP_ID_BYTES_MAX);
+	ad[TP_ID_BYTES_MAX] = region[TP_ID_BYTES_MAX] = '\0';
+	for (made = 0; tp_rollup_has_room(table); made++) {
+		record_make(&record, made, ad, ad, region);
+		tp_rollup_add(table, &record.event);
+	}
+	assert_true(made < ROWS);
+	assert_true(table->heap_bytes <= HEAP);
+	free(table);
+}
+
+/* ---- one writer, one reader ---- */
+
+struct pair {
+	struct tp_rollup *table;
+	_Atomic bool done;
+	uint64_t torn;
+	uint64_t reads;
+};
+
+static void *reader_run(void *argument)
+{
+	struct pair *pair = argument;
+	uint64_t last = 0, last_file = 0;
+
+	while (!atomic_load(&pair->done)) {
+		uint64_t file = atomic_load_explicit(&pair->table->file_id, memory_order_acquire);
+		uint32_t rows = atomic_load_explicit(&pair->table->rows, memory_order_acquire);
+		struct tp_rollup_row row;
+		if (file == 0 || rows == 0 || !tp_rollup_read(pair->table, 0, &row))
+			continue;
+		atomic_thread_fence(memory_order_acquire);
+		if (atomic_load_explicit(&pair->table->file_id, memory_order_relaxed) != file)
+			continue;
+		if (file != last_file)
+			last = 0;
+		/* the writer keeps spend at exactly 2^62 micros a click: a carry between the two words every fourth */
+		if (row.sums.spend_micros != (__int128)row.sums.clicks << 62 || row.sums.clicks < last || row.minute != file)
+			pair->torn++;
+		last = row.sums.clicks;
+		last_file = file;
+		pair->reads++;
+	}
+	return NULL;
+}
+
+static void a_reader_sees_whole_rows(void **state)
+{
+	(void)state;
+	struct pair pair = {.table = table_make()};
+	struct record record;
+	pthread_t thread;
+
+	assert_int_equal(pthread_create(&thread, NULL, reader_run, &pair), 0);
+	for (uint64_t file = 1; file <= 40; file++) {
+		tp_rollup_reset(pair.table, file);
+		record_make(&record, file, "ad", "pub", "");
+		record.event.bid_micros = 1LL << 62;
+		for (int i = 0; i < 20000; i++)
+			tp_rollup_add(pair.table, &record.event);
+	}
+	atomic_store(&pair.done, true);
+	pthread_join(thread, NULL);
+	assert_int_equal(pair.torn, 0);
+	free(pair.table);
+}
+
+static void a_dead_writer_does_not_hang_a_reader(void **state)
+{
+	(void)state;
+	struct tp_rollup *table = table_make();
+	struct record record;
+	struct tp_rollup_row row;
+
+	tp_rollup_reset(table, 1);
+	record_make(&record, 1, "ad", "pub", "");
+	tp_rollup_add(table, &record.event);
+	atomic_fetch_add(&((struct tp_rollup_row *)(uintptr_t)tp_rollup_rows(table))->version, 1);
+	assert_false(tp_rollup_read(table, 0, &row));
+	assert_int_equal(row.sums.clicks, 1);
+	free(table);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(one_row_takes_each_kind),  cmocka_unit_test(each_part_of_the_key_counts),
+		cmocka_unit_test(sums_match_a_model),       cmocka_unit_test(full_says_so),
+		cmocka_unit_test(a_reader_sees_whole_rows), cmocka_unit_test(a_dead_writer_does_not_hang_a_reader),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
