@@ -77,8 +77,8 @@ void tp_rollup_format(struct tp_rollup *at, uint32_t rows_max, uint32_t heap_byt
 }
 
 /*
- * A little-used table is emptied slot by slot, because clearing a big index costs a shard core a millisecond. The newest row goes
- * first: its probe chain leads through older rows only, so no chain is cut before it has been walked.
+ * A little-used table is emptied slot by slot, because clearing a big index costs a shard core a millisecond. Each row is in its own
+ * slot somewhere behind its hash, so the walk ends, whatever slots before it were emptied already.
  */
 static void index_clear(struct tp_rollup *table, uint32_t rows)
 {
@@ -89,7 +89,7 @@ static void index_clear(struct tp_rollup *table, uint32_t rows)
 	}
 	const struct tp_rollup_row *row = tp_rollup_rows(table);
 	uint32_t mask = table->index_slots - 1;
-	for (uint32_t i = rows; i-- > 0;) {
+	for (uint32_t i = 0; i < rows; i++) {
 		uint32_t slot = (uint32_t)row[i].key_hash & mask;
 		while ((uint32_t)index[slot] != i + 1)
 			slot = (slot + 1) & mask;

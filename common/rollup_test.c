@@ -139,7 +139,7 @@ static void each_part_of_the_key_counts(void **state)
 static void sums_match_a_model(void **state)
 {
 	(void)state;
-	enum { ADS = 5, PUBLISHERS = 3, MINUTES = 4, EVENTS = 4000 };
+	enum { ADS = 5, PUBLISHERS = 3, MINUTES = 12, EVENTS = 8000 };
 	static uint64_t clicks[MINUTES][ADS][PUBLISHERS];
 	static __int128 spend[MINUTES][ADS][PUBLISHERS];
 	struct tp_rollup *table = table_make();
@@ -148,7 +148,7 @@ static void sums_match_a_model(void **state)
 
 	/* used several times, by few rows and by many, so that both ways to empty the index are seen */
 	for (uint64_t file = 1; file <= 6; file++) {
-		int ads = file % 2 ? 1 : ADS;
+		int ads = file % 2 ? 3 : ADS; /* 108 or 180 rows of 1024 slots */
 		memset(clicks, 0, sizeof(clicks));
 		memset(spend, 0, sizeof(spend));
 		tp_rollup_reset(table, file);
