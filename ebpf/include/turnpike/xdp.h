@@ -2,11 +2,15 @@
  * The XDP program in front of an AF_XDP queue, and its loader side. The program drops frames from blocklisted IPv4 and IPv6 prefixes
  * (LPM tries), counts them per CPU, and redirects the rest to the AF_XDP socket of the queue (or passes it to the kernel when
  * there is none). DPDK's net_af_xdp loads it (devarg xdp_prog=); we find its maps through the interface. Cold code.
+ *
+ * How it is attached: net_af_xdp hands the object to libbpf and attaches it over netlink (bpf_xdp_attach), without a bpf_link and
+ * without libxdp's dispatcher. So it stays on the interface when the process is killed, and must be looked for at the next start.
  */
 #ifndef TURNPIKE_XDP_H
 #define TURNPIKE_XDP_H
 
 #include "turnpike/addr.h"
+#include "turnpike/xdp_shared.h"
 
 #include <stdint.h>
 
@@ -16,19 +20,27 @@
 #define EB_MAP_COUNTERS "tp_xdp_count"
 #define EB_MAP_SOCKETS  "xsks_map" /* the name that net_af_xdp looks for */
 
-enum { EB_BLOCKLISTED, EB_PASSED, EB_REDIRECTED, EB_COUNTERS };
-enum { EB_PREFIXES_MAX = 65536 };
-
 /* Writes the object file, which is part of this binary, to a memfd. Returns it; "/proc/self/fd/N" serves as xdp_prog=. */
 int eb_object_fd(void);
 
-/* Detaches a program of ours that a killed process left on the interface. Another's program: -EEXIST. None: 0. */
+/*
+ * Claims the interface for this process: a descriptor, held until it is closed or the process dies, however it dies. -EBUSY: a
+ * live process has it, so its program is not stale.
+ */
+int eb_interface_claim(const char *ifname);
+
+/* Detaches a program of ours that a killed process left on the interface. Another's program: -EEXIST. None: 0. Claim it first. */
 int eb_stale_detach(const char *ifname);
 
 struct eb_xdp;                                            /* handles on the maps of the program attached to an interface */
 int eb_xdp_open(struct eb_xdp **xdp, const char *ifname); /* after net_af_xdp has attached it. -ENOENT: not ours */
 void eb_xdp_close(struct eb_xdp *xdp);
-/* Makes the maps hold exactly `list`. Adds before it removes, so that no listed prefix is ever open in between. */
+/* How the kernel runs it: "native", "generic" or "offloaded". */
+const char *eb_xdp_mode(const struct eb_xdp *xdp);
+/*
+ * Makes the maps hold exactly `list`. Adds before it removes, so that no listed prefix is ever open in between. -E2BIG: more than
+ * EB_PREFIXES_MAX of a family, and nothing was changed. After another error, listed prefixes may be missing.
+ */
 int eb_xdp_blocklist(struct eb_xdp *xdp, const struct tp_prefix *list, uint32_t count);
 int eb_xdp_counters(struct eb_xdp *xdp, uint64_t counters[EB_COUNTERS]); /* sums over CPUs */
 
