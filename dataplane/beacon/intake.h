@@ -31,6 +31,43 @@ struct dp_request {
 
 struct dp_intake;
 
+/*
+ * The way back for events that left their slot (TP_DEFERRED): one per shard and rx core, the shard writes, the rx core reads. An entry
+ * is posted once the event is decided and stable.
+ */
+struct dp_late_answer {
+	uint64_t owner;
+	uint32_t index;
+	uint32_t verdict; /* enum tp_verdict */
+};
+enum { DP_LATE_ANSWERS = 2048 }; /* power of two, more than the late lane of a shard can hold */
+struct dp_late_ring {
+	_Alignas(64) _Atomic uint64_t head; /* the shard writes */
+	_Alignas(64) _Atomic uint64_t tail; /* the rx core writes */
+	_Alignas(64) struct dp_late_answer answer[DP_LATE_ANSWERS];
+};
+
+struct dp_intake_options {
+	struct tp_hop **hop;        /* one per shard, this rx core their producer */
+	struct dp_late_ring **late; /* one per shard */
+	uint32_t shards;
+	uint32_t requests_max;
+	const _Atomic uint32_t *refusing; /* enum tp_refusing; TP_TAKING is 0 */
+	struct tp_counters *counters;
+	_Atomic uint64_t *ack_latency; /* TP_LATENCY_BUCKETS of them, this core the writer */
+	_Atomic uint64_t *ack_ns_sum;
+};
+
+int dp_intake_create(struct dp_intake **intake, const struct dp_intake_options *options); /* cold */
+void dp_intake_destroy(struct dp_intake *intake);
+
+/* Sets the clocks of this loop round. */
+void dp_intake_clock(struct dp_intake *intake, uint64_t now_ms, uint64_t now_ns);
+/* Bit s is set when shard s was given something since the last call: whom to wake. */
+uint64_t dp_intake_given(struct dp_intake *intake);
+/* Events and requests that are not back yet. */
+uint64_t dp_intake_in_flight(const struct dp_intake *intake);
+
 /* True while beacons must be refused (no space, stopping): HTTP answers 503, UDP is silent. One relaxed load. */
 bool dp_intake_refusing(const struct dp_intake *intake);
 

@@ -1,0 +1,258 @@
+/*
+ * The command thread: answers the command socket (docs/command-socket.md), keeps the blocklist in time, beats the heart of the live
+ * view, watches free space, and decides whether beacons are taken. One thread; each command is short, "seal" is bounded.
+ */
+#include "node.h"
+
+#include "turnpike/log.h"
+#include "turnpike/text.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+enum {
+	TICK_MS = 50,
+	CLIENTS_MAX = 64,
+	LINE_BYTES = 4096,
+	SEAL_WAIT_MS = 20000,
+	EXPIRE_EVERY_MS = 500,
+	SYNCHRONIZE_STEP_US = 50,
+};
+
+void dp_cores_synchronize(void *context)
+{
+	struct dp_node *node = context;
+	if (!node->cores_run)
+		return;
+	atomic_thread_fence(memory_order_seq_cst);
+	for (uint32_t q = 0; q < node->config.rx_count; q++) {
+		struct dp_core *core = node->rx_cores[q];
+		uint64_t rounds = atomic_load_explicit(&core->rounds, memory_order_acquire);
+		while (!atomic_load_explicit(&core->sleeping, memory_order_acquire) &&
+		       atomic_load_explicit(&core->rounds, memory_order_acquire) < rounds + 2 &&
+		       !atomic_load_explicit(&core->stop, memory_order_relaxed))
+			usleep(SYNCHRONIZE_STEP_US);
+	}
+}
+
+static void space_watch(struct dp_node *node)
+{
+	struct statvfs fs;
+	if (statvfs(node->config.data_dir, &fs))
+		return;
+	uint64_t available = (uint64_t)fs.f_bavail * fs.f_frsize;
+	atomic_store_explicit(&node->live->free_bytes, available, memory_order_relaxed);
+	atomic_store_explicit(&node->live->total_bytes, (uint64_t)fs.f_blocks * fs.f_frsize, memory_order_relaxed);
+	/*
+	 * Refuse while there is still room to seal what has been taken: a log file's segment needs about its size. Taken up again with a
+	 * quarter more, so that the node does not flap at the edge.
+	 */
+	bool low = atomic_load_explicit(&node->low_space, memory_order_relaxed);
+	uint64_t need = node->log_file_bytes + (4 << 20);
+	bool now_low = available < (low ? need + need / 4 : need);
+	if (now_low != low) {
+		tp_logf(now_low ? TP_ERROR : TP_INFO,
+			now_low ? "too little disk space: refusing beacons" : "disk space is back: taking beacons",
+			"free_bytes=%" PRIu64 " needed_bytes=%" PRIu64 " data_dir=%s", available, need, node->config.data_dir);
+		atomic_store_explicit(&node->low_space, now_low, memory_order_relaxed);
+	}
+}
+
+static void live_update(struct dp_node *node)
+{
+	struct tp_live *live = node->live;
+	uint64_t watermark = UINT64_MAX;
+	for (uint32_t s = 0; s < live->shards; s++) {
+		uint64_t shard = atomic_load_explicit(&live->shard[s].watermark_ms, memory_order_relaxed);
+		watermark = shard < watermark ? shard : watermark;
+	}
+	if (watermark != UINT64_MAX && watermark > atomic_load_explicit(&live->watermark_ms, memory_order_relaxed))
+		atomic_store_explicit(&live->watermark_ms, watermark, memory_order_relaxed);
+	atomic_store_explicit(&live->shard[0].ids, agg_dedup_ids(node->dedup), memory_order_relaxed);
+	atomic_store_explicit(&live->shard[0].ids_max, agg_dedup_ids_max(node->dedup), memory_order_relaxed);
+	uint32_t refusing = TP_TAKING;
+	if (atomic_load_explicit(&node->stopping, memory_order_acquire))
+		refusing = TP_STOPPING;
+	else if (!atomic_load_explicit(&live->ready, memory_order_relaxed))
+		refusing = TP_STARTING;
+	else if (atomic_load_explicit(&node->low_space, memory_order_relaxed) ||
+		 atomic_load_explicit(&node->no_space, memory_order_relaxed))
+		refusing = TP_NO_SPACE;
+	atomic_store_explicit(&live->refusing, refusing, memory_order_relaxed);
+
+	struct tp_counters *counters = &node->counters;
+	counters->v[TP_C_SEGMENTS_SEALED] = atomic_load_explicit(&node->segments_sealed, memory_order_relaxed);
+	counters->v[TP_C_LATE_LOOKUPS] = atomic_load_explicit(&node->late_lookups, memory_order_relaxed);
+	if (node->dpdk) {
+		uint64_t blocked, passed, redirected;
+		if (!dp_dpdk_xdp_counters(&blocked, &passed, &redirected)) {
+			counters->v[TP_C_FRAMES_XDP_BLOCKLISTED] = blocked;
+			counters->v[TP_C_FRAMES_XDP_PASSED] = passed;
+			counters->v[TP_C_FRAMES_XDP_REDIRECTED] = redirected;
+		}
+	}
+	tp_counters_publish(&live->housekeeping, counters);
+	atomic_store_explicit(&live->heartbeat_ms, tp_now_ms(), memory_order_relaxed);
+}
+
+static void tick(struct dp_node *node)
+{
+	uint64_t now_ms = tp_now_ms();
+	if (now_ms - node->expired_ms >= EXPIRE_EVERY_MS) {
+		node->expired_ms = now_ms;
+		dp_blocklist_expire(node->blocklist, now_ms);
+		atomic_store_explicit(&node->live->blocklist_entries, dp_blocklist_entries(node->blocklist), memory_order_relaxed);
+		space_watch(node);
+	}
+	live_update(node);
+}
+
+/* ---- commands: each returns the answer, the caller's ---- */
+
+static json_t *refused(const char *error)
+{
+	return json_pack("{s:b, s:s}", "ok", 0, "error", error);
+}
+
+static json_t *result(int rc)
+{
+	return rc ? refused(strerror(-rc)) : json_pack("{s:b}", "ok", 1);
+}
+
+static json_t *blocklist_add(struct dp_node *node, char *arguments)
+{
+	char *save = NULL, *word = strtok_r(arguments, " ", &save);
+	struct tp_prefix prefix;
+	if (!word || tp_prefix_parse(word, strlen(word), &prefix))
+		return refused("expected an IPv4 or IPv6 prefix such as 192.0.2.0/24");
+	uint64_t ttl_ms = 0;
+	bool count_only = false;
+	const char *reason = "";
+	while (save && *save) {
+		if (!strncmp(save, "reason=", 7)) {
+			reason = save + 7;
+			break;
+		}
+		word = strtok_r(NULL, " ", &save);
+		if (!word)
+			break;
+		if (!strncmp(word, "ttl_ms=", 7))
+			ttl_ms = strtoull(word + 7, NULL, 10);
+		else if (!strcmp(word, "count_only=1"))
+			count_only = true;
+		else if (strcmp(word, "count_only=0"))
+			return refused("expected ttl_ms=N, count_only=0|1 or reason=TEXT");
+	}
+	uint64_t now_ms = tp_now_ms();
+	return result(dp_blocklist_add(node->blocklist, &prefix, now_ms, ttl_ms ? now_ms + ttl_ms : 0, count_only, reason));
+}
+
+static json_t *blocklist_del(struct dp_node *node, const char *text)
+{
+	struct tp_prefix prefix;
+	if (tp_prefix_parse(text, strlen(text), &prefix))
+		return refused("expected an IPv4 or IPv6 prefix such as 192.0.2.0/24");
+	int rc = dp_blocklist_del(node->blocklist, &prefix);
+	return rc == -ENOENT ? refused("not on the blocklist") : result(rc);
+}
+
+/* Finishes the open log file of every shard and waits until the segments are published. */
+static json_t *seal(struct dp_node *node)
+{
+	if (!node->cores_run)
+		return refused("the node is starting");
+	uint64_t file[TP_SHARDS_MAX];
+	uint64_t until_ms = tp_now_ms() + SEAL_WAIT_MS;
+	for (uint32_t s = 0; s < node->config.shard_count; s++) {
+		file[s] = atomic_load_explicit(&node->live->shard[s].file_id, memory_order_acquire);
+		atomic_store_explicit(&node->shard[s].roll_wanted, 1, memory_order_relaxed);
+		atomic_thread_fence(memory_order_seq_cst);
+		dp_core_wake(node->shard_cores[s]);
+	}
+	for (;;) {
+		bool sealed = true;
+		for (uint32_t s = 0; s < node->config.shard_count; s++) {
+			if (atomic_load_explicit(&node->shard[s].roll_wanted, memory_order_relaxed))
+				sealed = false;
+			else if (file[s] != atomic_load_explicit(&node->live->shard[s].file_id, memory_order_acquire) &&
+				 atomic_load_explicit(&node->keeping[s].sealed_file, memory_order_acquire) < file[s])
+				sealed = false;
+		}
+		if (sealed)
+			return result(0);
+		if (tp_now_ms() > until_ms)
+			return refused("sealing takes too long; it goes on in the background");
+		usleep(2000);
+		tick(node);
+	}
+}
+
+static void command_answer(struct dp_node *node, int fd, char *line)
+{
+	json_t *answer;
+	int passed_fd = -1;
+	if (!strcmp(line, "ping")) {
+		answer = result(0);
+	} else if (!strcmp(line, "attach")) {
+		passed_fd = node->live_fd;
+		answer = json_pack("{s:b, s:I}", "ok", 1, "pid", (json_int_t)getpid());
+	} else if (!strcmp(line, "seal")) {
+		answer = seal(node);
+	} else if (!strcmp(line, "blocklist list")) {
+		answer = json_pack("{s:b, s:o}", "ok", 1, "items", dp_blocklist_json(node->blocklist));
+	} else if (!strncmp(line, "blocklist add ", 14)) {
+		answer = blocklist_add(node, line + 14);
+	} else if (!strncmp(line, "blocklist del ", 14)) {
+		answer = blocklist_del(node, line + 14);
+	} else {
+		answer = refused("unknown command");
+	}
+	char *text = answer ? json_dumps(answer, JSON_COMPACT) : NULL;
+	json_decref(answer);
+	if (text)
+		tp_command_answer(fd, text, passed_fd);
+	free(text);
+}
+
+void *dp_commands_main(void *context)
+{
+	struct dp_node *node = context;
+	struct pollfd fd[CLIENTS_MAX + 1] = {{.fd = node->command_listen_fd, .events = POLLIN}};
+	nfds_t fds = 1;
+	char line[LINE_BYTES];
+
+	pthread_setname_np(pthread_self(), "commands");
+	while (!atomic_load_explicit(&node->stop_commands, memory_order_acquire)) {
+		tick(node);
+		fd[0].events = fds <= CLIENTS_MAX ? POLLIN : 0;
+		if (poll(fd, fds, TICK_MS) <= 0)
+			continue;
+		for (nfds_t i = fds - 1; i > 0; i--) {
+			if (!fd[i].revents)
+				continue;
+			int got = tp_command_receive(fd[i].fd, line, sizeof(line));
+			if (got > 0) {
+				command_answer(node, fd[i].fd, line);
+			} else if (got != -EAGAIN) {
+				close(fd[i].fd);
+				fd[i] = fd[--fds];
+			}
+		}
+		if (fd[0].revents) {
+			int client = accept4(node->command_listen_fd, NULL, NULL, SOCK_CLOEXEC);
+			if (client >= 0)
+				fd[fds++] = (struct pollfd){.fd = client, .events = POLLIN};
+		}
+	}
+	for (nfds_t i = 1; i < fds; i++)
+		close(fd[i].fd);
+	tick(node);
+	return NULL;
+}

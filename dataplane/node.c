@@ -1,0 +1,560 @@
+/*
+ * Builds the node and takes it down. Main thread. Each part's failure is logged where it happens; what was built is taken down in
+ * reverse.
+ */
+#include "node.h"
+
+#include "turnpike/log.h"
+#include "turnpike/text.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+enum {
+	FRAUD_IP_ENTRIES = 1 << 18,
+	FRAUD_SHARD_ENTRIES = 1 << 18,
+	REQUESTS_MAX = 16384,
+	CONNECTIONS_MAX = 16384,
+	SMALL_BUFFERS = 1024,
+	LARGE_BUFFERS = 64,
+	LOG_FILE_BYTES_MIN = 16 << 20,
+	DRAIN_MS = 200,     /* how long what the kernel has queued may take to come in */
+	OWED_MS_MAX = 5000, /* how long a client may take to finish its request at the end */
+	SEAL_MS_MAX = 60000,
+};
+
+/* Memory touched at start: huge pages where the kernel gives them. */
+static void *memory_map(uint64_t bytes)
+{
+	void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (at == MAP_FAILED)
+		return NULL;
+	madvise(at, bytes, MADV_HUGEPAGE);
+	memset(at, 0, bytes);
+	return at;
+}
+
+static void core_add(struct dp_node *node, uint32_t cpu, int32_t rx, struct dp_shard *shard)
+{
+	struct dp_core *core = NULL;
+	for (uint32_t i = 0; i < node->cores && !core; i++)
+		if (node->core[i].cpu == cpu)
+			core = &node->core[i];
+	if (!core) {
+		core = &node->core[node->cores];
+		*core = (struct dp_core){.cpu = cpu, .rx = -1, .wake_fd = -1, .idle_sleep = node->config.idle_sleep};
+		core->live = &node->live->core[node->cores++];
+		core->live->cpu = cpu;
+	}
+	if (rx >= 0) {
+		core->rx = rx;
+		core->live->is_rx = 1;
+		node->rx_cores[rx] = core;
+	}
+	if (shard) {
+		core->shard = shard;
+		core->live->is_shard = 1;
+		core->live->shard = (uint8_t)shard->number;
+		shard->counters = &core->counters;
+		node->shard_cores[shard->number] = core;
+	}
+}
+
+/* The live view, the hops, the shards' own memory, the cores: all but files, threads and ports. */
+static int memory_create(struct dp_node *node)
+{
+	const struct tp_config *config = &node->config;
+	uint32_t rx = config->rx_count, shards = config->shard_count;
+	node->live_fd = tp_live_create(&node->live, shards * DP_TABLES_PER_SHARD, DP_TABLE_ROWS, DP_TABLE_HEAP_BYTES);
+	if (node->live_fd < 0)
+		return node->live_fd;
+	node->live->shards = shards;
+	node->live->started_ms = tp_now_ms();
+	snprintf(node->live->node, sizeof(node->live->node), "%s", config->node_name);
+	atomic_store(&node->live->refusing, TP_STARTING);
+
+	node->core = aligned_alloc(64, (rx + shards) * sizeof(*node->core));
+	node->hop = aligned_alloc(64, rx * shards * sizeof(*node->hop));
+	node->late_ring = aligned_alloc(64, rx * shards * sizeof(*node->late_ring));
+	node->shard = aligned_alloc(64, shards * sizeof(*node->shard));
+	node->keeping = calloc(shards, sizeof(*node->keeping));
+	node->fraud_memory = calloc(shards, sizeof(*node->fraud_memory));
+	node->wal = calloc(shards, sizeof(struct sto_wal *));
+	node->rx_cores = calloc(rx, sizeof(struct dp_core *));
+	node->shard_cores = calloc(shards, sizeof(struct dp_core *));
+	node->dedup_bytes = config->memory_dedup_bytes;
+	node->dedup_memory = memory_map(node->dedup_bytes);
+	node->fraud_ip_memory = memory_map(agg_fraud_ip_bytes(FRAUD_IP_ENTRIES));
+	if (!node->core || !node->hop || !node->late_ring || !node->shard || !node->keeping || !node->fraud_memory || !node->wal ||
+	    !node->rx_cores || !node->shard_cores || !node->dedup_memory || !node->fraud_ip_memory)
+		return -ENOMEM;
+	memset(node->shard, 0, shards * sizeof(*node->shard));
+	memset(node->hop, 0, rx * shards * sizeof(*node->hop));
+	memset(node->late_ring, 0, rx * shards * sizeof(*node->late_ring));
+	node->dedup = agg_dedup_create(node->dedup_memory, node->dedup_bytes);
+	struct agg_fraud_ip *fraud_ip = agg_fraud_ip_init(node->fraud_ip_memory, FRAUD_IP_ENTRIES);
+
+	for (uint32_t i = 0; i < rx * shards; i++) {
+		int rc = tp_hop_init(&node->hop[i], config->memory_hop_bytes);
+		if (rc)
+			return rc;
+	}
+	for (uint32_t s = 0; s < shards; s++) {
+		struct dp_shard *shard = &node->shard[s];
+		node->fraud_memory[s] = memory_map(agg_fraud_shard_bytes(FRAUD_SHARD_ENTRIES));
+		shard->hop = calloc(rx, sizeof(struct tp_hop *));
+		shard->late_ring = calloc(rx, sizeof(struct dp_late_ring *));
+		if (!node->fraud_memory[s] || !shard->hop || !shard->late_ring)
+			return -ENOMEM;
+		for (uint32_t q = 0; q < rx; q++) {
+			shard->hop[q] = &node->hop[q * shards + s];
+			shard->late_ring[q] = &node->late_ring[q * shards + s];
+		}
+		shard->number = s;
+		shard->shards = shards;
+		shard->rx_count = rx;
+		shard->dedup = node->dedup;
+		shard->fraud = agg_fraud_shard_init(node->fraud_memory[s], FRAUD_SHARD_ENTRIES, fraud_ip);
+		shard->limits[0] = (struct agg_fraud_limits){.clicks_per_ip_hour = config->clicks_per_ip_hour,
+							     .clicks_per_device_hour = config->clicks_per_device_hour,
+							     .min_ms_since_impression = config->min_ms_since_impression};
+		shard->horizon_ms = config->horizon_ms;
+		shard->live = node->live;
+		int rc = dp_shard_init(shard);
+		if (rc)
+			return rc;
+	}
+	for (uint32_t q = 0; q < rx; q++)
+		core_add(node, config->rx[q], (int32_t)q, NULL);
+	for (uint32_t s = 0; s < shards; s++)
+		core_add(node, config->shard[s], -1, &node->shard[s]);
+	node->live->cores = node->cores;
+	for (uint32_t i = 0; i < node->cores; i++) {
+		node->core[i].rx_cores = node->rx_cores;
+		node->core[i].shard_cores = node->shard_cores;
+		node->core[i].rx_count = rx;
+		node->core[i].shard_count = shards;
+	}
+	return 0;
+}
+
+static void memory_free(struct dp_node *node)
+{
+	uint32_t rx = node->config.rx_count, shards = node->config.shard_count;
+	for (uint32_t i = 0; node->hop && i < rx * shards; i++)
+		tp_hop_fini(&node->hop[i]);
+	for (uint32_t s = 0; node->shard && s < shards; s++) {
+		dp_shard_fini(&node->shard[s]);
+		free(node->shard[s].hop);
+		free(node->shard[s].late_ring);
+		if (node->fraud_memory && node->fraud_memory[s])
+			munmap(node->fraud_memory[s], agg_fraud_shard_bytes(FRAUD_SHARD_ENTRIES));
+	}
+	if (node->dedup_memory)
+		munmap(node->dedup_memory, node->dedup_bytes);
+	if (node->fraud_ip_memory)
+		munmap(node->fraud_ip_memory, agg_fraud_ip_bytes(FRAUD_IP_ENTRIES));
+	free(node->core);
+	free(node->hop);
+	free(node->late_ring);
+	free(node->shard);
+	free(node->keeping);
+	free(node->fraud_memory);
+	free(node->wal);
+	free(node->rx_cores);
+	free(node->shard_cores);
+	if (node->live)
+		tp_live_unmap(node->live);
+	if (node->live_fd >= 0)
+		close(node->live_fd);
+}
+
+/* A small disk gets small log files: an eighth of what is free, so that a few of them and their segments fit. */
+static uint64_t log_file_bytes(const struct tp_config *config)
+{
+	struct statvfs fs;
+	uint64_t bytes = config->log_file_bytes;
+	if (statvfs(config->data_dir, &fs))
+		return bytes;
+	uint64_t eighth = (uint64_t)fs.f_bavail * fs.f_frsize / 8 >> 20 << 20;
+	if (eighth < LOG_FILE_BYTES_MIN)
+		eighth = LOG_FILE_BYTES_MIN;
+	if (eighth < bytes) {
+		tp_logf(TP_WARN, "small disk: smaller log files", "configured_bytes=%" PRIu64 " used_bytes=%" PRIu64, bytes,
+			eighth);
+		bytes = eighth;
+	}
+	return bytes;
+}
+
+static int wals_open(struct dp_node *node)
+{
+	for (uint32_t s = 0; s < node->config.shard_count; s++) {
+		struct sto_wal_options options = {
+			.shard = s,
+			.commit_interval_ns = node->config.commit_interval_ns,
+			.reserve_bytes = node->config.rx_count * node->config.memory_hop_bytes,
+		};
+		int rc = sto_wal_open(&node->wal[s], node->store, &options);
+		if (rc) {
+			tp_logf(TP_ERROR, "cannot open the log", "shard=%u error=\"%s\"", s, strerror(-rc));
+			return rc;
+		}
+		node->shard[s].wal = node->wal[s];
+	}
+	return dp_housekeeping_prime(node);
+}
+
+static int beacons_create(struct dp_node *node)
+{
+	for (uint32_t q = 0; q < node->config.rx_count; q++) {
+		struct dp_core *core = node->rx_cores[q];
+		struct tp_hop *hop[TP_SHARDS_MAX];
+		struct dp_late_ring *late[TP_SHARDS_MAX];
+		for (uint32_t s = 0; s < node->config.shard_count; s++) {
+			hop[s] = &node->hop[q * node->config.shard_count + s];
+			late[s] = &node->late_ring[q * node->config.shard_count + s];
+		}
+		struct dp_intake_options intake = {
+			.hop = hop,
+			.late = late,
+			.shards = node->config.shard_count,
+			.requests_max = REQUESTS_MAX,
+			.refusing = &node->live->refusing,
+			.counters = &core->counters,
+			.ack_latency = core->live->ack_latency,
+			.ack_ns_sum = &core->live->ack_ns_sum,
+		};
+		int rc = dp_intake_create(&core->intake, &intake);
+		if (rc)
+			return rc;
+		dp_intake_clock(core->intake, tp_now_ms(), tp_mono_ns());
+		struct dp_beacon_options beacon = {
+			.config = &node->config,
+			.intake = core->intake,
+			.connections_max = CONNECTIONS_MAX,
+			.small_buffers = SMALL_BUFFERS,
+			.large_buffers = LARGE_BUFFERS,
+			.blocked = dp_blocklist_blocked,
+			.blocked_context = node->blocklist,
+		};
+		rc = dp_beacon_create(&core->beacon, &beacon);
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
+static void endpoint_append(char *list, size_t bytes, const struct tp_addr *addr, uint16_t port)
+{
+	char text[TP_ENDPOINT_TEXT_BYTES];
+	struct tp_endpoint endpoint = {.addr = *addr, .port = port};
+	size_t used = strlen(list);
+	tp_endpoint_text(&endpoint, text);
+	snprintf(list + used, bytes - used, "%s%s", used ? "," : "", text);
+}
+
+static int ports_open(struct dp_node *node)
+{
+	for (uint32_t i = 0; i < node->config.ingest_count; i++) {
+		const struct tp_config_ingest *ingest = &node->config.ingest[i];
+		bool socket = ingest->driver == TP_DRIVER_SOCKET;
+		const struct dp_port_driver *driver = socket ? &dp_port_socket : &dp_port_dpdk;
+		uint16_t http_port = socket ? ingest->http.port : ingest->http_port;
+		uint16_t udp_port = socket ? ingest->udp.port : ingest->udp_port;
+		for (uint32_t q = 0; q < node->config.rx_count; q++) {
+			struct dp_core *core = node->rx_cores[q];
+			if (core->ports == DP_PORTS_MAX)
+				return -E2BIG;
+			struct dp_port_options options = {
+				.config = &node->config,
+				.ingest = ingest,
+				.ingest_index = (uint16_t)i,
+				.queue = (uint16_t)q,
+				.queues = (uint16_t)node->config.rx_count,
+				.beacon = core->beacon,
+				.counters = &core->counters,
+				.blocked = dp_blocklist_blocked,
+				.blocked_context = node->blocklist,
+				.http_port = &http_port,
+				.udp_port = &udp_port,
+			};
+			struct dp_port *port;
+			int rc = driver->open(&port, &options);
+			if (rc == -ENOTSUP && q > 0)
+				continue; /* a port with fewer queues than there are rx cores */
+			if (rc) {
+				tp_logf(TP_ERROR, "cannot open a port", "ingest=%u driver=%s error=\"%s\"", i, driver->name,
+					strerror(-rc));
+				return rc;
+			}
+			core->port[core->ports++] = (struct dp_core_port){.driver = driver, .port = port};
+		}
+		if (socket) {
+			if (ingest->http.addr.family)
+				endpoint_append(node->live->http, sizeof(node->live->http), &ingest->http.addr, http_port);
+			if (ingest->udp.addr.family)
+				endpoint_append(node->live->udp, sizeof(node->live->udp), &ingest->udp.addr, udp_port);
+		}
+		for (uint32_t a = 0; !socket && a < ingest->address_count; a++) {
+			if (http_port)
+				endpoint_append(node->live->http, sizeof(node->live->http), &ingest->address[a].addr, http_port);
+			if (udp_port)
+				endpoint_append(node->live->udp, sizeof(node->live->udp), &ingest->address[a].addr, udp_port);
+		}
+	}
+	snprintf(node->live->receive_path, sizeof(node->live->receive_path), "%s",
+		 node->dpdk ? dp_dpdk_describe() : "kernel sockets (io_uring)");
+	return 0;
+}
+
+static int blocklist_enforce(void *node, const struct tp_prefix *list, uint32_t count)
+{
+	return ((struct dp_node *)node)->dpdk ? dp_dpdk_blocklist(list, count) : 0;
+}
+
+static int threads_start(struct dp_node *node)
+{
+	for (uint32_t i = 0; i < node->cores; i++) {
+		int rc = dp_core_start(&node->core[i]);
+		if (rc) {
+			tp_logf(TP_ERROR, "cannot start a core", "cpu=%u error=\"%s\"", node->core[i].cpu, strerror(-rc));
+			for (uint32_t k = 0; k < i; k++)
+				dp_core_join(&node->core[k]);
+			return rc;
+		}
+	}
+	node->cores_run = true;
+	int rc = -pthread_create(&node->housekeeping_thread, NULL, dp_housekeeping_main, node);
+	node->housekeeping_runs = !rc;
+	return rc;
+}
+
+static void take_down(struct dp_node *node)
+{
+	if (node->cores_run)
+		for (uint32_t i = 0; i < node->cores; i++)
+			dp_core_join(&node->core[i]);
+	node->cores_run = false;
+	atomic_store_explicit(&node->stop_housekeeping, 1, memory_order_release);
+	if (node->housekeeping_runs)
+		pthread_join(node->housekeeping_thread, NULL);
+	atomic_store_explicit(&node->stop_commands, 1, memory_order_release);
+	if (node->command_runs)
+		pthread_join(node->command_thread, NULL);
+	if (node->command_listen_fd >= 0) {
+		char path[4096];
+		snprintf(path, sizeof(path), "%s/turnpike.sock", node->config.data_dir);
+		close(node->command_listen_fd);
+		unlink(path);
+	}
+	for (uint32_t q = 0; node->rx_cores && q < node->config.rx_count; q++) {
+		struct dp_core *core = node->rx_cores[q];
+		if (!core)
+			continue;
+		for (uint32_t i = 0; i < core->ports; i++)
+			core->port[i].driver->close(core->port[i].port);
+		dp_beacon_destroy(core->beacon);
+		dp_intake_destroy(core->intake);
+	}
+	if (node->dpdk)
+		dp_dpdk_fini();
+	for (uint32_t s = 0; node->wal && s < node->config.shard_count; s++)
+		if (node->wal[s])
+			sto_wal_close(node->wal[s]);
+	dp_blocklist_close(node->blocklist);
+	if (node->store)
+		sto_store_close(node->store);
+	memory_free(node);
+}
+
+static int store_open(struct dp_node *node)
+{
+	node->log_file_bytes = node->config.log_file_bytes;
+	struct sto_store_options options = {.data_dir = node->config.data_dir,
+					    .log_file_bytes = log_file_bytes(&node->config),
+					    .preallocate = node->config.preallocate};
+	node->log_file_bytes = options.log_file_bytes;
+	int rc = sto_store_open(&node->store, &options);
+	if (rc == -EBUSY)
+		tp_logf(TP_ERROR, "another process uses the data folder", "data_dir=%s", node->config.data_dir);
+	else if (rc)
+		tp_logf(TP_ERROR, "cannot open the data folder", "data_dir=%s error=\"%s\"", node->config.data_dir, strerror(-rc));
+	return rc;
+}
+
+static int start(struct dp_node *node)
+{
+	int rc = store_open(node);
+	if (rc)
+		return rc;
+	rc = memory_create(node);
+	if (rc) {
+		tp_logf(TP_ERROR, "cannot allocate memory", "error=\"%s\"", strerror(-rc));
+		return rc;
+	}
+	tp_logf(TP_INFO, "memory fixed",
+		"dedup_bytes=%" PRIu64 " ids_per_generation=%" PRIu64 " hop_bytes=%" PRIu64 " live_bytes=%" PRIu64,
+		node->dedup_bytes, agg_dedup_ids_max(node->dedup),
+		node->config.memory_hop_bytes * node->config.rx_count * node->config.shard_count, node->live->bytes);
+	struct dp_blocklist_hooks hooks = {.synchronize = dp_cores_synchronize, .enforce = blocklist_enforce, .context = node};
+	rc = dp_blocklist_open(&node->blocklist, node->config.data_dir, &hooks);
+	if (rc)
+		return rc;
+	node->command_listen_fd = tp_command_listen(node->config.data_dir);
+	if (node->command_listen_fd < 0) {
+		tp_logf(TP_ERROR, "cannot open the command socket", "error=\"%s\"", strerror(-node->command_listen_fd));
+		return node->command_listen_fd;
+	}
+	rc = dp_recover(node);
+	if (rc)
+		return rc;
+	rc = wals_open(node);
+	if (rc) {
+		tp_logf(TP_ERROR, "cannot prepare the log", "error=\"%s\"", strerror(-rc));
+		return rc;
+	}
+	rc = beacons_create(node);
+	if (rc)
+		return rc;
+	for (uint32_t i = 0; i < node->config.ingest_count; i++)
+		node->dpdk |= node->config.ingest[i].driver == TP_DRIVER_DPDK;
+	if (node->dpdk) {
+		rc = dp_dpdk_init(&node->config);
+		if (rc) {
+			node->dpdk = false;
+			return rc;
+		}
+	}
+	rc = ports_open(node);
+	if (!rc)
+		rc = dp_blocklist_enforce(node->blocklist);
+	if (!rc)
+		rc = threads_start(node);
+	if (rc)
+		return rc;
+	/* Last: its first answer must be true. */
+	rc = -pthread_create(&node->command_thread, NULL, dp_commands_main, node);
+	node->command_runs = !rc;
+	if (!rc) {
+		atomic_store(&node->live->ready, 1);
+		atomic_store(&node->live->refusing, TP_TAKING);
+	}
+	return rc;
+}
+
+int dp_node_start(struct dp_node *node)
+{
+	node->live_fd = node->command_listen_fd = -1;
+	int rc = start(node);
+	if (rc)
+		take_down(node);
+	return rc;
+}
+
+void dp_node_fail(struct dp_node *node, int error)
+{
+	atomic_store_explicit(&node->failed, error, memory_order_release);
+}
+
+/* Waits up to limit_ms for `done`. */
+static bool wait_for(struct dp_node *node, bool (*done)(struct dp_node *), uint64_t limit_ms)
+{
+	uint64_t until_ns = tp_mono_ns() + limit_ms * 1000000;
+	while (!done(node)) {
+		if (tp_mono_ns() > until_ns || atomic_load(&node->failed))
+			return false;
+		usleep(1000);
+	}
+	return true;
+}
+
+static bool nothing_owed(struct dp_node *node)
+{
+	for (uint32_t q = 0; q < node->config.rx_count; q++)
+		if (atomic_load_explicit(&node->rx_cores[q]->owed, memory_order_acquire))
+			return false;
+	return true;
+}
+
+static bool all_rolled(struct dp_node *node)
+{
+	for (uint32_t s = 0; s < node->config.shard_count; s++)
+		if (atomic_load_explicit(&node->shard[s].roll_wanted, memory_order_acquire))
+			return false;
+	return true;
+}
+
+static bool all_sealed(struct dp_node *node)
+{
+	for (uint32_t s = 0; s < node->config.shard_count; s++)
+		if (atomic_load_explicit(&node->keeping[s].sealed_file, memory_order_acquire) <
+		    atomic_load_explicit(&node->shard[s].previous_file, memory_order_acquire))
+			return false;
+	return true;
+}
+
+static void rx_cores_wake(struct dp_node *node)
+{
+	atomic_thread_fence(memory_order_seq_cst);
+	for (uint32_t q = 0; q < node->config.rx_count; q++)
+		dp_core_wake(node->rx_cores[q]);
+}
+
+int dp_node_stop(struct dp_node *node)
+{
+	tp_notify("STOPPING=1");
+	/* No new connections; what the kernel has queued still comes in. */
+	for (uint32_t q = 0; q < node->config.rx_count; q++) {
+		atomic_store_explicit(&node->rx_cores[q]->owed, 1, memory_order_relaxed); /* until the core has counted */
+		atomic_store_explicit(&node->rx_cores[q]->drain, 1, memory_order_release);
+	}
+	rx_cores_wake(node);
+	wait_for(node, nothing_owed, DRAIN_MS);
+	/* No new requests on the old ones. */
+	atomic_store_explicit(&node->stopping, 1, memory_order_release);
+	atomic_store_explicit(&node->live->refusing, TP_STOPPING, memory_order_relaxed);
+	for (uint32_t q = 0; q < node->config.rx_count; q++)
+		atomic_store_explicit(&node->rx_cores[q]->owed, 1, memory_order_relaxed);
+	rx_cores_wake(node);
+	if (!wait_for(node, nothing_owed, OWED_MS_MAX))
+		tp_logf(TP_WARN, "some clients did not finish their requests", NULL);
+	/* Everything is durable and told: finish the open files and seal them. */
+	for (uint32_t s = 0; s < node->config.shard_count; s++)
+		atomic_store_explicit(&node->shard[s].roll_wanted, 1, memory_order_release);
+	atomic_thread_fence(memory_order_seq_cst);
+	for (uint32_t s = 0; s < node->config.shard_count; s++)
+		dp_core_wake(node->shard_cores[s]);
+	/* Without room for a segment the log file stays, and the next start seals it. */
+	if (wait_for(node, all_rolled, OWED_MS_MAX) && !atomic_load(&node->no_space))
+		wait_for(node, all_sealed, SEAL_MS_MAX);
+	int failed = atomic_load(&node->failed);
+	take_down(node);
+	return failed;
+}
+
+void dp_node_reload(struct dp_node *node)
+{
+	struct tp_config fresh;
+	if (tp_config_load(node->config.file, &fresh, stderr)) {
+		tp_logf(TP_ERROR, "configuration not reloaded: the file is broken", "file=%s", node->config.file);
+		return;
+	}
+	struct agg_fraud_limits limits = {.clicks_per_ip_hour = fresh.clicks_per_ip_hour,
+					  .clicks_per_device_hour = fresh.clicks_per_device_hour,
+					  .min_ms_since_impression = fresh.min_ms_since_impression};
+	for (uint32_t s = 0; s < node->config.shard_count; s++) {
+		uint32_t other = !atomic_load_explicit(&node->shard[s].limits_now, memory_order_relaxed);
+		node->shard[s].limits[other] = limits;
+		/* release: the shard sees the filled limits */
+		atomic_store_explicit(&node->shard[s].limits_now, other, memory_order_release);
+	}
+	tp_logf(TP_INFO, "fraud limits reloaded; other keys need a restart", "file=%s", node->config.file);
+	tp_config_free(&fresh);
+}

@@ -1,0 +1,90 @@
+/*
+ * The node: everything that the data process is made of, put together. The main thread builds it and takes it down; two background
+ * threads keep house:
+ *   housekeeping  spare log files and tables, sealing, the late lane's look-ups, rotation of the id table, retention
+ *   commands      the command socket, the blocklist, heartbeat, free space, whether beacons are taken
+ */
+#ifndef TURNPIKE_NODE_H
+#define TURNPIKE_NODE_H
+
+#include "blocklist.h"
+#include "core.h"
+#include "turnpike/config.h"
+#include "turnpike/store.h"
+
+enum { DP_TABLES_PER_SHARD = 4, DP_TABLE_ROWS = 65536, DP_TABLE_HEAP_BYTES = 6 << 20, DP_PENDING_FILES = 64 };
+
+/* What housekeeping knows of one shard. */
+struct dp_shard_keeping {
+	uint64_t pending[DP_PENDING_FILES]; /* finished log files to seal, oldest first */
+	uint32_t pending_count;
+	_Atomic uint64_t sealed_file; /* housekeeping writes, commands reads: newest file of this shard that is sealed */
+	uint64_t rotation_file;       /* open when the generation that is now previous stopped taking ids; 0: nothing to wait for */
+	uint64_t open_file;           /* and since when it has had rows */
+	uint64_t open_since_ms;
+};
+
+struct dp_node {
+	struct tp_config config;
+	struct sto_store *store;
+	struct tp_live *live;
+	int live_fd;
+	struct dp_blocklist *blocklist;
+	struct agg_dedup *dedup;
+	void *dedup_memory, *fraud_ip_memory;
+	uint64_t dedup_bytes, log_file_bytes;
+	struct tp_hop *hop;             /* [rx][shard] */
+	struct dp_late_ring *late_ring; /* [rx][shard] */
+	struct dp_shard *shard;
+	struct dp_shard_keeping *keeping;
+	void **fraud_memory;
+	struct sto_wal **wal;
+	struct dp_core *core;
+	uint32_t cores;
+	struct dp_core **rx_cores, **shard_cores;
+	bool dpdk;
+	int command_listen_fd;
+	pthread_t housekeeping_thread, command_thread;
+	bool housekeeping_runs, command_runs, cores_run;
+	uint64_t rotated_ms; /* housekeeping's own, like the next */
+	bool space_lacks;
+	uint64_t expired_ms;         /* the command thread's own */
+	struct tp_counters counters; /* of the background threads; the command thread publishes */
+	/* between threads */
+	_Atomic uint32_t no_space;  /* housekeeping: a spare or a segment did not fit */
+	_Atomic uint32_t low_space; /* commands: the file system has too little left */
+	_Atomic uint32_t stopping;  /* main */
+	_Atomic uint32_t stop_housekeeping, stop_commands;
+	_Atomic int failed; /* -errno of a disk failure: the process must end */
+	_Atomic uint64_t segments_sealed, late_lookups;
+	_Atomic uint64_t files_unsealed; /* finished log files that wait for sealing */
+};
+
+/* Recovers, allocates, opens ports, starts threads. 0 when beacons are being taken; else -errno, logged, and all taken down. */
+int dp_node_start(struct dp_node *node);
+/*
+ * Ends in order: no new beacons, everything received durable and acknowledged, logs sealed, memory and ports given back. 0, or
+ * -errno when the disk failed (then nothing more is acknowledged).
+ */
+int dp_node_stop(struct dp_node *node);
+/* Reads the configuration again and takes over what can change while running; logs what cannot. */
+void dp_node_reload(struct dp_node *node);
+
+/* Ends the process' service at once: the disk failed, nothing may be acknowledged any more. Any thread. */
+void dp_node_fail(struct dp_node *node, int error);
+
+/* ---- recovery.c: main thread, before any other ---- */
+/* Replays what the log has, seals it, loads the id table and the fraud state. */
+int dp_recover(struct dp_node *node);
+
+/* ---- housekeeping.c ---- */
+void *dp_housekeeping_main(void *node);
+/* Gives each shard its first spare file and table. Main thread, before the cores start. */
+int dp_housekeeping_prime(struct dp_node *node);
+
+/* ---- commands.c ---- */
+void *dp_commands_main(void *node);
+/* Waits until no rx core is in a round that began before the call. A blocklist hook. */
+void dp_cores_synchronize(void *node);
+
+#endif

@@ -1,0 +1,369 @@
+/*
+ * The shard loop. Source: design section 4, contract section 4 (counting).
+ */
+#include "shard.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+static struct dp_mark *mark_at(struct dp_shard *shard, uint64_t n)
+{
+	return (struct dp_mark *)(void *)((uint8_t *)shard->mark + n % DP_SHARD_MARKS * shard->mark_bytes);
+}
+
+int dp_shard_init(struct dp_shard *shard)
+{
+	shard->mark_bytes = (uint32_t)(sizeof(struct dp_mark) + shard->rx_count * sizeof(uint64_t));
+	shard->mark = calloc(DP_SHARD_MARKS, shard->mark_bytes);
+	shard->lane.entry = calloc(DP_LATE_LANE, sizeof(*shard->lane.entry));
+	if (!shard->mark || !shard->lane.entry) {
+		dp_shard_fini(shard);
+		return -ENOMEM;
+	}
+	return 0;
+}
+
+void dp_shard_fini(struct dp_shard *shard)
+{
+	free(shard->mark);
+	free(shard->lane.entry);
+	shard->mark = NULL;
+	shard->lane.entry = NULL;
+}
+
+static void watermark_set(struct dp_shard *shard, uint64_t now_ms)
+{
+	uint64_t watermark = agg_watermark_advance(&shard->watermark, now_ms);
+	if (watermark == shard->watermark_ms)
+		return;
+	shard->watermark_ms = watermark;
+	uint64_t horizon = watermark > shard->horizon_ms ? watermark - shard->horizon_ms : 0;
+	shard->horizon_minute = (uint32_t)(horizon / TP_MINUTE_MS);
+	atomic_store_explicit(&shard->live->shard[shard->number].watermark_ms, watermark, memory_order_relaxed);
+}
+
+/*
+ * The node's event time: the highest stamp of all shards, each the only writer of its own line, so that a minute closes for the
+ * whole node and an idle shard holds nothing back.
+ */
+static void watermark_advance(struct dp_shard *shard, uint64_t now_ms)
+{
+	for (uint32_t s = 0; s < shard->shards; s++) {
+		if (s == shard->number)
+			continue;
+		uint64_t high = atomic_load_explicit(&shard->live->shard[s].high_ms, memory_order_relaxed);
+		if (high > shard->watermark.high_ms)
+			agg_watermark_see(&shard->watermark, high, now_ms);
+	}
+	watermark_set(shard, now_ms);
+}
+
+/* Moves on to the spare log file and a fresh table, together. False: one of them is not there yet. */
+static bool shard_roll(struct dp_shard *shard)
+{
+	struct tp_rollup *spare = atomic_load_explicit(&shard->spare_table, memory_order_acquire);
+	if (!spare)
+		return false; /* housekeeping gives one as soon as one is free */
+	if (sto_wal_roll(shard->wal) < 0)
+		return false;
+	uint64_t file_id = sto_wal_file_id(shard->wal);
+	if (shard->table && atomic_load_explicit(&shard->table->file_id, memory_order_relaxed) == file_id)
+		return true; /* nothing had been written: the same file goes on */
+	atomic_store_explicit(&shard->spare_table, NULL, memory_order_relaxed);
+	if (shard->table)
+		atomic_store_explicit(&shard->previous_file, atomic_load_explicit(&shard->table->file_id, memory_order_relaxed),
+				      memory_order_relaxed);
+	tp_rollup_reset(spare, file_id);
+	shard->table = spare;
+	atomic_store_explicit(&shard->live->shard[shard->number].file_id, file_id, memory_order_release);
+	return true;
+}
+
+/* Makes sure that the next record has a log file with room and a table with a free row. */
+static bool room_for_record(struct dp_shard *shard)
+{
+	if (shard->table && !sto_wal_must_roll(shard->wal) && tp_rollup_has_room(shard->table))
+		return true;
+	return shard_roll(shard);
+}
+
+/* Puts a decided event into the log and the rollups. `record` is the room that the log gave. */
+static void event_record(struct dp_shard *shard, void *record, const struct tp_event *event, uint32_t verdict, uint64_t now_ns)
+{
+	struct tp_event *copy = record;
+	memcpy(copy, event, event->bytes);
+	copy->verdict = (uint8_t)verdict;
+	copy->fraud = 0;
+	if (verdict != TP_CONFLICT) {
+		copy->fraud = agg_fraud_judge(shard->fraud,
+					      &shard->limits[atomic_load_explicit(&shard->limits_now, memory_order_acquire)], copy);
+		if (copy->fraud)
+			TP_COUNT(shard->counters, SHARD_FLAGGED);
+		tp_rollup_add(shard->table, copy);
+	}
+	sto_wal_append(shard->wal, event->bytes, now_ns);
+}
+
+/* Gives an event to the late lane. False: the lane is full. */
+static bool lane_give(struct dp_shard *shard, uint32_t rx, const struct tp_slot *slot)
+{
+	struct dp_late_lane *lane = &shard->lane;
+	uint64_t given = atomic_load_explicit(&lane->given, memory_order_relaxed);
+	if (given - lane->answered == DP_LATE_LANE)
+		return false;
+	struct dp_late_entry *entry = &lane->entry[given % DP_LATE_LANE];
+	entry->owner = slot->owner;
+	entry->index = slot->index;
+	entry->rx = rx;
+	entry->floor = agg_dedup_floor(shard->dedup);
+	memcpy(entry->event, &slot->event, slot->event.bytes);
+	/* release: housekeeping sees the whole entry */
+	atomic_store_explicit(&lane->given, given + 1, memory_order_release);
+	return true;
+}
+
+/* Decides one slot. False: no room to go on now; the slot is not taken. */
+static bool slot_decide(struct dp_shard *shard, uint32_t rx, struct tp_slot *slot, uint64_t now_ms, uint64_t now_ns)
+{
+	struct tp_event *event = &slot->event;
+	/* Room first: an id that is in the table must be in the log as well. */
+	void *record = room_for_record(shard) ? sto_wal_reserve(shard->wal, event->bytes) : NULL;
+	if (!record)
+		return false;
+
+	uint32_t minute = (uint32_t)(event->timestamp_ms / TP_MINUTE_MS);
+	bool late = agg_minute_closed(event->timestamp_ms, shard->watermark_ms);
+	switch (agg_dedup_insert(shard->dedup, event->id, event->fingerprint, minute, shard->horizon_minute, false)) {
+	case AGG_NEW:
+		event->verdict = late ? TP_LATE : TP_ACCEPTED;
+		break;
+	case AGG_SAME:
+		event->verdict = TP_DUPLICATE;
+		break;
+	case AGG_OTHER:
+		event->verdict = TP_CONFLICT;
+		break;
+	case AGG_BELOW_FLOOR:
+		event->verdict = lane_give(shard, rx, slot) ? TP_DEFERRED : TP_REFUSED;
+		break;
+	case AGG_FULL:
+		atomic_store_explicit(&shard->rotate_wanted, 1, memory_order_relaxed);
+		return false;
+	}
+	if (event->verdict == TP_ACCEPTED || event->verdict == TP_LATE || event->verdict == TP_CONFLICT)
+		event_record(shard, record, event, event->verdict, now_ns);
+	if (event->verdict == TP_ACCEPTED) {
+		bool newest = event->timestamp_ms > shard->watermark.high_ms;
+		agg_watermark_see(&shard->watermark, event->timestamp_ms, now_ms);
+		if (newest) /* at once, so that the next event of this burst is judged by it */
+			watermark_set(shard, now_ms);
+	}
+	return true;
+}
+
+static void mark_add(struct dp_shard *shard)
+{
+	uint64_t appended = sto_wal_appended(shard->wal);
+	struct dp_mark *mark = NULL;
+	/* Marks with the same count, or too many marks: the last one takes this in. It only makes an answer wait for more. */
+	if (shard->mark_next != shard->mark_first) {
+		struct dp_mark *last = mark_at(shard, shard->mark_next - 1);
+		if (last->appended == appended || shard->mark_next - shard->mark_first == DP_SHARD_MARKS)
+			mark = last;
+	}
+	if (!mark)
+		mark = mark_at(shard, shard->mark_next++);
+	mark->appended = appended;
+	for (uint32_t q = 0; q < shard->rx_count; q++)
+		mark->position[q] = shard->hop[q]->taken;
+}
+
+static uint32_t hops_take(struct dp_shard *shard, uint64_t now_ms, uint64_t now_ns)
+{
+	uint32_t decided = 0;
+	bool stalled = false;
+	for (uint32_t i = 0; i < shard->rx_count && !stalled; i++) {
+		uint32_t q = shard->next_hop;
+		shard->next_hop = q + 1 == shard->rx_count ? 0 : q + 1;
+		struct tp_hop *hop = shard->hop[q];
+		struct tp_slot *burst[DP_SHARD_BURST];
+		uint32_t count = 0;
+		while (count < DP_SHARD_BURST && (burst[count] = tp_hop_take(hop)) != NULL)
+			agg_dedup_prefetch(shard->dedup, burst[count++]->event.id);
+		uint32_t done = 0;
+		while (done < count && slot_decide(shard, q, burst[done], now_ms, now_ns))
+			done++;
+		if (done < count) {
+			/* What could not be decided goes back: it is the first to be taken next time. */
+			for (uint32_t k = done; k < count; k++)
+				hop->taken -= burst[k]->bytes;
+			stalled = true;
+		}
+		decided += done;
+	}
+	if (stalled && !shard->stalled)
+		TP_COUNT(shard->counters, SHARD_STALLS);
+	shard->stalled = stalled;
+	if (decided) {
+		TP_COUNT_ADD(shard->counters, SHARD_TAKEN, decided);
+		mark_add(shard);
+		uint64_t high = shard->watermark.high_ms;
+		if (high != atomic_load_explicit(&shard->live->shard[shard->number].high_ms, memory_order_relaxed))
+			atomic_store_explicit(&shard->live->shard[shard->number].high_ms, high, memory_order_relaxed);
+	}
+	return decided;
+}
+
+/* Events that came back from the look-up in the segments: decide them now. In order, so that copies fall behind their original. */
+static uint32_t lane_decide(struct dp_shard *shard, uint64_t now_ns)
+{
+	struct dp_late_lane *lane = &shard->lane;
+	/* acquire: the look-up's result is seen; pairs with housekeeping's release */
+	uint64_t looked = atomic_load_explicit(&lane->looked, memory_order_acquire);
+	uint32_t decided = 0;
+	for (; lane->decided != looked; lane->decided++, decided++) {
+		struct dp_late_entry *entry = &lane->entry[lane->decided % DP_LATE_LANE];
+		struct tp_event *event = (struct tp_event *)(void *)entry->event;
+		void *record = room_for_record(shard) ? sto_wal_reserve(shard->wal, event->bytes) : NULL;
+		if (!record)
+			break;
+		if (entry->lookup == STO_SAME) {
+			entry->verdict = TP_DUPLICATE;
+		} else if (entry->lookup == STO_OTHER) {
+			entry->verdict = TP_CONFLICT;
+		} else if (entry->lookup != STO_ABSENT || entry->floor != agg_dedup_floor(shard->dedup)) {
+			entry->verdict = TP_REFUSED; /* unreadable, or the table moved on meanwhile: the client tries again */
+		} else {
+			uint32_t minute = (uint32_t)(event->timestamp_ms / TP_MINUTE_MS);
+			bool late = agg_minute_closed(event->timestamp_ms, shard->watermark_ms);
+			switch (agg_dedup_insert(shard->dedup, event->id, event->fingerprint, minute, shard->horizon_minute,
+						 true)) {
+			case AGG_NEW:
+				entry->verdict = late ? TP_LATE : TP_ACCEPTED;
+				break;
+			case AGG_SAME:
+				entry->verdict = TP_DUPLICATE;
+				break;
+			case AGG_OTHER:
+				entry->verdict = TP_CONFLICT;
+				break;
+			default:
+				atomic_store_explicit(&shard->rotate_wanted, 1, memory_order_relaxed);
+				entry->verdict = TP_REFUSED;
+			}
+		}
+		if (entry->verdict == TP_ACCEPTED || entry->verdict == TP_LATE || entry->verdict == TP_CONFLICT)
+			event_record(shard, record, event, entry->verdict, now_ns);
+		entry->record = sto_wal_appended(shard->wal);
+	}
+	return decided;
+}
+
+static void lane_answer(struct dp_shard *shard, uint64_t durable)
+{
+	struct dp_late_lane *lane = &shard->lane;
+	for (; lane->answered != lane->decided; lane->answered++) {
+		const struct dp_late_entry *entry = &lane->entry[lane->answered % DP_LATE_LANE];
+		if (entry->record > durable)
+			return;
+		struct dp_late_ring *ring = shard->late_ring[entry->rx];
+		uint64_t head = atomic_load_explicit(&ring->head, memory_order_relaxed);
+		/* acquire: the rx core has read what it freed */
+		if (head - atomic_load_explicit(&ring->tail, memory_order_acquire) == DP_LATE_ANSWERS)
+			return;
+		ring->answer[head % DP_LATE_ANSWERS] =
+			(struct dp_late_answer){.owner = entry->owner, .index = entry->index, .verdict = entry->verdict};
+		/* release: the rx core sees the whole answer */
+		atomic_store_explicit(&ring->head, head + 1, memory_order_release);
+		shard->woke |= 1ULL << entry->rx;
+	}
+}
+
+static void marks_publish(struct dp_shard *shard, uint64_t durable)
+{
+	struct dp_mark *last = NULL;
+	while (shard->mark_first != shard->mark_next && mark_at(shard, shard->mark_first)->appended <= durable)
+		last = mark_at(shard, shard->mark_first++);
+	if (!last)
+		return;
+	for (uint32_t q = 0; q < shard->rx_count; q++) {
+		if (last->position[q] == atomic_load_explicit(&shard->hop[q]->durable, memory_order_relaxed))
+			continue;
+		tp_hop_durable(shard->hop[q], last->position[q]);
+		shard->woke |= 1ULL << q;
+	}
+}
+
+static void figures_update(struct dp_shard *shard, uint64_t durable)
+{
+	struct sto_wal_stats stats;
+	sto_wal_stats(shard->wal, &stats);
+	TP_COUNT_ADD(shard->counters, LOG_BLOCKS, stats.blocks - shard->told.blocks);
+	TP_COUNT_ADD(shard->counters, LOG_BYTES, stats.bytes - shard->told.bytes);
+	TP_COUNT_ADD(shard->counters, LOG_EVENT_BYTES, stats.event_bytes - shard->told.event_bytes);
+	TP_COUNT_ADD(shard->counters, LOG_ROLLS, stats.rolls - shard->told.rolls);
+	shard->told = stats;
+	struct tp_live_shard *live = &shard->live->shard[shard->number];
+	atomic_store_explicit(&live->log_appended, sto_wal_appended(shard->wal), memory_order_relaxed);
+	atomic_store_explicit(&live->log_durable, durable, memory_order_relaxed);
+}
+
+uint32_t dp_shard_poll(struct dp_shard *shard, uint64_t now_ms, uint64_t now_ns)
+{
+	int completed = sto_wal_poll(shard->wal);
+	if (completed < 0) {
+		shard->failed = completed;
+		return 0;
+	}
+	uint32_t done = (uint32_t)completed;
+	watermark_advance(shard, now_ms);
+
+	bool pause = atomic_load_explicit(&shard->pause_wanted, memory_order_acquire);
+	if (!pause) {
+		if (atomic_load_explicit(&shard->paused, memory_order_relaxed))
+			atomic_store_explicit(&shard->paused, 0, memory_order_release);
+		done += lane_decide(shard, now_ns);
+		done += hops_take(shard, now_ms, now_ns);
+		if (atomic_load_explicit(&shard->roll_wanted, memory_order_relaxed) &&
+		    (!sto_wal_file_records(shard->wal) || shard_roll(shard)))
+			atomic_store_explicit(&shard->roll_wanted, 0, memory_order_relaxed);
+	} else if (!atomic_load_explicit(&shard->paused, memory_order_relaxed)) {
+		/* release: housekeeping sees all that this shard did to the id table before it stopped */
+		atomic_store_explicit(&shard->paused, 1, memory_order_release);
+		done++;
+	}
+
+	/* With nothing more to take and the disk idle, waiting for the interval would only add latency. */
+	int submitted = sto_wal_flush(shard->wal, now_ns, shard->watermark_ms, !done && !sto_wal_busy(shard->wal));
+	if (submitted < 0) {
+		shard->failed = submitted;
+		return 0;
+	}
+	uint64_t durable = sto_wal_durable(shard->wal);
+	lane_answer(shard, durable);
+	marks_publish(shard, durable);
+	if (completed || submitted)
+		figures_update(shard, durable);
+	return done + (uint32_t)submitted;
+}
+
+uint64_t dp_shard_deadline_ns(struct dp_shard *shard)
+{
+	if (!atomic_load_explicit(&shard->pause_wanted, memory_order_relaxed) && !shard->stalled)
+		for (uint32_t q = 0; q < shard->rx_count; q++)
+			if (shard->hop[q]->taken != atomic_load_explicit(&shard->hop[q]->head, memory_order_acquire))
+				return 0;
+	if (atomic_load_explicit(&shard->lane.looked, memory_order_relaxed) != shard->lane.decided && !shard->stalled)
+		return 0;
+	return sto_wal_deadline_ns(shard->wal);
+}
+
+bool dp_shard_settled(struct dp_shard *shard)
+{
+	for (uint32_t q = 0; q < shard->rx_count; q++)
+		if (shard->hop[q]->taken != atomic_load_explicit(&shard->hop[q]->head, memory_order_acquire))
+			return false;
+	return shard->lane.answered == atomic_load_explicit(&shard->lane.given, memory_order_relaxed) &&
+	       sto_wal_durable(shard->wal) == sto_wal_appended(shard->wal) && shard->mark_first == shard->mark_next;
+}

@@ -1,0 +1,102 @@
+/*
+ * A shard: takes events from its hops, decides each one (dedup, late, fraud), writes it to its log and its rollup table, and tells
+ * the rx cores what is durable. One shard core enters it, by dp_shard_poll(); housekeeping meets it only in the fields marked so.
+ *
+ * The loop knows no kinds of event: it asks agg/ for a verdict and hands the record on.
+ *
+ * The order that makes invariant 1 hold: an event is decided and appended before the position after it is marked; a mark is published
+ * to the rx core only when the log is durable up to the records appended by then. A duplicate appends nothing, but lies behind its
+ * original in the same log, so its mark waits for it.
+ */
+#ifndef TURNPIKE_SHARD_H
+#define TURNPIKE_SHARD_H
+
+#include "beacon/intake.h"
+#include "turnpike/dedup.h"
+#include "turnpike/fraud.h"
+#include "turnpike/live.h"
+#include "turnpike/wal.h"
+#include "turnpike/watermark.h"
+
+enum { DP_LATE_LANE = 1024, DP_SHARD_BURST = 64, DP_SHARD_MARKS = 256 };
+
+/* An event on its way through the late lane. Written by the shard, `lookup` by housekeeping. */
+struct dp_late_entry {
+	uint64_t owner;
+	uint32_t index;
+	uint32_t rx;
+	uint32_t floor; /* of the id table when it was handed over */
+	int32_t lookup; /* enum sto_lookup or -errno */
+	uint32_t verdict;
+	uint64_t record; /* appended count that must be durable before it is answered */
+	_Alignas(8) uint8_t event[TP_EVENT_BYTES_MAX];
+};
+
+/*
+ * The late lane of one shard: one ring, three cursors that follow each other.
+ *   answered <= decided <= looked <= given
+ */
+struct dp_late_lane {
+	_Alignas(64) _Atomic uint64_t given;     /* shard writes, housekeeping reads */
+	_Alignas(64) _Atomic uint64_t looked;    /* housekeeping writes, shard reads */
+	_Alignas(64) uint64_t decided, answered; /* the shard's own */
+	struct dp_late_entry *entry;             /* DP_LATE_LANE of them */
+};
+
+/* After these hop positions, `appended` records had been written. */
+struct dp_mark {
+	uint64_t appended;
+	uint64_t position[]; /* per rx core */
+};
+
+struct dp_shard {
+	/* set at start */
+	uint32_t number, rx_count, shards;
+	struct tp_hop **hop;             /* one per rx core, this shard their consumer */
+	struct dp_late_ring **late_ring; /* one per rx core */
+	struct sto_wal *wal;
+	struct agg_dedup *dedup;
+	struct agg_fraud_shard *fraud;
+	struct agg_fraud_limits limits[2]; /* limits_now tells which; a reload fills the other one */
+	uint64_t horizon_ms;
+	struct tp_live *live;
+	struct tp_counters *counters;
+	/* own state */
+	struct agg_watermark watermark;
+	uint64_t watermark_ms;
+	uint32_t horizon_minute;
+	struct tp_rollup *table;
+	struct dp_late_lane lane;
+	struct dp_mark *mark;
+	uint64_t mark_first, mark_next;
+	uint32_t mark_bytes;
+	uint32_t next_hop;
+	uint64_t woke;             /* bit set: rx cores that were told something since asked */
+	struct sto_wal_stats told; /* already in the counters */
+	int failed;                /* -errno of the disk */
+	bool stalled;
+	/* housekeeping writes, the shard reads */
+	_Alignas(64) _Atomic(struct tp_rollup *) spare_table; /* shard takes it by exchange */
+	_Atomic uint32_t roll_wanted;                         /* set by housekeeping, cleared by the shard once done */
+	_Atomic uint32_t pause_wanted;
+	_Atomic uint32_t limits_now; /* main writes */
+	/* the shard writes, housekeeping reads */
+	_Alignas(64) _Atomic uint32_t paused;
+	_Atomic uint64_t previous_file; /* the log file before the open one; 0: none in this run */
+	_Atomic uint32_t rotate_wanted; /* the id table is too full */
+};
+
+/* One round: returns how much was done. shard->failed tells a disk failure. */
+uint32_t dp_shard_poll(struct dp_shard *shard, uint64_t now_ms, uint64_t now_ns);
+
+/* True when nothing waits: all taken, all durable, all answered. The core may end. */
+bool dp_shard_settled(struct dp_shard *shard);
+
+/* Work is there, or a deadline: for a core about to sleep. Deadline in monotonic ns, 0: now, UINT64_MAX: none. */
+uint64_t dp_shard_deadline_ns(struct dp_shard *shard);
+
+/* Allocates the lane and the marks. Cold. */
+int dp_shard_init(struct dp_shard *shard);
+void dp_shard_fini(struct dp_shard *shard);
+
+#endif
