@@ -1,0 +1,423 @@
+/*
+ * The client against a fake server on loopback that loses, repeats, delays and forges acknowledgements; and its encoder and checks
+ * against published vectors. One thread plays both sides.
+ */
+#include "turnpike/client.h"
+
+#include "checksum.h"
+#include "encode.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+enum { BATCHES_MAX = 4096, DELAYED_MAX = 64 };
+
+struct server {
+	int fd;
+	uint16_t port;
+	struct sockaddr_in peer;
+	uint64_t rng;
+	uint32_t seen; /* different batches */
+	uint64_t number[BATCHES_MAX];
+	uint32_t checksum[BATCHES_MAX];
+	uint32_t delayed;
+	uint8_t delayed_ack[DELAYED_MAX][TPC_ACK_BYTES];
+	uint64_t datagrams;
+};
+
+static uint32_t draw(struct server *server, uint32_t below)
+{
+	server->rng = server->rng * 6364136223846793005ULL + 1442695040888963407ULL;
+	return (uint32_t)((server->rng >> 33) % below);
+}
+
+static void server_open(struct server *server, uint64_t seed)
+{
+	memset(server, 0, sizeof *server);
+	server->rng = seed;
+	server->fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);
+	struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	assert_int_equal(bind(server->fd, (struct sockaddr *)&at, sizeof at), 0);
+	socklen_t bytes = sizeof at;
+	assert_int_equal(getsockname(server->fd, (struct sockaddr *)&at, &bytes), 0);
+	server->port = ntohs(at.sin_port);
+}
+
+static void put(uint8_t *at, uint64_t v, int bytes)
+{
+	for (int i = 0; i < bytes; i++)
+		at[i] = (uint8_t)(v >> 8 * i);
+}
+
+static uint64_t get(const uint8_t *at, int bytes)
+{
+	uint64_t v = 0;
+	for (int i = 0; i < bytes; i++)
+		v |= (uint64_t)at[i] << 8 * i;
+	return v;
+}
+
+static void ack_seal(uint8_t *ack, size_t bytes)
+{
+	put(ack + 24, bytes, 2);
+	put(ack + 28, 0, 4);
+	put(ack + 28, tpc_crc32c(0, ack, bytes), 4);
+}
+
+/* An acknowledgement: the first copy of a batch is accepted, further ones are duplicates. */
+static void ack_make(const uint8_t *batch, bool again, uint8_t ack[TPC_ACK_BYTES])
+{
+	memset(ack, 0, TPC_ACK_BYTES);
+	memcpy(ack, batch, 24);
+	ack[5] = 2;
+	put(ack + 6, 0, 2);
+	memcpy(ack + 26, batch + 26, 2);
+	memcpy(ack + 32, batch + 28, 4);
+	memcpy(ack + (again ? 38 : 36), batch + 26, 2);
+	ack_seal(ack, TPC_ACK_BYTES);
+}
+
+static void ack_send(struct server *server, const uint8_t *ack, size_t bytes)
+{
+	(void)!sendto(server->fd, ack, bytes, 0, (struct sockaddr *)&server->peer, sizeof server->peer);
+}
+
+/* Checks a datagram as it arrived and says whether this batch came before, with the same bytes. */
+static bool batch_seen(struct server *server, const uint8_t *batch, size_t bytes)
+{
+	assert_true(bytes >= 64 && memcmp(batch, "\x9eTPB\x01\x01", 6) == 0);
+	assert_int_equal(get(batch + 24, 2), bytes);
+	uint8_t copy[65536];
+	memcpy(copy, batch, bytes);
+	put(copy + 28, 0, 4);
+	assert_int_equal(tpc_crc32c(0, copy, bytes), get(batch + 28, 4));
+	for (uint32_t i = 0; i < server->seen; i++) {
+		if (server->number[i] == get(batch + 16, 8)) {
+			assert_int_equal(server->checksum[i], get(batch + 28, 4));
+			return true;
+		}
+	}
+	assert_true(server->seen < BATCHES_MAX);
+	server->checksum[server->seen] = (uint32_t)get(batch + 28, 4);
+	server->number[server->seen++] = get(batch + 16, 8);
+	return false;
+}
+
+/* Takes what has come and answers badly: half of all copies or their answers are lost, some answers come twice, late, or forged. */
+static void server_turn(struct server *server, bool cruel)
+{
+	uint8_t batch[65536], ack[TPC_ACK_BYTES];
+	for (;;) {
+		socklen_t peer_bytes = sizeof server->peer;
+		ssize_t bytes = recvfrom(server->fd, batch, sizeof batch, 0, (struct sockaddr *)&server->peer, &peer_bytes);
+		if (bytes < 0)
+			break;
+		server->datagrams++;
+		if (cruel && draw(server, 4) == 0)
+			continue; /* lost on the way here */
+		bool again = batch_seen(server, batch, (size_t)bytes);
+		ack_make(batch, again, ack);
+		switch (cruel ? draw(server, 8) : 7) {
+		case 0: /* lost on the way back */
+			break;
+		case 1:
+			ack_send(server, ack, sizeof ack);
+			ack_send(server, ack, sizeof ack);
+			break;
+		case 2: /* later, behind others */
+		case 3:
+			if (server->delayed < DELAYED_MAX)
+				memcpy(server->delayed_ack[server->delayed++], ack, sizeof ack);
+			break;
+		case 4: /* damaged */
+			ack[draw(server, sizeof ack)] ^= 0x40;
+			ack_send(server, ack, sizeof ack);
+			break;
+		case 5: /* of a batch with the same number and other content */
+			ack[32] ^= 1;
+			ack_seal(ack, sizeof ack);
+			ack_send(server, ack, sizeof ack);
+			break;
+		default:
+			ack_send(server, ack, sizeof ack);
+		}
+	}
+	while (server->delayed > 0 && draw(server, 3) == 0) {
+		uint32_t which = draw(server, server->delayed);
+		ack_send(server, server->delayed_ack[which], TPC_ACK_BYTES);
+		memmove(server->delayed_ack[which], server->delayed_ack[--server->delayed], TPC_ACK_BYTES);
+	}
+}
+
+struct heard {
+	uint32_t acks, events, accepted, duplicates, rejected, resent;
+	uint64_t number[BATCHES_MAX];
+	struct tpc_reject reject[8];
+	uint32_t rejects;
+};
+
+static void on_ack(void *context, const struct tpc_ack *ack)
+{
+	struct heard *heard = context;
+	for (uint32_t i = 0; i < heard->acks; i++)
+		assert_true(heard->number[i] != ack->batch); /* never told twice */
+	heard->number[heard->acks++] = ack->batch;
+	heard->events += ack->events;
+	heard->accepted += ack->accepted;
+	heard->duplicates += ack->duplicates;
+	heard->rejected += ack->rejected;
+	heard->resent += ack->sends - 1;
+	assert_true(ack->sends > 0);
+	for (uint32_t i = 0; i < ack->listed && heard->rejects < 8; i++)
+		heard->reject[heard->rejects++] = ack->rejects[i];
+}
+
+static struct tpc_event click(const char *id)
+{
+	return (struct tpc_event){.event_id = id,
+				  .type = 1,
+				  .timestamp_ms = 1640000000000,
+				  .ad_id = "ad_123",
+				  .campaign_id = "camp_456",
+				  .advertiser_id = "adv_789",
+				  .ip_address = "192.168.1.1",
+				  .country = "us",
+				  .has_bid = true,
+				  .bid_micros = 500000};
+}
+
+static void test_crc32c_vectors(void **state)
+{
+	(void)state;
+	uint8_t bytes[32];
+	assert_int_equal(tpc_crc32c(0, "", 0), 0);
+	assert_int_equal(tpc_crc32c(0, "123456789", 9), 0xe3069283);
+	memset(bytes, 0, sizeof bytes);
+	assert_int_equal(tpc_crc32c(0, bytes, 32), 0x8a9136aa);
+	memset(bytes, 0xff, sizeof bytes);
+	assert_int_equal(tpc_crc32c(0, bytes, 32), 0x62a8ab43);
+	for (int i = 0; i < 32; i++)
+		bytes[i] = (uint8_t)i;
+	assert_int_equal(tpc_crc32c(0, bytes, 32), 0x46dd794e);
+	assert_int_equal(tpc_crc32c(tpc_crc32c(0, bytes, 11), bytes + 11, 21), 0x46dd794e);
+}
+
+static void test_siphash_vectors(void **state)
+{
+	(void)state;
+	uint8_t key[16], bytes[15];
+	for (int i = 0; i < 16; i++)
+		key[i] = (uint8_t)i;
+	for (int i = 0; i < 15; i++)
+		bytes[i] = (uint8_t)i;
+	assert_true(tpc_siphash(key, bytes, 0) == 0x726fdb47dd0e0e31ULL);
+	assert_true(tpc_siphash(key, bytes, 8) == 0x93f5f5799a932462ULL);
+	assert_true(tpc_siphash(key, bytes, 15) == 0xa129ca6149be45e5ULL);
+}
+
+static void test_bad_events_are_refused(void **state)
+{
+	(void)state;
+	char long_id[66];
+	memset(long_id, 'x', 65);
+	long_id[65] = 0;
+	struct tpc_plan plan;
+	struct tpc_event good = click("a"), bad;
+	assert_int_equal(tpc_plan(&plan, &good), 0);
+#define BAD(field, value) \
+	do { \
+		bad = good; \
+		bad.field = value; \
+		assert_int_equal(tpc_plan(&plan, &bad), -EINVAL); \
+	} while (0)
+	BAD(event_id, NULL);
+	BAD(event_id, "");
+	BAD(event_id, long_id);
+	BAD(ad_id, NULL);
+	BAD(campaign_id, "");
+	BAD(advertiser_id, long_id);
+	BAD(user_id, long_id);
+	BAD(type, 3);
+	BAD(type, -1);
+	BAD(ip_address, "192.168.1");
+	BAD(country, "USA");
+	BAD(country, "U1");
+	BAD(currency, "usd");
+	BAD(device_type, "toaster");
+	BAD(bid_micros, -1);
+	BAD(bid_micros, 1000000000001);
+	long_id[64] = 0;
+	bad = good;
+	bad.event_id = bad.user_id = long_id;
+	assert_int_equal(tpc_plan(&plan, &bad), 0);
+	bad.trace = "00-00000000000000000000000000000000-00f067aa0ba902b7-01"; /* an invalid trace costs nothing */
+	assert_int_equal(tpc_plan(&plan, &bad), 0);
+}
+
+static void test_open_checks_its_options(void **state)
+{
+	(void)state;
+	assert_null(tpc_open(&(struct tpc_options){.host = "localhost", .port = 1}, NULL, NULL));
+	assert_int_equal(errno, EINVAL);
+	assert_null(tpc_open(&(struct tpc_options){.host = "127.0.0.1", .port = 1, .datagram_bytes = 65508}, NULL, NULL));
+	struct tpc_client *client = tpc_open(&(struct tpc_options){.host = "::1", .port = 1}, NULL, NULL);
+	if (client) /* else: no IPv6 here */
+		assert_int_equal(tpc_poll(client, 0), 0);
+	tpc_close(client);
+}
+
+static void test_event_larger_than_a_datagram(void **state)
+{
+	(void)state;
+	struct tpc_client *client =
+		tpc_open(&(struct tpc_options){.host = "127.0.0.1", .port = 9, .datagram_bytes = 128}, NULL, NULL);
+	struct tpc_event event = click("a");
+	assert_int_equal(tpc_add(client, &event), 0);
+	event.user_agent = "0123456789012345678901234567890123456789";
+	assert_int_equal(tpc_add(client, &event), -EMSGSIZE);
+	assert_int_equal(tpc_pending(client), 1);
+	tpc_close(client);
+}
+
+static void drain(struct tpc_client *client, struct server *server, bool cruel)
+{
+	for (int turn = 0; turn < 20000; turn++) {
+		int owed = tpc_poll(client, 1);
+		assert_true(owed >= 0);
+		if (owed == 0)
+			return;
+		server_turn(server, cruel);
+	}
+	fail_msg("batches stay unacknowledged");
+}
+
+/* Every batch is acknowledged exactly once to the caller, however the network behaves, and retries carry the same bytes. */
+static void test_cruel_network(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 1; seed <= 3; seed++) {
+		struct server server;
+		struct heard heard = {0};
+		server_open(&server, seed);
+		struct tpc_options options = {
+			.host = "127.0.0.1", .port = server.port, .window = 16, .datagram_bytes = 400, .retry_ms = 2};
+		struct tpc_client *client = tpc_open(&options, on_ack, &heard);
+		uint32_t added = 0, full = 0;
+		while (added < 600) {
+			char id[32];
+			snprintf(id, sizeof id, "event-%u", added);
+			struct tpc_event event = click(id);
+			int fault = tpc_add(client, &event);
+			if (fault == -EAGAIN) {
+				full++;
+				server_turn(&server, true);
+				assert_true(tpc_poll(client, 1) >= 0);
+				continue;
+			}
+			assert_int_equal(fault, 0);
+			added++;
+		}
+		assert_int_equal(tpc_flush(client), 0);
+		drain(client, &server, true);
+		assert_int_equal(heard.events, 600);
+		assert_int_equal(heard.acks, server.seen);
+		assert_int_equal(heard.accepted + heard.duplicates, 600);
+		assert_true(full > 0 && heard.resent > 0 && heard.duplicates > 0);
+		assert_true(server.datagrams > server.seen);
+		tpc_close(client);
+		close(server.fd);
+	}
+}
+
+/* A server that is not there at first: the batches wait for it. */
+static void test_server_comes_later(void **state)
+{
+	(void)state;
+	struct server server;
+	struct heard heard = {0};
+	server_open(&server, 7);
+	close(server.fd);
+	struct tpc_client *client =
+		tpc_open(&(struct tpc_options){.host = "127.0.0.1", .port = server.port, .retry_ms = 2}, on_ack, &heard);
+	struct tpc_event event = click("a");
+	assert_int_equal(tpc_add(client, &event), 0);
+	assert_int_equal(tpc_flush(client), 0);
+	assert_int_equal(tpc_flush(client), 0); /* nothing to send is fine */
+	for (int i = 0; i < 5; i++)
+		assert_int_equal(tpc_poll(client, 3), 1);
+
+	server.fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);
+	struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK), .sin_port = htons(server.port)};
+	if (bind(server.fd, (struct sockaddr *)&at, sizeof at) == 0) { /* else somebody took the port meanwhile */
+		drain(client, &server, false);
+		assert_int_equal(heard.acks, 1);
+		assert_true(heard.resent > 0);
+	}
+	tpc_close(client);
+	close(server.fd);
+}
+
+static void test_rejects_are_told(void **state)
+{
+	(void)state;
+	struct server server;
+	struct heard heard = {0};
+	server_open(&server, 7);
+	struct tpc_client *client =
+		tpc_open(&(struct tpc_options){.host = "127.0.0.1", .port = server.port, .source_id = 42}, on_ack, &heard);
+	struct tpc_event event = click("123e4567-e89b-12d3-a456-426614174000");
+	assert_int_equal(tpc_add(client, &event), 0);
+	assert_int_equal(tpc_add(client, &event), 0);
+	assert_int_equal(tpc_pending(client), 2);
+	uint64_t number = tpc_batch(client);
+	assert_int_equal(tpc_flush(client), 0);
+	uint8_t batch[2048], ack[TPC_ACK_BYTES + TPC_REJECT_BYTES];
+	socklen_t peer_bytes = sizeof server.peer;
+	poll(&(struct pollfd){.fd = server.fd, .events = POLLIN}, 1, 5000);
+	assert_true(recvfrom(server.fd, batch, sizeof batch, 0, (struct sockaddr *)&server.peer, &peer_bytes) > 0);
+	assert_int_equal(get(batch + 8, 8), 42);
+	assert_int_equal(get(batch + 16, 8), number);
+	ack_make(batch, false, ack);
+	put(ack + 36, 1, 2); /* accepted */
+	put(ack + 44, 1, 2); /* rejected */
+	put(ack + 46, 1, 2); /* listed */
+	put(ack + 48, 1, 2); /* index */
+	ack[50] = 8;         /* future */
+	ack[51] = 3;         /* timestamp */
+	ack_seal(ack, sizeof ack);
+	ack_send(&server, ack, sizeof ack);
+	assert_int_equal(tpc_poll(client, 5000), 0);
+	assert_int_equal(heard.accepted, 1);
+	assert_int_equal(heard.rejected, 1);
+	assert_int_equal(heard.rejects, 1);
+	assert_int_equal(heard.reject[0].index, 1);
+	assert_int_equal(heard.reject[0].reason, 8);
+	assert_int_equal(heard.reject[0].field, 3);
+	tpc_close(client);
+	close(server.fd);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_crc32c_vectors),
+		cmocka_unit_test(test_siphash_vectors),
+		cmocka_unit_test(test_bad_events_are_refused),
+		cmocka_unit_test(test_open_checks_its_options),
+		cmocka_unit_test(test_event_larger_than_a_datagram),
+		cmocka_unit_test(test_cruel_network),
+		cmocka_unit_test(test_server_comes_later),
+		cmocka_unit_test(test_rejects_are_told),
+	};
+	return cmocka_run_group_tests_name("client", tests, NULL, NULL);
+}
