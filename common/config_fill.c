@@ -1,0 +1,310 @@
+/*
+ * Turns the loaded file into struct tp_config: units, addresses, defaults. The defaults are those of the contract's example
+ * (section 3); the four keys that it does not show are in docs/tuning.md.
+ *
+ * Cold code, any thread. Every error is printed, so one run shows all.
+ */
+#include "config_fill.h"
+
+#include "turnpike/text.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define MS                  1000000ULL
+#define SEC                 (1000 * MS)
+#define MIN                 (60 * SEC)
+#define HOUR                (60 * MIN)
+#define DAY                 (24 * HOUR)
+#define YEAR                (365 * DAY)
+#define MIB                 (1024 * 1024ULL)
+#define NODE_NAME_BYTES_MAX 63
+
+struct fill {
+	const struct config_tree *tree;
+	struct config_errors *errors;
+	bool no_memory;
+};
+
+static void say(struct fill *fill, const char *dotted, const char *text)
+{
+	char room[80];
+	config_error(fill->errors, config_tree_line(fill->tree, dotted), dotted, "expected %s, found %s",
+		     tp_config_expected(dotted), config_quote(text, strlen(text), room));
+}
+
+static void *array(struct fill *fill, uint32_t count, size_t each)
+{
+	void *made = calloc(count ? count : 1, each);
+	if (!made)
+		fill->no_memory = true;
+	return made;
+}
+
+static char *copy(struct fill *fill, const char *text)
+{
+	char *made = strdup(text);
+	if (!made)
+		fill->no_memory = true;
+	return made;
+}
+
+/* A duration in `unit_ns`, of which it must be a whole number, between least and most. */
+static void duration(struct fill *fill, const char *text, const char *dotted, uint64_t preset_ns, uint64_t unit_ns,
+		     uint64_t least_ns, const char *least, uint64_t most_ns, const char *most, uint64_t *to)
+{
+	uint64_t ns;
+	char room[80];
+
+	*to = preset_ns / unit_ns;
+	if (!text)
+		return;
+	int rc = tp_duration_parse(text, strlen(text), &ns);
+	if (rc == -EINVAL) {
+		say(fill, dotted, text);
+	} else if (rc != 0 || ns < least_ns || ns > most_ns || ns % unit_ns != 0) {
+		config_error(fill->errors, config_tree_line(fill->tree, dotted), dotted,
+			     "expected a duration from %s to %s%s, found %s", least, most, unit_ns == MS ? " in whole ms" : "",
+			     config_quote(text, strlen(text), room));
+	} else {
+		*to = ns / unit_ns;
+	}
+}
+
+/* A size between least and most, a multiple of `step`, or a power of two where step is 0. */
+static void size(struct fill *fill, const char *text, const char *dotted, uint64_t preset, uint64_t least, uint64_t most,
+		 uint64_t step, const char *rule, uint64_t *to)
+{
+	uint64_t bytes;
+	char room[80];
+
+	*to = preset;
+	if (!text)
+		return;
+	if (tp_size_parse(text, strlen(text), &bytes) != 0)
+		say(fill, dotted, text);
+	else if (bytes < least || bytes > most || (step ? bytes % step != 0 : (bytes & (bytes - 1)) != 0))
+		config_error(fill->errors, config_tree_line(fill->tree, dotted), dotted, "expected %s, found %s", rule,
+			     config_quote(text, strlen(text), room));
+	else
+		*to = bytes;
+}
+
+static void endpoint(struct fill *fill, const char *text, const char *dotted, struct tp_endpoint *to)
+{
+	if (text && tp_endpoint_parse(text, strlen(text), to) != 0) {
+		*to = (struct tp_endpoint){0};
+		say(fill, dotted, text);
+	}
+}
+
+static struct tp_prefix *prefixes(struct fill *fill, char **text, uint32_t count, const char *key)
+{
+	struct tp_prefix *made = array(fill, count, sizeof(*made));
+
+	for (uint32_t i = 0; made && i < count; i++) {
+		char dotted[CONFIG_DOTTED_BYTES];
+		snprintf(dotted, sizeof(dotted), "%s[%u]", key, i);
+		if (tp_prefix_parse(text[i], strlen(text[i]), &made[i]) != 0)
+			say(fill, dotted, text[i]);
+	}
+	return made;
+}
+
+/* "10.77.0.2" or "10.77.0.2, fd00:77::2". */
+static void gateway(struct fill *fill, const char *text, const char *dotted, struct tp_config_ingest *to)
+{
+	to->gateway = array(fill, 2, sizeof(*to->gateway));
+	if (!text || !to->gateway)
+		return;
+	for (const char *at = text;;) {
+		at += strspn(at, " ");
+		size_t bytes = strcspn(at, ", ");
+		const char *next = at + bytes + strspn(at + bytes, " ");
+		struct tp_addr addr;
+		if (tp_addr_parse(at, bytes, &addr) != 0 || (*next != '\0' && *next != ',') || to->gateway_count == 2 ||
+		    (to->gateway_count == 1 && to->gateway[0].family == addr.family)) {
+			say(fill, dotted, text);
+			return;
+		}
+		to->gateway[to->gateway_count++] = addr;
+		if (*next == '\0')
+			return;
+		at = next + 1;
+	}
+}
+
+static void rate_limit(struct fill *fill, const char *text, const char *dotted, uint32_t *to)
+{
+	if (!text || strcmp(text, "off") == 0)
+		return;
+	uint64_t value = 0;
+	size_t bytes = strlen(text);
+	bool good = bytes > 0 && bytes <= 10 && strspn(text, "0123456789") == bytes && text[0] != '0';
+	if (good)
+		value = strtoull(text, NULL, 10);
+	if (!good || value > UINT32_MAX)
+		say(fill, dotted, text);
+	else
+		*to = (uint32_t)value;
+}
+
+static void fill_ingest(struct fill *fill, const struct raw_ingest *raw, uint32_t index, struct tp_config_ingest *to)
+{
+	char dotted[CONFIG_DOTTED_BYTES];
+#define KEY(name) (snprintf(dotted, sizeof(dotted), "ingest[%u]." name, index), dotted)
+	to->driver = (enum tp_driver)raw->driver;
+	endpoint(fill, raw->http, KEY("http"), &to->http);
+	endpoint(fill, raw->udp, KEY("udp"), &to->udp);
+	to->device = raw->device ? copy(fill, raw->device) : NULL;
+	to->address_count = raw->address_count;
+	to->address = prefixes(fill, raw->address, raw->address_count, KEY("address"));
+	gateway(fill, raw->gateway, KEY("gateway"), to);
+	to->http_port = raw->http_port ? *raw->http_port : 0;
+	to->udp_port = raw->udp_port ? *raw->udp_port : 0;
+	to->auth_tokens = raw->auth == RAW_SEND_TOKENS;
+	rate_limit(fill, raw->rate_limit, KEY("rate_limit"), &to->rate_limit);
+	/* an empty list trusts nobody, which is not the same as no list */
+	if (config_tree_line(fill->tree, KEY("trusted"))) {
+		to->trusted_count = raw->trusted_count;
+		to->trusted = prefixes(fill, raw->trusted, raw->trusted_count, dotted);
+		return;
+	}
+#undef KEY
+	const struct tp_prefix *preset = tp_private_prefixes(&to->trusted_count);
+	to->trusted = array(fill, to->trusted_count, sizeof(*to->trusted));
+	if (to->trusted)
+		memcpy(to->trusted, preset, to->trusted_count * sizeof(*preset));
+}
+
+static void fill_ingests(struct fill *fill, const struct raw_config *raw, struct tp_config *config)
+{
+	static const struct raw_ingest preset = {.http = (char *)"127.0.0.1:8080", .udp = (char *)"127.0.0.1:7771"};
+	bool given = config_tree_line(fill->tree, "ingest") != 0;
+	const struct raw_ingest *from = given ? raw->ingest : &preset;
+	uint32_t count = given ? raw->ingest_count : 1;
+
+	config->ingest = array(fill, count, sizeof(*config->ingest));
+	if (!config->ingest)
+		return;
+	config->ingest_count = count;
+	for (uint32_t i = 0; i < count; i++)
+		fill_ingest(fill, &from[i], i, &config->ingest[i]);
+}
+
+static void cpus(struct fill *fill, const char *dotted, const uint32_t *from, uint32_t count, uint32_t preset,
+		 uint32_t preset_count, uint32_t **to, uint32_t *to_count)
+{
+	bool given = config_tree_line(fill->tree, dotted) != 0;
+
+	*to_count = given ? count : preset_count;
+	*to = array(fill, *to_count, sizeof(**to));
+	for (uint32_t i = 0; *to && i < *to_count; i++)
+		(*to)[i] = given ? from[i] : preset + i;
+}
+
+static void fill_node(struct fill *fill, const struct raw_node *raw, struct tp_config *config)
+{
+	char host[NODE_NAME_BYTES_MAX + 1] = "";
+
+	if (!raw->name && (gethostname(host, sizeof(host) - 1) != 0 || host[0] == '\0'))
+		memcpy(host, "turnpike", sizeof("turnpike"));
+	config->node_name = copy(fill, raw->name ? raw->name : host);
+	if (raw->name) {
+		size_t bytes = strlen(raw->name);
+		bool good = bytes >= 1 && bytes <= NODE_NAME_BYTES_MAX;
+		for (size_t i = 0; i < bytes; i++)
+			good = good && (unsigned char)raw->name[i] >= ' ' && raw->name[i] != 0x7f;
+		if (!good)
+			say(fill, "node.name", raw->name);
+	}
+}
+
+/* Without the slashes at the end, which would make "<data_dir>-control" a folder inside it. */
+static char *folder(struct fill *fill, const char *text, const char *dotted, const char *suffix)
+{
+	size_t bytes = strlen(text);
+
+	if (bytes == 0) {
+		say(fill, dotted, text);
+		return NULL;
+	}
+	while (bytes > 1 && text[bytes - 1] == '/')
+		bytes--;
+	char *made = array(fill, (uint32_t)(bytes + strlen(suffix) + 1), 1);
+	if (made)
+		sprintf(made, "%.*s%s", (int)bytes, text, suffix);
+	return made;
+}
+
+static void fill_times(struct fill *fill, const struct raw_config *raw, struct tp_config *config)
+{
+	duration(fill, raw->durability.commit_interval, "durability.commit_interval", 1 * MS, 1, 0, "0", 1 * SEC, "1s",
+		 &config->commit_interval_ns);
+	duration(fill, raw->durability.seal_after, "durability.seal_after", 5 * MIN, MS, 1 * SEC, "1s", 1 * DAY, "1d",
+		 &config->seal_after_ms);
+	duration(fill, raw->time.lateness, "time.lateness", 60 * SEC, MS, 0, "0", 7 * DAY, "7d", &config->lateness_ms);
+	duration(fill, raw->time.horizon, "time.horizon", 15 * MIN, MS, 1 * SEC, "1s", 7 * DAY, "7d", &config->horizon_ms);
+	duration(fill, raw->time.max_future, "time.max_future", 60 * SEC, MS, 0, "0", 1 * DAY, "1d", &config->max_future_ms);
+	duration(fill, raw->retention.raw, "retention.raw", 30 * DAY, MS, 1 * SEC, "1s", 100 * YEAR, "100y",
+		 &config->retention_raw_ms);
+	duration(fill, raw->retention.minute, "retention.minute", 45 * DAY, MS, 1 * SEC, "1s", 100 * YEAR, "100y",
+		 &config->retention_minute_ms);
+	duration(fill, raw->retention.hour, "retention.hour", 400 * DAY, MS, 1 * SEC, "1s", 100 * YEAR, "100y",
+		 &config->retention_hour_ms);
+	duration(fill, raw->retention.day, "retention.day", 10 * YEAR, MS, 1 * SEC, "1s", 100 * YEAR, "100y",
+		 &config->retention_day_ms);
+}
+
+static void fill_sizes(struct fill *fill, const struct raw_config *raw, struct tp_config *config)
+{
+	size(fill, raw->memory.dedup, "memory.dedup", 256 * MIB, 1 * MIB, UINT64_MAX, 1, "a size of at least 1MiB",
+	     &config->memory_dedup_bytes);
+	size(fill, raw->memory.hop, "memory.hop", 8 * MIB, 4 * MIB, 1024 * MIB, 0,
+	     "a size from 4MiB to 1GiB that is a power of two", &config->memory_hop_bytes);
+	size(fill, raw->durability.log_file, "durability.log_file", 256 * MIB, 16 * MIB, 65536 * MIB, MIB,
+	     "a size from 16MiB to 64GiB in whole MiB", &config->log_file_bytes);
+}
+
+static void fill_control(struct fill *fill, const struct raw_config *raw, struct tp_config *config)
+{
+	const char *data_dir = raw->node.data_dir ? raw->node.data_dir : "/var/lib/turnpike";
+
+	config->data_dir = folder(fill, data_dir, "node.data_dir", "");
+	if (raw->control.state_dir)
+		config->control_state_dir = folder(fill, raw->control.state_dir, "control.state_dir", "");
+	else if (config->data_dir)
+		config->control_state_dir = folder(fill, config->data_dir, "control.state_dir", "-control");
+	endpoint(fill, raw->control.listen ? raw->control.listen : "127.0.0.1:8081", "control.listen", &config->control_listen);
+	config->control_auth_tokens = raw->control.auth == RAW_READ_TOKENS;
+}
+
+int config_fill(const struct raw_config *raw, const struct config_tree *tree, struct tp_config *config,
+		struct config_errors *errors)
+{
+	struct fill fill = {.tree = tree, .errors = errors};
+	long here = sysconf(_SC_NPROCESSORS_CONF);
+	uint32_t cpu_count = here > 0 ? (uint32_t)here : 1;
+
+	fill_node(&fill, &raw->node, config);
+	fill_control(&fill, raw, config);
+	fill_ingests(&fill, raw, config);
+	const struct raw_cores *cores = &raw->cores;
+	cpus(&fill, "cores.rx", cores->rx, cores->rx_count, 0, 1, &config->rx, &config->rx_count);
+	cpus(&fill, "cores.shard", cores->shard, cores->shard_count, cpu_count > 1, 1, &config->shard, &config->shard_count);
+	cpus(&fill, "cores.background", cores->background, cores->background_count, 0, cpu_count, &config->background,
+	     &config->background_count);
+	config->idle_sleep = cores->idle == RAW_IDLE_SLEEP;
+	config->preallocate = raw->durability.preallocate ? *raw->durability.preallocate : true;
+	fill_times(&fill, raw, config);
+	fill_sizes(&fill, raw, config);
+	const struct raw_fraud *fraud = &raw->fraud;
+	config->clicks_per_ip_hour = fraud->clicks_per_ip_hour ? *fraud->clicks_per_ip_hour : 10;
+	config->clicks_per_device_hour = fraud->clicks_per_device_hour ? *fraud->clicks_per_device_hour : 5;
+	config->min_ms_since_impression = fraud->min_ms_since_impression ? *fraud->min_ms_since_impression : 500;
+	if (fill.no_memory)
+		return -ENOMEM;
+	return errors->count ? -EINVAL : 0;
+}
