@@ -125,13 +125,15 @@ static bool letters(const char *text, size_t count, bool upper_only)
 	return true;
 }
 
-static int device_code(const char *name)
+/* A name that is none of these is "other", as in JSON. */
+static uint8_t device_code(const char *name)
 {
-	static const char *const all[] = {"desktop", "mobile", "tablet", "tv", "bot", "other"};
-	for (int i = 0; i < (int)(sizeof all / sizeof *all); i++)
-		if (strcmp(name, all[i]) == 0)
-			return i + 1;
-	return -EINVAL;
+	static const char *const all[] = {"desktop", "mobile", "tablet", "tv", "bot"};
+	uint8_t code = 1;
+	for (; code <= sizeof all / sizeof *all; code++)
+		if (strcmp(name, all[code - 1]) == 0)
+			break;
+	return code;
 }
 
 static bool present(const char *text)
@@ -159,13 +161,7 @@ int tpc_plan(struct tpc_plan *plan, const struct tpc_event *event)
 		plan->bytes -= plan->length[STRING_ID] - UUID_BYTES;
 		plan->length[STRING_ID] = 0;
 	}
-	plan->device = 0;
-	if (present(event->device_type)) {
-		int code = device_code(event->device_type);
-		if (code < 0)
-			return code;
-		plan->device = (uint8_t)code;
-	}
+	plan->device = present(event->device_type) ? device_code(event->device_type) : 0;
 	if (present(event->ip_address)) {
 		if (inet_pton(AF_INET, event->ip_address, plan->ip) == 1) {
 			plan->flags |= HAS_IPV4;
