@@ -1,0 +1,158 @@
+/*
+ * turnpikectl blocklist add|del|list, and segments list|seal: verbs that talk to the command socket or read the manifest.
+ */
+#include "tool.h"
+
+#include "turnpike/reader.h"
+#include "turnpike/text.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { LINE_BYTES = 1024 };
+
+static int add(struct ctl_tool *tool, int words, char **word)
+{
+	const char *prefix_text = NULL, *reason = "";
+	uint64_t ttl_ns = 0;
+	bool count_only = false;
+	for (int i = 0; i < words; i++) {
+		if (!strcmp(word[i], "--ttl") && i + 1 < words) {
+			i++;
+			if (tp_duration_parse(word[i], strlen(word[i]), &ttl_ns) || ttl_ns < 1000000) {
+				fprintf(stderr, "turnpikectl: --ttl: expected a duration such as 1h, found \"%s\"\n", word[i]);
+				return 2;
+			}
+		} else if (!strcmp(word[i], "--reason") && i + 1 < words) {
+			reason = word[++i];
+		} else if (!strcmp(word[i], "--count-only")) {
+			count_only = true;
+		} else if (!prefix_text && word[i][0] != '-') {
+			prefix_text = word[i];
+		} else {
+			return 2;
+		}
+	}
+	if (!prefix_text)
+		return 2;
+	struct tp_prefix prefix;
+	if (tp_prefix_parse(prefix_text, strlen(prefix_text), &prefix)) {
+		fprintf(stderr, "turnpikectl: expected an IPv4 or IPv6 prefix such as 192.0.2.0/24, found \"%s\"\n", prefix_text);
+		return 2;
+	}
+	if (strpbrk(reason, "\n\r") || strlen(reason) > 127) {
+		fprintf(stderr, "turnpikectl: --reason: expected one line of at most 127 bytes\n");
+		return 2;
+	}
+	char line[LINE_BYTES];
+	snprintf(line, sizeof(line), "blocklist add %s ttl_ms=%" PRIu64 " count_only=%d reason=%s", prefix_text, ttl_ns / 1000000,
+		 count_only, reason);
+	json_t *answer = ctl_tool_command(tool, line);
+	if (!answer)
+		return 1;
+	if (tool->json)
+		return ctl_tool_print(answer);
+	json_decref(answer);
+	return 0;
+}
+
+static int list(struct ctl_tool *tool)
+{
+	json_t *answer = ctl_tool_command(tool, "blocklist list");
+	if (!answer)
+		return 1;
+	if (tool->json) {
+		json_object_del(answer, "ok");
+		return ctl_tool_print(answer);
+	}
+	size_t i;
+	json_t *item;
+	printf("%-42s %-10s %-22s %10s  %s\n", "PREFIX", "MODE", "EXPIRES", "HITS", "REASON");
+	json_array_foreach(json_object_get(answer, "items"), i, item)
+	{
+		char expires[32] = "never";
+		json_t *expires_ms = json_object_get(item, "expires_ms");
+		if (json_is_integer(expires_ms))
+			tp_time_text((uint64_t)json_integer_value(expires_ms), expires);
+		printf("%-42s %-10s %-22s %10lld  %s\n", json_string_value(json_object_get(item, "prefix")),
+		       json_is_true(json_object_get(item, "count_only")) ? "count-only" : "drop", expires,
+		       (long long)json_integer_value(json_object_get(item, "hits")),
+		       json_string_value(json_object_get(item, "reason")));
+	}
+	json_decref(answer);
+	return 0;
+}
+
+int ctl_tool_blocklist(struct ctl_tool *tool, int words, char **word)
+{
+	if (words >= 2 && !strcmp(word[0], "add"))
+		return add(tool, words - 1, word + 1);
+	if (words == 1 && !strcmp(word[0], "list"))
+		return list(tool);
+	if (words != 2 || strcmp(word[0], "del"))
+		return 2;
+	struct tp_prefix prefix;
+	if (tp_prefix_parse(word[1], strlen(word[1]), &prefix)) {
+		fprintf(stderr, "turnpikectl: expected an IPv4 or IPv6 prefix such as 192.0.2.0/24, found \"%s\"\n", word[1]);
+		return 2;
+	}
+	char line[LINE_BYTES];
+	snprintf(line, sizeof(line), "blocklist del %s", word[1]);
+	json_t *answer = ctl_tool_command(tool, line);
+	if (!answer)
+		return 1;
+	if (tool->json)
+		return ctl_tool_print(answer);
+	json_decref(answer);
+	return 0;
+}
+
+static int segments_list(struct ctl_tool *tool)
+{
+	struct sto_reader *reader;
+	int rc = sto_reader_open(&reader, tool->config.data_dir);
+	if (rc >= 0)
+		rc = sto_reader_refresh(reader);
+	if (rc < 0) {
+		fprintf(stderr, "turnpikectl: cannot read the segments of %s: %s\n", tool->config.data_dir, strerror(-rc));
+		return 1;
+	}
+	json_t *items = json_array();
+	if (!tool->json)
+		printf("%8s %12s %14s  %-24s %-24s\n", "SEQUENCE", "ROWS", "BYTES", "FROM", "TO");
+	for (uint32_t i = 0; i < sto_reader_segments(reader); i++) {
+		const struct sto_segment_info *info = sto_reader_segment(reader, i);
+		char from[32], to[32];
+		tp_time_text(info->from_ms, from);
+		tp_time_text(info->to_ms, to);
+		if (tool->json)
+			json_array_append_new(items,
+					      json_pack("{s:I, s:I, s:I, s:s, s:s, s:I}", "sequence", (json_int_t)info->sequence,
+							"rows", (json_int_t)info->rows, "bytes", (json_int_t)info->bytes, "from",
+							from, "to", to, "late", (json_int_t)info->late));
+		else
+			printf("%8" PRIu64 " %12" PRIu64 " %14" PRIu64 "  %-24s %-24s\n", info->sequence, info->rows, info->bytes,
+			       from, to);
+	}
+	if (tool->json)
+		ctl_tool_print(json_pack("{s:O}", "items", items));
+	json_decref(items);
+	sto_reader_close(reader);
+	return 0;
+}
+
+int ctl_tool_segments(struct ctl_tool *tool, int words, char **word)
+{
+	if (words == 1 && !strcmp(word[0], "list"))
+		return segments_list(tool);
+	if (words != 1 || strcmp(word[0], "seal"))
+		return 2;
+	json_t *answer = ctl_tool_command(tool, "seal");
+	if (!answer)
+		return 1;
+	if (tool->json)
+		return ctl_tool_print(answer);
+	json_decref(answer);
+	return 0;
+}

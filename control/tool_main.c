@@ -1,0 +1,133 @@
+/*
+ * turnpikectl -c FILE VERB … [--json]: the operator's tool. It maps the live view read only, and talks to the data process through
+ * the command socket; it holds no state.
+ */
+#include "tool.h"
+
+#include "turnpike/log.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct verb {
+	const char *name;
+	int (*run)(struct ctl_tool *tool, int words, char **word);
+	const char *help;
+};
+
+static const struct verb verb[] = {
+	{"status", ctl_tool_status, "status                        what the node is doing"},
+	{"top", ctl_tool_top, "top [--interval S] [--count N]  rates and cores, redrawn in the terminal"},
+	{"audit", ctl_tool_audit, "audit                         the balance sheet; status 1 if it does not sum"},
+	{"blocklist", ctl_tool_blocklist,
+	 "blocklist add PREFIX [--ttl 1h] [--reason TEXT] [--count-only]\n"
+	 "  blocklist del PREFIX\n"
+	 "  blocklist list                prefixes that are dropped, or counted"},
+	{"segments", ctl_tool_segments,
+	 "segments list                 the segment files\n"
+	 "  segments seal                 closes the current log now and seals it"},
+};
+
+static void usage(FILE *to)
+{
+	fputs("usage: turnpikectl -c FILE VERB … [--json]\n", to);
+	for (size_t i = 0; i < sizeof(verb) / sizeof(verb[0]); i++)
+		fprintf(to, "  %s\n", verb[i].help);
+}
+
+int ctl_tool_attach(const struct ctl_tool *tool, const struct tp_live **live, int *connection)
+{
+	int rc = tp_live_attach(tool->config.data_dir, live, connection);
+	if (rc)
+		fprintf(stderr, "turnpikectl: no running data process for %s: %s\n", tool->config.data_dir, strerror(-rc));
+	return rc;
+}
+
+json_t *ctl_tool_command(const struct ctl_tool *tool, const char *line)
+{
+	enum { ANSWER_BYTES = 16 << 20 };
+	int fd = tp_command_connect(tool->config.data_dir);
+	if (fd < 0) {
+		fprintf(stderr, "turnpikectl: no running data process for %s: %s\n", tool->config.data_dir, strerror(-fd));
+		return NULL;
+	}
+	char *text = malloc(ANSWER_BYTES);
+	int rc = text ? tp_command_call(fd, line, text, ANSWER_BYTES, NULL) : -ENOMEM;
+	close(fd);
+	json_t *answer = rc ? NULL : json_loads(text, 0, NULL);
+	free(text);
+	if (!answer) {
+		fprintf(stderr, "turnpikectl: the data process did not answer: %s\n", strerror(rc ? -rc : EPROTO));
+		return NULL;
+	}
+	if (!json_is_true(json_object_get(answer, "ok"))) {
+		const char *error = json_string_value(json_object_get(answer, "error"));
+		fprintf(stderr, "turnpikectl: %s\n", error ? error : "refused");
+		json_decref(answer);
+		return NULL;
+	}
+	return answer;
+}
+
+int ctl_tool_print(json_t *value)
+{
+	char *text = json_dumps(value, JSON_COMPACT | JSON_PRESERVE_ORDER);
+	puts(text ? text : "null");
+	free(text);
+	json_decref(value);
+	return fflush(stdout) ? 1 : 0;
+}
+
+void ctl_tool_counters(const struct tp_live *live, struct tp_counters *sum)
+{
+	memset(sum, 0, sizeof(*sum));
+	for (uint32_t i = 0; i < live->cores; i++)
+		tp_counters_add(&live->core[i].counters, sum);
+	tp_counters_add(&live->housekeeping, sum);
+}
+
+int main(int argc, char **argv)
+{
+	struct ctl_tool tool = {0};
+	const char *file = NULL;
+	int words = 0;
+	char **word = calloc((size_t)argc + 1, sizeof(char *));
+	if (!word)
+		return 1;
+	/* -c and --json may stand anywhere; what is left are the verb and its words. */
+	for (int i = 1; i < argc; i++) {
+		if (!strcmp(argv[i], "--json")) {
+			tool.json = true;
+		} else if ((!strcmp(argv[i], "-c") || !strcmp(argv[i], "--config")) && i + 1 < argc) {
+			file = argv[++i];
+		} else if (!strcmp(argv[i], "-h") || !strcmp(argv[i], "--help")) {
+			usage(stdout);
+			return 0;
+		} else {
+			word[words++] = argv[i];
+		}
+	}
+	if (!file || !words) {
+		usage(stderr);
+		return 2;
+	}
+	tp_log_program_set("turnpikectl");
+	for (size_t i = 0; i < sizeof(verb) / sizeof(verb[0]); i++) {
+		if (strcmp(word[0], verb[i].name))
+			continue;
+		if (tp_config_load(file, &tool.config, stderr))
+			return 2;
+		int status = verb[i].run(&tool, words - 1, word + 1);
+		if (status == 2)
+			fprintf(stderr, "usage: turnpikectl -c FILE %s\n", verb[i].help);
+		tp_config_free(&tool.config);
+		return status;
+	}
+	fprintf(stderr, "turnpikectl: unknown verb \"%s\"\n", word[0]);
+	usage(stderr);
+	return 2;
+}

@@ -1,0 +1,635 @@
+/*
+ * docs/protocol.md, the client and the server say the same: the page's examples byte for byte, its tables of codes, and many random
+ * events that the client encodes, the server decodes, and JSON must agree with, fingerprint included.
+ *
+ *     protocol_test docs/protocol.md
+ */
+#include "batch_format.h"
+#include "checksum.h"
+#include "encode.h"
+#include "turnpike/addr.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static char *page;
+static const struct dp_json_limits limits = {.now_ms = 1700000000000, .max_future_ms = 60000};
+
+static void page_read(const char *path)
+{
+	FILE *file = fopen(path, "r");
+	assert_non_null(file);
+	page = calloc(1, 1 << 20);
+	assert_true(fread(page, 1, (1 << 20) - 1, file) > 1000);
+	fclose(file);
+}
+
+/* The bytes of the fenced block that begins with ```name. */
+static size_t page_hex(const char *name, uint8_t *to)
+{
+	char fence[64];
+	snprintf(fence, sizeof fence, "\n```%s\n", name);
+	const char *line = strstr(page, fence);
+	assert_non_null(line);
+	size_t count = 0;
+	for (line += strlen(fence); *line != '`'; line = strchr(line, '\n') + 1) {
+		unsigned at, byte;
+		int used, more;
+		assert_int_equal(sscanf(line, "%x%n", &at, &used), 1);
+		assert_int_equal(at, count);
+		for (const char *p = line + used; *p != '\n' && sscanf(p, " %2x%n", &byte, &more) == 1; p += more)
+			to[count++] = (uint8_t)byte;
+	}
+	return count;
+}
+
+static const struct tpc_event page_event[2] = {
+	{.event_id = "123e4567-e89b-12d3-a456-426614174000",
+	 .type = 1,
+	 .timestamp_ms = 1640000000000,
+	 .ad_id = "ad_123",
+	 .campaign_id = "camp_456",
+	 .advertiser_id = "adv_789",
+	 .publisher_id = "pub_001",
+	 .user_id = "user_hash",
+	 .device_id = "device_hash",
+	 .ip_address = "192.168.1.1",
+	 .user_agent = "Mozilla/5.0",
+	 .country = "US",
+	 .region = "CA",
+	 .city = "San Francisco",
+	 .referer = "https://publisher.com/page",
+	 .has_bid = true,
+	 .bid_micros = 500000,
+	 .has_position = true,
+	 .click_position = 2},
+	{.event_id = "i-1",
+	 .type = 0,
+	 .timestamp_ms = 1640000000001,
+	 .ad_id = "ad_123",
+	 .campaign_id = "camp_456",
+	 .advertiser_id = "adv_789"},
+};
+
+static uint32_t client_batch(uint8_t *to, const struct tpc_event *events, uint32_t count, const uint8_t *key)
+{
+	uint32_t at = tpc_batch_begin(key);
+	for (uint32_t i = 0; i < count; i++) {
+		struct tpc_plan plan;
+		assert_int_equal(tpc_plan(&plan, &events[i]), 0);
+		tpc_encode(&plan, to + at);
+		at += plan.bytes;
+	}
+	tpc_batch_seal(to, at, 0x1122334455667788, 1, count, key);
+	return at;
+}
+
+static void seal_again(uint8_t *datagram, size_t bytes)
+{
+	memset(datagram + 28, 0, 4);
+	uint32_t crc = tpc_crc32c(0, datagram, bytes);
+	memcpy(datagram + 28, &crc, 4);
+}
+
+static void test_page_batch(void **state)
+{
+	(void)state;
+	uint8_t shown[4096], made[4096];
+	size_t bytes = page_hex("batch", shown);
+	assert_int_equal(client_batch(made, page_event, 2, NULL), bytes);
+	assert_memory_equal(made, shown, bytes);
+
+	struct dp_batch batch;
+	struct tp_parsed parsed;
+	assert_int_equal(dp_batch_open(shown, bytes, &batch), DP_BATCH_OK);
+	assert_true(batch.source == 0x1122334455667788 && batch.number == 1 && batch.events == 2 && batch.events_at == 32);
+	struct dp_batch_event event = dp_batch_event(shown + 32, &limits, &parsed);
+	assert_int_equal(event.reason, TP_OK);
+	assert_int_equal(parsed.fixed.type, TP_CLICK);
+	assert_true(parsed.fixed.timestamp_ms == 1640000000000 && parsed.fixed.bid_micros == 500000);
+	assert_memory_equal(parsed.string[TP_CITY].at, "San Francisco", 13);
+	assert_memory_equal(parsed.string[TP_REFERER].at, "https://publisher.com/page", 26);
+	assert_int_equal(parsed.string[TP_EVENT_ID].bytes, 0);
+	event = dp_batch_event(shown + 32 + event.bytes, &limits, &parsed);
+	assert_int_equal(event.reason, TP_OK);
+	assert_int_equal(parsed.fixed.type, TP_IMPRESSION);
+	assert_memory_equal(parsed.string[TP_EVENT_ID].at, "i-1", 3);
+
+	char count[64];
+	snprintf(count, sizeof count, "textual id. %zu bytes.", bytes);
+	assert_non_null(strstr(page, count));
+}
+
+static void test_page_signed(void **state)
+{
+	(void)state;
+	uint8_t key[16], made[4096];
+	for (int i = 0; i < 16; i++)
+		key[i] = (uint8_t)i;
+	uint32_t bytes = client_batch(made, page_event, 2, key);
+	char tag[32] = "", checksum[16] = "";
+	for (int i = 0; i < 8; i++)
+		sprintf(tag + 3 * i, "%02x ", made[32 + i]);
+	tag[23] = '`';
+	for (int i = 0; i < 4; i++)
+		sprintf(checksum + 3 * i, "%02x ", made[28 + i]);
+	checksum[11] = '`';
+	assert_non_null(strstr(page, tag));
+	assert_non_null(strstr(page, checksum));
+
+	struct dp_batch batch;
+	assert_int_equal(dp_batch_open(made, bytes, &batch), DP_BATCH_OK);
+	assert_int_equal(batch.events_at, 40);
+	memset(made + 32, 0xee, 8); /* a server without keys ignores the tag's value */
+	seal_again(made, bytes);
+	assert_int_equal(dp_batch_open(made, bytes, &batch), DP_BATCH_OK);
+}
+
+static void test_page_acknowledgement(void **state)
+{
+	(void)state;
+	uint8_t shown[4096], batch_bytes[4096], made[DP_BATCH_ACK_BYTES_MAX];
+	size_t bytes = page_hex("acknowledgement", shown);
+	struct dp_batch batch;
+	assert_int_equal(dp_batch_open(batch_bytes, page_hex("batch", batch_bytes), &batch), DP_BATCH_OK);
+	struct dp_batch_counts counts = {.accepted = 1, .rejected = 1};
+	struct dp_batch_reject reject = {.index = 1, .reason = TP_FUTURE, .field = TP_FIELD_TIMESTAMP};
+	assert_int_equal(dp_batch_ack(made, &batch, &counts, &reject, 1), bytes);
+	assert_memory_equal(made, shown, bytes);
+
+	struct tpc_answer answer;
+	assert_int_equal(tpc_answer_read(shown, bytes, &answer), 0);
+	assert_true(answer.source == batch.source && answer.ack.batch == batch.number);
+	assert_int_equal(answer.batch_checksum, batch.checksum);
+	assert_true(answer.ack.accepted == 1 && answer.ack.rejected == 1 && answer.ack.listed == 1);
+	struct tpc_reject told = tpc_answer_reject(shown, 0);
+	assert_true(told.index == 1 && told.reason == TP_FUTURE && told.field == TP_FIELD_TIMESTAMP);
+	/* an acknowledgement that comes to the server is no batch */
+	assert_int_equal(dp_batch_open(shown, bytes, &batch), DP_BATCH_MALFORMED);
+}
+
+static void test_page_codes(void **state)
+{
+	(void)state;
+	char row[128];
+	for (int reason = TP_MALFORMED; reason < TP_REJECTS; reason++) {
+		snprintf(row, sizeof row, "\n| %d | `%s` |", reason, tp_reject_name((enum tp_reject)reason));
+		assert_non_null(strstr(page, row));
+	}
+	for (int field = TP_FIELD_EVENT_ID; field < TP_FIELDS; field++) {
+		const char *name = tp_field_name((enum tp_field)field);
+		const char *dot = strrchr(name, '.');
+		snprintf(row, sizeof row, "\n| %d | `%s` |", field, dot ? dot + 1 : name);
+		assert_non_null(strstr(page, row));
+	}
+}
+
+static void test_page_checksums(void **state)
+{
+	(void)state;
+	uint8_t zeros[32] = {0}, ones[32], count[32];
+	memset(ones, 0xff, 32);
+	for (int i = 0; i < 32; i++)
+		count[i] = (uint8_t)i;
+	const struct {
+		const void *bytes;
+		size_t count;
+		const char *row;
+	} vectors[] = {
+		{"", 0, "| nothing | `0x%08x` |"}, {"123456789", 9, "`123456789` | `0x%08x` |"},
+		{zeros, 32, "`00` | `0x%08x` |"},  {ones, 32, "`ff` | `0x%08x` |"},
+		{count, 32, "1f` | `0x%08x` |"},
+	};
+	for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++) {
+		char row[64];
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+		snprintf(row, sizeof row, vectors[i].row, dp_crc32c(0, vectors[i].bytes, vectors[i].count));
+#pragma GCC diagnostic pop
+		assert_non_null(strstr(page, row));
+	}
+	for (uint32_t n = 0; n < 32; n++) /* every length and a split: the two implementations agree */
+		assert_int_equal(dp_crc32c(dp_crc32c(0, count, n), count + n, 32 - n), tpc_crc32c(0, count, 32));
+}
+
+/* ---- random events ---- */
+
+static uint64_t rng_state;
+
+static uint32_t draw(uint32_t below)
+{
+	rng_state = rng_state * 6364136223846793005ULL + 1442695040888963407ULL;
+	return (uint32_t)((rng_state >> 33) % below);
+}
+
+struct sample {
+	struct tpc_event event;
+	char text[16][1100];
+	char json[16384];
+};
+
+static const char *random_text(char *to, uint32_t bytes_min, uint32_t bytes_max)
+{
+	static const char *const rare[] = {"\"", "\\", "\x01", "\x7f", "é", "€", "😀", "\xed\x9f\xbf", "\xf4\x8f\xbf\xbf", "/"};
+	uint32_t want = bytes_min + draw(bytes_max - bytes_min + 1), bytes = 0;
+	if (draw(8) == 0)
+		want = bytes_max;
+	while (bytes < want) {
+		const char *piece = rare[draw(10)];
+		char plain[2] = {(char)(' ' + draw(94)), 0};
+		if (draw(6) || bytes + strlen(piece) > want)
+			piece = plain;
+		strcpy(to + bytes, piece);
+		bytes += (uint32_t)strlen(piece);
+	}
+	to[bytes] = 0;
+	return to;
+}
+
+static const char *random_id(char *to)
+{
+	static const char digit[] = "0123456789abcdef";
+	switch (draw(4)) {
+	case 0:
+		return random_text(to, 1, 64);
+	case 1:
+		return strcpy(to, draw(2) ? "00000000-0000-0000-0000-000000000000" : "123E4567-E89B-12D3-A456-426614174000");
+	default:
+		for (int i = 0; i < 36; i++)
+			to[i] = i == 8 || i == 13 || i == 18 || i == 23 ? '-' : digit[draw(16)];
+		to[36] = 0;
+		return to;
+	}
+}
+
+static char *json_string(char *at, const char *name, const char *text)
+{
+	at += sprintf(at, ",\"%s\":\"", name);
+	for (; *text; text++) {
+		if (*text == '"' || *text == '\\')
+			at += sprintf(at, "\\%c", *text);
+		else if ((unsigned char)*text < 0x20)
+			at += sprintf(at, "\\u%04x", *text);
+		else
+			*at++ = *text;
+	}
+	at += sprintf(at, "\"");
+	return at;
+}
+
+static void sample_make(struct sample *s)
+{
+	static const char *const types[] = {"impression", "click", "conversion"};
+	static const char *const devices[] = {"desktop", "mobile", "tablet", "tv", "bot", "other", "toaster"};
+	static const char *const addresses[] = {"192.0.2.1", "2001:db8::7", "::ffff:198.51.100.9", "::"};
+	struct tpc_event *e = &s->event;
+	memset(e, 0, sizeof *e);
+	e->event_id = random_id(s->text[0]);
+	e->type = (int)draw(3);
+	e->timestamp_ms = 1600000000000 + draw(1000000);
+	e->ad_id = random_text(s->text[1], 1, 64);
+	e->campaign_id = random_text(s->text[2], 1, 64);
+	e->advertiser_id = random_text(s->text[3], 1, 64);
+	const struct {
+		const char **field;
+		const char *name;
+		uint32_t bytes_max;
+	} optional[] = {{&e->publisher_id, "publisher_id", 64},
+			{&e->user_id, "user_id", 64},
+			{&e->device_id, "device_id", 64},
+			{&e->user_agent, "user_agent", 1024},
+			{&e->referer, "referer", 1024}};
+	char *at = s->json;
+	at += sprintf(at, "{\"timestamp\":%llu", (unsigned long long)e->timestamp_ms);
+	at = json_string(at, "event_id", e->event_id);
+	at = json_string(at, "event_type", types[e->type]);
+	at = json_string(at, "ad_id", e->ad_id);
+	at = json_string(at, "campaign_id", e->campaign_id);
+	at = json_string(at, "advertiser_id", e->advertiser_id);
+	for (int i = 0; i < 5; i++) {
+		if (draw(2)) {
+			*optional[i].field = random_text(s->text[4 + i], 0, optional[i].bytes_max);
+			at = json_string(at, optional[i].name, *optional[i].field);
+		}
+	}
+	if (draw(2)) {
+		e->ip_address = addresses[draw(4)];
+		at = json_string(at, "ip_address", e->ip_address);
+	}
+	if (draw(2)) {
+		e->device_type = devices[draw(7)];
+		at = json_string(at, "device_type", e->device_type);
+	}
+	if (draw(2)) {
+		e->currency = draw(2) ? "EUR" : "USD";
+		at = json_string(at, "currency", e->currency);
+	}
+	if (draw(2)) {
+		e->has_bid = true;
+		e->bid_micros = draw(4) ? draw(100000000) : 1000000000000;
+		at += sprintf(at, ",\"bid_price\":%lld.%06lld", (long long)e->bid_micros / 1000000,
+			      (long long)e->bid_micros % 1000000);
+	}
+	if (draw(2)) {
+		e->has_position = true;
+		e->click_position = (uint16_t)draw(65536);
+		at += sprintf(at, ",\"click_position\":%u", e->click_position);
+	}
+	if (draw(2)) {
+		e->has_timezone = true;
+		e->timezone_offset_min = (int32_t)draw(2000) - 1000;
+		at += sprintf(at, ",\"timezone_offset_min\":%d", e->timezone_offset_min);
+	}
+	if (draw(2)) {
+		e->has_mouse = true;
+		e->mouse_moves = (int32_t)draw(2000) - 100;
+		at += sprintf(at, ",\"mouse_moves\":%d", e->mouse_moves);
+	}
+	if (draw(2)) {
+		e->trace = draw(4) ? "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01" : "00-zz";
+		at = json_string(at, "trace", e->trace);
+	}
+	at += sprintf(at, ",\"geo\":{\"x\":1");
+	if (draw(2)) {
+		e->country = draw(2) ? "de" : "US";
+		at = json_string(at, "country", e->country);
+	}
+	if (draw(2)) {
+		e->region = random_text(s->text[9], 0, 64);
+		at = json_string(at, "region", e->region);
+	}
+	if (draw(2)) {
+		e->city = random_text(s->text[10], 0, 128);
+		at = json_string(at, "city", e->city);
+	}
+	sprintf(at, "}}");
+}
+
+static void parsed_equal(const struct tp_parsed *a, const struct tp_parsed *b)
+{
+	uint64_t record_a[TP_EVENT_BYTES_MAX / 8], record_b[TP_EVENT_BYTES_MAX / 8];
+	assert_int_equal(tp_event_encoded_bytes(a), tp_event_encoded_bytes(b));
+	tp_event_encode(a, (struct tp_event *)record_a);
+	tp_event_encode(b, (struct tp_event *)record_b);
+	assert_memory_equal(record_a, record_b, tp_event_encoded_bytes(a));
+}
+
+/* The client's bytes, decoded by the server, are the record that the same event makes as JSON: every field and the fingerprint. */
+static void test_client_server_and_json_agree(void **state)
+{
+	(void)state;
+	struct dp_json_scratch *scratch = dp_json_scratch_new();
+	struct sample *s = malloc(sizeof *s);
+	rng_state = 20260101;
+	for (int round = 0; round < 20000; round++) {
+		sample_make(s);
+		uint8_t bytes[8192];
+		uint32_t count = client_batch(bytes, &s->event, 1, NULL);
+		uint8_t *exact = malloc(count); /* so that the sanitizer sees a read past the end */
+		memcpy(exact, bytes, count);
+		struct dp_batch batch;
+		assert_int_equal(dp_batch_open(exact, count, &batch), DP_BATCH_OK);
+		struct tp_parsed binary, json;
+		struct dp_batch_event event = dp_batch_event(exact + batch.events_at, &limits, &binary);
+		assert_int_equal(event.reason, TP_OK);
+		assert_int_equal(event.bytes + batch.events_at, count);
+		tp_event_finish(&binary);
+		assert_true(!s->event.ip_address == !(binary.fixed.flags & TP_IP_SENT));
+
+		struct dp_json_result result = dp_json_event(scratch, s->json, strlen(s->json), &limits, &json);
+		if (result.reason != TP_OK)
+			fail_msg("JSON refused, %s of %s: %s", tp_reject_name(result.reason), tp_field_name(result.field), s->json);
+		if (binary.fixed.fingerprint != json.fixed.fingerprint)
+			fail_msg("another fingerprint: %s", s->json);
+		parsed_equal(&binary, &json);
+		free(exact);
+	}
+	free(s);
+	dp_json_scratch_free(scratch);
+}
+
+/* No single flipped bit passes. */
+static void test_damage_is_found(void **state)
+{
+	(void)state;
+	uint8_t bytes[4096];
+	uint32_t count = client_batch(bytes, page_event, 2, NULL);
+	struct dp_batch batch;
+	for (uint32_t bit = 0; bit < 8 * count; bit++) {
+		bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
+		assert_int_not_equal(dp_batch_open(bytes, count, &batch), DP_BATCH_OK);
+		bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
+	}
+	for (uint32_t shorter = 0; shorter < count; shorter++)
+		assert_int_not_equal(dp_batch_open(bytes, shorter, &batch), DP_BATCH_OK);
+	bytes[4] = 2;
+	seal_again(bytes, count);
+	assert_int_equal(dp_batch_open(bytes, count, &batch), DP_BATCH_BAD_VERSION);
+	bytes[4] = 1;
+	bytes[40] ^= 1;
+	assert_int_equal(dp_batch_open(bytes, count, &batch), DP_BATCH_BAD_CHECKSUM);
+}
+
+/* A datagram that is whole but breaks a rule of its header or of the chain of lengths. */
+static void test_header_rules(void **state)
+{
+	(void)state;
+	static const struct {
+		uint16_t at;
+		uint8_t value;
+	} bad[] = {
+		{0, '{'}, {1, 't'}, {5, 2},  {5, 0},  {6, 2},   {7, 1},  {24, 0xf3}, {25, 1},
+		{26, 0},  {26, 1},  {26, 3}, {27, 1}, {32, 27}, {33, 1}, {192, 51},  {192, 53},
+	};
+	uint8_t bytes[4096];
+	struct dp_batch batch;
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+		uint32_t count = client_batch(bytes, page_event, 2, NULL);
+		bytes[bad[i].at] = bad[i].value;
+		seal_again(bytes, count);
+		assert_int_equal(dp_batch_open(bytes, count, &batch), DP_BATCH_MALFORMED);
+	}
+}
+
+/* One event broken at a time; the datagram around it stays whole. Offsets are into the page's first event, at 32. */
+static void test_event_rules(void **state)
+{
+	(void)state;
+	static const struct {
+		uint16_t at;
+		uint16_t value; /* one byte, or two where above 255 */
+		enum tp_reject reason;
+		enum tp_field field;
+	} bad[] = {
+		{2, 3, TP_BAD_VALUE, TP_FIELD_EVENT_TYPE},
+		{3, 7, TP_BAD_VALUE, TP_FIELD_DEVICE_TYPE},
+		{4, 0x37, TP_MALFORMED, TP_FIELD_NONE}, /* both addresses */
+		{5, 0x02, TP_MALFORMED, TP_FIELD_NONE}, /* unknown flag */
+		{4, 0x34, TP_MALFORMED, TP_FIELD_NONE}, /* parts do not fill it */
+		{6, 12, TP_MALFORMED, TP_FIELD_NONE},
+		{13, 2, TP_FUTURE, TP_FIELD_TIMESTAMP},
+		{15, 0xff, TP_FUTURE, TP_FIELD_TIMESTAMP},
+		{27, 1, TP_MALFORMED, TP_FIELD_NONE},
+		{37, 0xff, TP_BAD_VALUE, TP_FIELD_BID_PRICE},
+		{40, '1', TP_BAD_VALUE, TP_FIELD_COUNTRY},
+		{41, 0, TP_BAD_VALUE, TP_FIELD_COUNTRY},
+		{60, 0, TP_BAD_VALUE, TP_FIELD_AD_ID},
+		{60, 0xff, TP_BAD_UTF8, TP_FIELD_AD_ID},
+		{65, 0xc3, TP_BAD_UTF8, TP_FIELD_AD_ID}, /* a sequence that goes on in the next string */
+		{159, 0x80, TP_BAD_UTF8, TP_FIELD_REFERER},
+	};
+	uint8_t bytes[4096];
+	struct tp_parsed parsed;
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+		client_batch(bytes, page_event, 2, NULL);
+		bytes[32 + bad[i].at] = (uint8_t)bad[i].value;
+		struct dp_batch_event event = dp_batch_event(bytes + 32, &limits, &parsed);
+		if (event.reason != bad[i].reason || event.field != bad[i].field)
+			fail_msg("row %zu: %s of %s", i, tp_reject_name(event.reason), tp_field_name(event.field));
+		assert_int_equal(event.bytes, 160);
+	}
+
+	/* lengths moved from one string to another: the sum stays right */
+	static const struct {
+		uint8_t from, to, bytes;
+		enum tp_reject reason;
+		enum tp_field field;
+	} moved[] = {
+		{19, 20, 6, TP_MISSING_FIELD, TP_FIELD_AD_ID},
+		{21, 22, 7, TP_MISSING_FIELD, TP_FIELD_ADVERTISER_ID},
+		{16, 24, 26, TP_OK, TP_FIELD_NONE},
+	};
+	for (size_t i = 0; i < sizeof moved / sizeof *moved; i++) {
+		client_batch(bytes, page_event, 2, NULL);
+		bytes[32 + moved[i].from] = (uint8_t)(bytes[32 + moved[i].from] - moved[i].bytes);
+		bytes[32 + moved[i].to] = (uint8_t)(bytes[32 + moved[i].to] + moved[i].bytes);
+		struct dp_batch_event event = dp_batch_event(bytes + 32, &limits, &parsed);
+		assert_int_equal(event.reason, moved[i].reason);
+		assert_int_equal(event.field, moved[i].field);
+	}
+
+	/* too long, for each string by its own limit */
+	static const struct {
+		uint8_t at;
+		uint16_t bytes;
+		enum tp_field field;
+	} length[] = {
+		{18, 65, TP_FIELD_EVENT_ID},  {19, 65, TP_FIELD_AD_ID}, {22, 65, TP_FIELD_PUBLISHER_ID},
+		{25, 65, TP_FIELD_REGION},    {26, 129, TP_FIELD_CITY}, {6, 1025, TP_FIELD_USER_AGENT},
+		{16, 1025, TP_FIELD_REFERER},
+	};
+	for (size_t i = 0; i < sizeof length / sizeof *length; i++) {
+		for (uint32_t over = 0; over < 2; over++) {
+			uint16_t bytes16 = (uint16_t)(length[i].bytes - 1 + over);
+			memset(bytes, 0, sizeof bytes);
+			memset(bytes + 28, 'x', sizeof bytes - 28);
+			bytes[18] = bytes[19] = bytes[20] = bytes[21] = 1;
+			uint32_t sum = 28 + 4 + bytes16;
+			if (length[i].at >= 18) {
+				sum -= bytes[length[i].at];
+				bytes[length[i].at] = (uint8_t)bytes16;
+			} else {
+				memcpy(bytes + length[i].at, &bytes16, 2);
+			}
+			memcpy(bytes, &sum, 2);
+			struct dp_batch_event event = dp_batch_event(bytes, &limits, &parsed);
+			assert_int_equal(event.reason, over ? TP_TOO_LONG : TP_OK);
+			assert_int_equal(event.field, over ? length[i].field : TP_FIELD_NONE);
+		}
+	}
+}
+
+static void test_future_limit_is_inclusive(void **state)
+{
+	(void)state;
+	uint8_t bytes[4096];
+	struct tp_parsed parsed;
+	for (uint64_t over = 0; over < 2; over++) {
+		client_batch(bytes, page_event, 2, NULL);
+		uint64_t stamp = limits.now_ms + limits.max_future_ms + over;
+		memcpy(bytes + 32 + 8, &stamp, 8);
+		assert_int_equal(dp_batch_event(bytes + 32, &limits, &parsed).reason, over ? TP_FUTURE : TP_OK);
+	}
+}
+
+static void test_answer_is_never_larger(void **state)
+{
+	(void)state;
+	for (uint32_t bytes = DP_BATCH_BYTES_MIN; bytes < 1000; bytes++) {
+		uint32_t room = dp_batch_ack_room(bytes);
+		assert_true(DP_BATCH_ACK_BYTES + 4 * room <= bytes);
+		assert_true(room == DP_BATCH_REJECTS_LISTED || DP_BATCH_ACK_BYTES + 4 * (room + 1) > bytes);
+	}
+	assert_int_equal(dp_batch_ack_room(0), 0);
+}
+
+/* Whole datagrams with nonsense inside: every string of what passes lies within the datagram and within its limits. */
+static void test_nonsense_inside(void **state)
+{
+	(void)state;
+	rng_state = 7;
+	uint32_t good = 0, refused = 0;
+	for (int round = 0; round < 50000; round++) {
+		uint8_t bytes[4096];
+		uint32_t count = client_batch(bytes, page_event, 2, NULL);
+		for (uint32_t i = 1 + draw(3); i > 0; i--)
+			bytes[32 + draw(draw(2) ? 28 : count - 32)] = (uint8_t)(draw(2) ? draw(256) : draw(8));
+		seal_again(bytes, count);
+		struct dp_batch batch;
+		if (dp_batch_open(bytes, count, &batch) != DP_BATCH_OK)
+			continue;
+		const uint8_t *at = bytes + batch.events_at;
+		for (uint32_t i = 0; i < batch.events; i++) {
+			struct tp_parsed parsed;
+			struct dp_batch_event event = dp_batch_event(at, &limits, &parsed);
+			if (event.reason == TP_OK) {
+				good++;
+				for (int s = 0; s < TP_STRINGS; s++)
+					assert_true(parsed.string[s].bytes == 0 ||
+						    ((const uint8_t *)parsed.string[s].at >= at &&
+						     (const uint8_t *)parsed.string[s].at + parsed.string[s].bytes <=
+							     at + event.bytes));
+				tp_event_finish(&parsed);
+				uint64_t record[TP_EVENT_BYTES_MAX / 8];
+				tp_event_encode(&parsed, (struct tp_event *)record);
+				assert_true(tp_event_valid((struct tp_event *)record, sizeof record));
+			} else {
+				refused++;
+			}
+			at += event.bytes;
+		}
+		assert_ptr_equal(at, bytes + count);
+	}
+	assert_true(good > 10000 && refused > 10000);
+}
+
+int main(int argc, char **argv)
+{
+	if (argc != 2) {
+		fprintf(stderr, "usage: %s docs/protocol.md\n", argv[0]);
+		return 2;
+	}
+	page_read(argv[1]);
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_page_batch),
+		cmocka_unit_test(test_page_signed),
+		cmocka_unit_test(test_page_acknowledgement),
+		cmocka_unit_test(test_page_codes),
+		cmocka_unit_test(test_page_checksums),
+		cmocka_unit_test(test_client_server_and_json_agree),
+		cmocka_unit_test(test_damage_is_found),
+		cmocka_unit_test(test_header_rules),
+		cmocka_unit_test(test_event_rules),
+		cmocka_unit_test(test_future_limit_is_inclusive),
+		cmocka_unit_test(test_answer_is_never_larger),
+		cmocka_unit_test(test_nonsense_inside),
+	};
+	int failed = cmocka_run_group_tests_name("protocol", tests, NULL, NULL);
+	free(page);
+	return failed;
+}
