@@ -1,0 +1,288 @@
+/*
+ * JSON to an event: begins a parse, drives it (json_parse.h has the picture), and ends it with what needs the whole event.
+ *
+ *     copy? ─► pairs (fast, general, fast, …) ─► address, trace ─► missing fields? ─► id, tp_event_finish()
+ *
+ * A short text is copied to the scratch first, with a zero behind it: then the vector code may read past its end, and stops there.
+ * A long one is parsed where it is; its last few pairs go through the general case, which reads no byte too many.
+ *
+ * One rx core per scratch. The variant is chosen when the scratch is made.
+ *
+ * Source: contract section 4; W3C Trace Context, section 3.2 (traceparent).
+ */
+#include "json_parse.h"
+
+#include "turnpike/addr.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+
+enum {
+	REQUIRED = 1 << TP_FIELD_EVENT_ID | 1 << TP_FIELD_EVENT_TYPE | 1 << TP_FIELD_TIMESTAMP | 1 << TP_FIELD_AD_ID |
+		   1 << TP_FIELD_CAMPAIGN_ID | 1 << TP_FIELD_ADVERTISER_ID,
+};
+static_assert(TP_FIELDS <= 32, "one bit per field in `seen`");
+
+const struct dp_json_variant *const *dp_json_variants(void)
+{
+	static const struct dp_json_variant *const with_avx512[] = {&dp_json_avx512, &dp_json_avx2, &dp_json_sse, &dp_json_scalar,
+								    NULL};
+	__builtin_cpu_init();
+	if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("bmi") || !__builtin_cpu_supports("bmi2"))
+		return with_avx512 + 2;
+	if (!__builtin_cpu_supports("avx512bw") || !__builtin_cpu_supports("avx512vl") || !__builtin_cpu_supports("avx512dq"))
+		return with_avx512 + 1;
+	return with_avx512;
+}
+
+struct dp_json_scratch *dp_json_scratch_new(void)
+{
+	struct dp_json_scratch *s = aligned_alloc(64, (sizeof *s + 63) / 64 * 64);
+	if (!s)
+		return NULL;
+	memset(s, 0, sizeof *s); /* touched now, so that no page fault comes later */
+	s->variant = dp_json_variants()[0];
+	/* Unpredictable from outside is enough: it keeps a client from making keys that collide. */
+	if (getrandom(&s->hash_seed, sizeof s->hash_seed, GRND_NONBLOCK) != sizeof s->hash_seed) {
+		struct timespec now;
+		clock_gettime(CLOCK_MONOTONIC, &now);
+		s->hash_seed = (uint64_t)now.tv_nsec * 0x9e3779b97f4a7c15 ^ (uint64_t)(uintptr_t)s;
+	}
+	/* The order of the schema, to begin with. */
+	static const uint8_t order[] = {
+		DP_JSON_OPEN,         TP_FIELD_EVENT_ID,       TP_FIELD_EVENT_TYPE,   TP_FIELD_TIMESTAMP, TP_FIELD_AD_ID,
+		TP_FIELD_CAMPAIGN_ID, TP_FIELD_ADVERTISER_ID,  TP_FIELD_PUBLISHER_ID, TP_FIELD_USER_ID,   TP_FIELD_DEVICE_ID,
+		TP_FIELD_IP_ADDRESS,  TP_FIELD_USER_AGENT,     TP_FIELD_GEO,          TP_FIELD_REFERER,   TP_FIELD_BID_PRICE,
+		TP_FIELD_CURRENCY,    TP_FIELD_CLICK_POSITION,
+	};
+	for (size_t i = 0; i + 1 < sizeof order; i++)
+		s->next[order[i]] = order[i + 1];
+	s->next[DP_JSON_OPEN_GEO] = TP_FIELD_COUNTRY;
+	s->next[TP_FIELD_COUNTRY] = TP_FIELD_REGION;
+	s->next[TP_FIELD_REGION] = TP_FIELD_CITY;
+	return s;
+}
+
+void dp_json_scratch_free(struct dp_json_scratch *scratch)
+{
+	free(scratch);
+}
+
+size_t dp_json_skip_space(const char *text, size_t at, size_t bytes)
+{
+	return (size_t)(dp_json_space(text + at, text + bytes) - text);
+}
+
+void dp_json_fault(struct dp_json_scratch *s, enum tp_reject reason, unsigned field, const char *at)
+{
+	uint32_t offset = (uint32_t)(at - s->text);
+	s->faults |= 1u << reason;
+	if (s->fault != TP_OK && s->fault_at <= offset)
+		return;
+	s->fault = reason;
+	s->field = field < TP_FIELDS ? field : TP_FIELD_NONE;
+	s->fault_at = offset;
+}
+
+const char *dp_json_copy(struct dp_json_scratch *s, const char *text, size_t bytes)
+{
+	assert(bytes <= DP_JSON_COPY_MAX);
+	memcpy(s->copy, text, bytes);
+	s->copy[bytes] = 0; /* stops every scan; part of no token */
+	return s->copy;
+}
+
+static void begin(struct dp_json_scratch *s, const char *text, size_t bytes, bool inside)
+{
+	if (!inside && bytes <= DP_JSON_COPY_MAX) {
+		text = dp_json_copy(s, text, bytes);
+		inside = true;
+	}
+	if (bytes > DP_JSON_BYTES_MAX) {
+		bytes = DP_JSON_BYTES_MAX;
+		inside = false;
+	}
+	s->text = s->at = text;
+	s->end = text + bytes;
+	s->fast_end = inside ? s->end : s->end - DP_JSON_SLACK;
+	s->seen = s->absent = 0;
+	s->previous = DP_JSON_OPEN;
+	s->ip.at = s->trace.at = NULL;
+	s->fault = TP_OK;
+	s->field = TP_FIELD_NONE;
+	s->faults = 0;
+	s->store_used = 0;
+	s->keys_count = 0;
+}
+
+static struct dp_json_result syntax(const struct dp_json_scratch *s)
+{
+	/* Cut off by our own limit: it may be well-formed, but nobody will look. */
+	bool cut = s->end - s->text == DP_JSON_BYTES_MAX && s->at == s->end;
+	return (struct dp_json_result){
+		.reason = cut ? TP_TOO_LARGE : TP_MALFORMED,
+		.syntax = true,
+		.used = (size_t)(s->at - s->text),
+	};
+}
+
+static struct dp_json_result verdict(const struct dp_json_scratch *s)
+{
+	return (struct dp_json_result){
+		.reason = (enum tp_reject)s->fault,
+		.field = (enum tp_field)s->field,
+		.used = (size_t)(s->at - s->text),
+	};
+}
+
+static struct dp_json_result other_value(struct dp_json_scratch *s)
+{
+	dp_json_fault(s, TP_BAD_TYPE, TP_FIELD_NONE, s->at);
+	const char *end = dp_json_skip(s, s->at, 0);
+	if (!end)
+		return syntax(s);
+	s->at = end;
+	return verdict(s);
+}
+
+/* A parse up to the closing brace. */
+static inline struct dp_json_result parse(struct dp_json_scratch *s, const char *text, size_t bytes, bool inside,
+					  const struct dp_json_limits *limits, struct tp_parsed *parsed)
+{
+	begin(s, text, bytes, inside);
+	memset(parsed, 0, sizeof *parsed);
+	s->latest_ms = limits->now_ms + limits->max_future_ms;
+	if (s->latest_ms < limits->now_ms || s->latest_ms > INT64_MAX)
+		s->latest_ms = INT64_MAX;
+	if (s->at == s->end)
+		return syntax(s);
+	if (*s->at != '{')
+		return other_value(s);
+	s->at++;
+	enum dp_json_state state = DP_JSON_KEY;
+	for (;;) {
+		if (s->variant->run)
+			state = s->variant->run(s, parsed, state);
+		if (state == DP_JSON_DONE)
+			return verdict(s);
+		state = dp_json_pair(s, parsed, state);
+		if (state == DP_JSON_DONE)
+			return verdict(s);
+		if (state == DP_JSON_BROKEN)
+			return syntax(s);
+	}
+}
+
+/* `count` lower-case hex digits to bytes; false if there is anything else. */
+static bool hex_bytes(const char *at, unsigned count, uint8_t *to, bool *zero)
+{
+	*zero = true;
+	for (unsigned i = 0; i < count; i++) {
+		unsigned c = (unsigned char)at[i], value = c - '0';
+		if (value > 9) {
+			value = c - 'a' + 10;
+			if (value < 10 || value > 15)
+				return false;
+		}
+		*zero &= value == 0;
+		to[i / 2] = (uint8_t)(i % 2 ? to[i / 2] | value : value << 4);
+	}
+	return true;
+}
+
+/*
+ * version "-" trace-id "-" parent-id "-" flags: 2, 32, 16 and 2 lower-case hex digits. Version ff is invalid; 00 is exactly that
+ * long; later versions may go on after another "-".
+ */
+static bool trace_set(struct tp_event *event, const char *text, size_t bytes)
+{
+	uint8_t version, trace_id[16], span_id[8], flags;
+	bool zero;
+	if (bytes < 55 || text[2] != '-' || text[35] != '-' || text[52] != '-')
+		return false;
+	if (!hex_bytes(text, 2, &version, &zero) || version == 0xff)
+		return false;
+	if (bytes > 55 && (version == 0 || text[55] != '-'))
+		return false;
+	if (!hex_bytes(text + 3, 32, trace_id, &zero) || zero || !hex_bytes(text + 36, 16, span_id, &zero) || zero)
+		return false;
+	if (!hex_bytes(text + 53, 2, &flags, &zero))
+		return false;
+	memcpy(event->trace_id, trace_id, sizeof trace_id);
+	memcpy(event->span_id, span_id, sizeof span_id);
+	event->trace_flags = flags;
+	event->flags |= TP_HAS_TRACE;
+	return true;
+}
+
+static void missing_check(struct dp_json_scratch *s)
+{
+	uint32_t missing = REQUIRED & ~(s->seen & ~s->absent);
+	if (missing && s->fault == TP_OK)
+		dp_json_fault(s, TP_MISSING_FIELD, (unsigned)__builtin_ctz(missing), s->end);
+}
+
+static struct dp_json_result event(struct dp_json_scratch *s, const char *text, size_t bytes, bool inside,
+				   const struct dp_json_limits *limits, struct tp_parsed *parsed)
+{
+	struct dp_json_result result = parse(s, text, bytes, inside, limits, parsed);
+	if (result.syntax || *s->text != '{')
+		return result;
+	if (s->ip.at) {
+		struct tp_addr addr;
+		if (tp_addr_parse(s->ip.at, s->ip.bytes, &addr) != 0) {
+			dp_json_fault(s, TP_BAD_VALUE, TP_FIELD_IP_ADDRESS, s->text + s->ip.offset);
+		} else {
+			memcpy(parsed->fixed.ip, addr.byte, sizeof addr.byte);
+			parsed->fixed.flags |= TP_HAS_IP | TP_IP_SENT;
+		}
+	}
+	bool bad_trace = s->trace.at && !trace_set(&parsed->fixed, s->trace.at, s->trace.bytes);
+	missing_check(s);
+	result = verdict(s);
+	result.bad_trace = bad_trace;
+	if (result.reason != TP_OK)
+		return result;
+	struct tp_str *id = &parsed->string[TP_EVENT_ID];
+	int uuid;
+	parsed->fixed.id = tp_id_from_text(id->at, id->bytes, &uuid);
+	if (uuid)
+		*id = (struct tp_str){0};
+	tp_event_finish(parsed);
+	return result;
+}
+
+struct dp_json_result dp_json_event(struct dp_json_scratch *scratch, const char *text, size_t bytes,
+				    const struct dp_json_limits *limits, struct tp_parsed *parsed)
+{
+	return event(scratch, text, bytes, false, limits, parsed);
+}
+
+struct dp_json_result dp_json_event_inside(struct dp_json_scratch *scratch, const char *text, size_t bytes,
+					   const struct dp_json_limits *limits, struct tp_parsed *parsed)
+{
+	return event(scratch, text, bytes, true, limits, parsed);
+}
+
+struct dp_json_result dp_json_fields_only(struct dp_json_scratch *scratch, const char *text, size_t bytes,
+					  const struct dp_json_limits *limits, struct tp_parsed *parsed)
+{
+	struct dp_json_result result = parse(scratch, text, bytes, false, limits, parsed);
+	if (result.syntax)
+		return result;
+	missing_check(scratch);
+	return verdict(scratch);
+}
+
+struct dp_json_result dp_json_value(struct dp_json_scratch *scratch, const char *text, size_t bytes)
+{
+	begin(scratch, text, bytes, true); /* the skip never reads past the end, so nothing need be copied */
+	const char *end = dp_json_skip(scratch, scratch->at, 0);
+	if (!end)
+		return syntax(scratch);
+	scratch->at = end;
+	return verdict(scratch);
+}
