@@ -1,0 +1,186 @@
+/*
+ * The shard path on one core: events of about 490 bytes of JSON, already parsed, staged into a hop ring, then decided (dedup, fraud,
+ * minute sums), logged and made durable by dp_shard_poll(), and reaped by the intake. Rx and shard roles in turn, on the calling core;
+ * housekeeping, in its own thread, makes log files, but nothing is sealed. Prints durable events per second.
+ *
+ * bench_shard FOLDER [million events, default 2]
+ */
+#include "../dataplane/shard.h"
+#include "turnpike/store.h"
+#include "turnpike/text.h"
+
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+enum { TEMPLATES = 4096, PER_REQUEST = 16, DEDUP_BYTES = 512 << 20, FRAUD_ENTRIES = 1 << 18, TABLES = 6 };
+
+static _Atomic bool stop;
+static struct sto_wal *wal;
+static struct dp_shard shard;
+static struct tp_live *live;
+
+static void *housekeeping(void *unused)
+{
+	(void)unused;
+	uint32_t next = 1;
+	while (!atomic_load(&stop)) {
+		if (sto_wal_spare_wanted(wal) && sto_wal_spare_give(wal))
+			exit(1);
+		if (!atomic_load(&shard.spare_table)) {
+			/* Nothing is sealed here, so the oldest table is simply used again. */
+			struct tp_rollup *table = (struct tp_rollup *)(void *)((uint8_t *)live + live->rollup_at +
+									       (next++ % TABLES) * live->rollup_bytes);
+			atomic_store_explicit(&shard.spare_table, table, memory_order_release);
+		}
+		sto_wal_finished_take(wal);
+		struct timespec nap = {.tv_nsec = 200000};
+		nanosleep(&nap, NULL);
+	}
+	return NULL;
+}
+
+static uint64_t done_events;
+
+static struct dp_intake *intake;
+
+static void request_done(struct dp_request *request)
+{
+	done_events += request->accepted + request->duplicates + request->late;
+	if (request->conflicts || request->refused)
+		abort();
+	dp_intake_close(intake, request);
+}
+
+static void *touched(uint64_t bytes)
+{
+	void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (at == MAP_FAILED)
+		exit(1);
+	madvise(at, bytes, MADV_HUGEPAGE);
+	memset(at, 0, bytes);
+	return at;
+}
+
+int main(int argc, char **argv)
+{
+	if (argc < 2)
+		return 2;
+	uint64_t count = (argc > 2 ? strtoull(argv[2], NULL, 10) : 2) * 1000000;
+	struct sto_store *store;
+	struct sto_store_options store_options = {.data_dir = argv[1], .log_file_bytes = 256 << 20, .preallocate = true};
+	if (sto_store_open(&store, &store_options))
+		return 1;
+	struct sto_wal_options wal_options = {.commit_interval_ns = 1000000, .reserve_bytes = 8 << 20};
+	if (sto_wal_open(&wal, store, &wal_options) || sto_wal_spare_give(wal))
+		return 1;
+	if (tp_live_create(&live, TABLES, 65536, 6 << 20) < 0)
+		return 1;
+	live->shards = 1;
+
+	static struct tp_hop hop;
+	static struct dp_late_ring late;
+	static struct tp_counters counters;
+	static _Atomic uint64_t latency[TP_LATENCY_BUCKETS], latency_sum;
+	static _Atomic uint32_t refusing;
+	struct tp_hop *hops[] = {&hop};
+	struct dp_late_ring *lates[] = {&late};
+	if (tp_hop_init(&hop, 8 << 20))
+		return 1;
+	struct dp_intake_options options = {.hop = hops,
+					    .late = lates,
+					    .shards = 1,
+					    .requests_max = 65536,
+					    .refusing = &refusing,
+					    .counters = &counters,
+					    .ack_latency = latency,
+					    .ack_ns_sum = &latency_sum};
+	if (dp_intake_create(&intake, &options))
+		return 1;
+	shard = (struct dp_shard){
+		.rx_count = 1,
+		.shards = 1,
+		.hop = hops,
+		.late_ring = lates,
+		.wal = wal,
+		.live = live,
+		.counters = &counters,
+		.horizon_ms = 900000,
+		.limits = {{.clicks_per_ip_hour = 10, .clicks_per_device_hour = 5, .min_ms_since_impression = 500}}};
+	shard.dedup = agg_dedup_create(touched(DEDUP_BYTES), DEDUP_BYTES);
+	shard.fraud = agg_fraud_shard_init(touched(agg_fraud_shard_bytes(FRAUD_ENTRIES)), FRAUD_ENTRIES,
+					   agg_fraud_ip_init(touched(agg_fraud_ip_bytes(FRAUD_ENTRIES)), FRAUD_ENTRIES));
+	agg_watermark_init(&shard.watermark, 60000, 0);
+	if (dp_shard_init(&shard))
+		return 1;
+	atomic_store(&shard.spare_table, (struct tp_rollup *)(void *)((uint8_t *)live + live->rollup_at));
+
+	/* The events: distinct ids made as we go, everything else from templates. */
+	static struct tp_parsed parsed[TEMPLATES];
+	static char text[TEMPLATES][TP_STRINGS][16];
+	static const char agent[] =
+		"Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/119 Safari/537.36";
+	uint64_t now_ms = tp_now_ms();
+	for (uint32_t i = 0; i < TEMPLATES; i++) {
+		struct tp_parsed *p = &parsed[i];
+		for (int s = TP_AD_ID; s <= TP_CITY; s++) {
+			uint32_t spread = s == TP_AD_ID          ? 1000
+					  : s == TP_CAMPAIGN_ID  ? 100
+					  : s == TP_PUBLISHER_ID ? 20
+					  : s == TP_REGION       ? 4
+								 : 4096;
+			p->string[s].at = text[i][s];
+			p->string[s].bytes = (uint16_t)snprintf(text[i][s], sizeof(text[i][s]), "%c%08u", 'a' + s, i % spread);
+		}
+		p->string[TP_USER_AGENT] = (struct tp_str){agent, sizeof(agent) - 1};
+		p->string[TP_REFERER] = (struct tp_str){agent, 40};
+		p->fixed.type = i % 10 ? TP_IMPRESSION : TP_CLICK;
+		p->fixed.timestamp_ms = now_ms;
+		p->fixed.bid_micros = 500000;
+		p->fixed.flags = TP_HAS_BID;
+		memcpy(p->fixed.country, "US", 2);
+		memcpy(p->fixed.currency, "USD", 3);
+	}
+
+	pthread_t thread;
+	if (pthread_create(&thread, NULL, housekeeping, NULL))
+		return 1;
+	uint64_t began_ns = tp_mono_ns(), sent = 0;
+	while (done_events < count) {
+		uint64_t now_ns = tp_mono_ns();
+		dp_intake_clock(intake, now_ms, now_ns);
+		for (int r = 0; r < 8 && sent < count; r++) {
+			struct dp_request *request = dp_intake_open(intake, request_done, NULL);
+			if (!request)
+				break;
+			bool full = false;
+			for (uint32_t e = 0; e < PER_REQUEST && !full; e++) {
+				struct tp_parsed *p = &parsed[(sent + e) % TEMPLATES];
+				p->fixed.id = (struct tp_id){(sent + e + 1) * 0x9e3779b97f4a7c15, sent + e};
+				tp_event_finish(p);
+				full = dp_intake_stage(intake, request, p, e) != 0;
+			}
+			if (full) {
+				dp_intake_rollback(intake, request);
+				break;
+			}
+			dp_intake_commit(intake, request);
+			sent += PER_REQUEST;
+		}
+		dp_intake_given(intake);
+		dp_shard_poll(&shard, now_ms, now_ns);
+		if (shard.failed)
+			return 1;
+		dp_intake_poll(intake);
+	}
+	uint64_t took_ns = tp_mono_ns() - began_ns;
+	atomic_store(&stop, true);
+	pthread_join(thread, NULL);
+	printf("%.0f events/s durable=%" PRIu64 " log_bytes_per_event=%.0f blocks=%" PRIu64 " stalls=%" PRIu64 "\n",
+	       (double)done_events * 1e9 / (double)took_ns, done_events, (double)counters.v[TP_C_LOG_BYTES] / (double)done_events,
+	       counters.v[TP_C_LOG_BLOCKS], counters.v[TP_C_SHARD_STALLS]);
+	return 0;
+}
