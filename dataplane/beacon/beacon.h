@@ -22,6 +22,12 @@ struct dp_beacon_options {
 	/* True if a peer is blocked right now; NULL: none ever is. Any rx core, no allocation. */
 	bool (*blocked)(void *context, const struct tp_addr *peer);
 	void *blocked_context;
+	/*
+	 * True if a bearer token may send beacons; asked for ingest entries with `auth: tokens`, where NULL means that none may. Any rx
+	 * core, no allocation.
+	 */
+	bool (*authorised)(void *context, const char *token, size_t bytes);
+	void *authorised_context;
 };
 
 int dp_beacon_create(struct dp_beacon **beacon, const struct dp_beacon_options *options); /* cold */

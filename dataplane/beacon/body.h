@@ -6,6 +6,7 @@
 
 #include "intake.h"
 #include "json_event.h"
+#include "turnpike/addr.h"
 
 enum { DP_BODY_EVENTS_MAX = 16384 }; /* a 1 MiB body cannot hold more valid events */
 

@@ -11,6 +11,9 @@
 /* zconf.h: "about 32K window and 7K state" for inflate. */
 enum { ARENA_BYTES = 64 * 1024 };
 
+/* More members than this in one body have no use but to keep us busy. */
+enum { MEMBERS_MAX = 256 };
+
 struct dp_gzip {
 	z_stream stream;
 	size_t arena_used;
@@ -69,8 +72,9 @@ int dp_gzip_decode(struct dp_gzip *gzip, const uint8_t *bytes, size_t count, uin
 	stream->next_in = (uint8_t *)(uintptr_t)bytes; /* zlib's interface knows no const; it only reads */
 	stream->avail_in = (unsigned)count;
 	size_t done = 0;
+	int members = 0;
 	do { /* one member a round */
-		if (inflateReset(stream) != Z_OK)
+		if (++members > MEMBERS_MAX || inflateReset(stream) != Z_OK)
 			return -EINVAL;
 		stream->next_out = to + done;
 		stream->avail_out = (unsigned)(room - done);

@@ -23,6 +23,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 enum dp_http_method { DP_HTTP_GET, DP_HTTP_HEAD, DP_HTTP_POST, DP_HTTP_OPTIONS, DP_HTTP_OTHER_METHOD };
 
@@ -37,7 +38,7 @@ struct dp_http_span {
 };
 
 struct dp_http_head {
-	/* the parser's own; all zero before the first call */
+	/* the parser's own */
 	uint32_t line_at;   /* where the line that is not complete yet begins */
 	uint32_t scanned;   /* up to here that line has no control character */
 	uint32_t fields_at; /* where the header lines begin; 0: still in the request line */
@@ -62,10 +63,16 @@ struct dp_http_head {
 	uint64_t content_length;
 	struct dp_http_span path, query;
 	struct dp_http_span authorization; /* the field's value; bytes == 0: none */
-	struct dp_http_span
-		forwarded[DP_HTTP_FORWARDED_LINES_MAX]; /* X-Forwarded-For values, in order; only the last ones if many */
-	const char *why;                                /* when BAD: static text for a person */
+	const char *why;                   /* when BAD: static text for a person */
+	/* X-Forwarded-For values, in order; only the last ones if many. Last here: what they hold is counted, never cleared. */
+	struct dp_http_span forwarded[DP_HTTP_FORWARDED_LINES_MAX];
 };
+
+/* Before the first byte of a head. */
+static inline void dp_http_head_reset(struct dp_http_head *head)
+{
+	memset(head, 0, offsetof(struct dp_http_head, forwarded));
+}
 
 /*
  * Goes on with the head in bytes[0..count), count never less than in the call before. MORE: call again with more bytes. DONE: the
