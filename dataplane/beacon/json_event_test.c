@@ -203,8 +203,7 @@ static struct dp_json_result run(const struct dp_json_variant *variant, const ch
 {
 	struct dp_json_scratch *s = json_test_scratch();
 	s->variant = variant;
-	char *exact = malloc(bytes ? bytes : 1);
-	assert_non_null(exact);
+	char *exact = json_test_alloc(bytes);
 	memcpy(exact, text, bytes);
 	struct dp_json_result result = dp_json_event(s, exact, bytes, &limits, parsed);
 	/* What must outlive the parse lies in the text: keep it for the caller's look. */
@@ -227,8 +226,7 @@ static void check(const char *text, size_t bytes, enum tp_reject reason, enum tp
 				assert_true(r.used <= bytes);
 		}
 		/* In place, in a long text, with something behind it. */
-		char *longer = malloc(bytes + DP_JSON_COPY_MAX + 1);
-		assert_non_null(longer);
+		char *longer = json_test_alloc(bytes + DP_JSON_COPY_MAX + 1);
 		memcpy(longer, text, bytes);
 		memset(longer + bytes, ',', DP_JSON_COPY_MAX + 1);
 		if (!syntax && bytes > 0 && (text[bytes - 1] < '0' || text[bytes - 1] > '9')) {
@@ -376,16 +374,28 @@ static void test_timestamp(void **state)
 	assert_true(parsed.fixed.timestamp_ms == INT64_MAX);
 }
 
+/* Writes at text + *at, and moves it. */
+static void append(char *text, size_t *at, const char *format, ...)
+{
+	va_list list;
+	va_start(list, format);
+	int bytes = vsnprintf(text + *at, 256, format, list);
+	va_end(list);
+	assert_in_range(bytes, 0, 255);
+	*at += (size_t)bytes;
+}
+
 static void test_depth(void **state)
 {
 	(void)state;
 	for (int object = 0; object < 2; object++) {
 		for (unsigned containers = 60; containers < 70; containers++) { /* inside the event, which is depth 1 */
 			static char text[4096];
-			size_t at = (size_t)sprintf(text, "{" REST ",\"x\":");
+			size_t at = 0;
+			append(text, &at, "{" REST ",\"x\":");
 			for (unsigned i = 0; i < containers; i++)
-				at += (size_t)sprintf(text + at, "%s", object ? "{\"a\":" : "[");
-			at += (size_t)sprintf(text + at, "1");
+				append(text, &at, "%s", object ? "{\"a\":" : "[");
+			append(text, &at, "1");
 			for (unsigned i = 0; i < containers; i++)
 				text[at++] = object ? '}' : ']';
 			text[at++] = '}';
@@ -396,18 +406,18 @@ static void test_depth(void **state)
 	/* geo is a level of its own; an array around nothing counts too */
 	for (unsigned containers = 61; containers < 64; containers++) {
 		static char text[4096];
-		size_t at = (size_t)sprintf(text, "{" REST ",\"geo\":{\"x\":");
+		size_t at = 0;
+		append(text, &at, "{" REST ",\"geo\":{\"x\":");
 		memset(text + at, '[', containers);
 		memset(text + at + containers, ']', containers);
 		at += 2 * containers;
-		at += (size_t)sprintf(text + at, "}}");
+		append(text, &at, "}}");
 		bool deep = containers + 2 > DP_JSON_DEPTH_MAX;
 		check(text, at, deep ? TP_MALFORMED : TP_OK, TP_FIELD_NONE, deep);
 	}
 	/* not a stack's worth of recursion */
 	size_t bytes = 1 << 20;
-	char *deep = malloc(bytes);
-	assert_non_null(deep);
+	char *deep = json_test_alloc(bytes);
 	memset(deep, '[', bytes);
 	check(deep, bytes, TP_MALFORMED, TP_FIELD_NONE, true);
 	free(deep);
@@ -418,35 +428,37 @@ static void test_many_keys(void **state)
 {
 	(void)state;
 	size_t room = 1 << 20;
-	char *text = malloc(room + 64);
-	assert_non_null(text);
+	char *text = json_test_alloc(room + 512);
 	static const unsigned counts[] = {2, 23, 24, 25, 26, 300, 70000};
 	for (size_t c = 0; c < sizeof counts / sizeof counts[0]; c++) {
 		for (int twist = 0; twist < 3; twist++) {
-			size_t at = (size_t)sprintf(text, "{" REST);
+			size_t at = 0;
+			append(text, &at, "{" REST);
 			for (unsigned i = 0; i < counts[c]; i++)
-				at += (size_t)sprintf(text + at, ",\"k%x\":0", i);
+				append(text, &at, ",\"k%x\":0", i);
 			if (twist == 1)
-				at += (size_t)sprintf(text + at, ",\"k%x\":0", counts[c] / 2);
+				append(text, &at, ",\"k%x\":0", counts[c] / 2);
 			if (twist == 2)
-				at += (size_t)sprintf(text + at, ",\"\\u006b%x\":0", counts[c] - 1);
+				append(text, &at, ",\"\\u006b%x\":0", counts[c] - 1);
 			text[at++] = '}';
 			assert_true(at < room);
 			check(text, at, twist ? TP_DUPLICATE_KEY : TP_OK, TP_FIELD_NONE, false);
 		}
 	}
 	/* the same key over and over, and the place of the first repetition */
-	size_t at = (size_t)sprintf(text, "{" REST);
-	while (at < room - 16)
-		at += (size_t)sprintf(text + at, ",\"\":0");
+	size_t at = 0;
+	append(text, &at, "{" REST);
+	while (at < room - 512)
+		append(text, &at, ",\"\":0");
 	text[at++] = '}';
 	check(text, at, TP_DUPLICATE_KEY, TP_FIELD_NONE, false);
 	assert_int_equal(json_test_scratch()->fault_at, strlen("{" REST ",\"\":0,\""));
 	/* many small objects, each with its own keys */
-	at = (size_t)sprintf(text, "{" REST ",\"x\":[0");
-	while (at < room - 64)
-		at += (size_t)sprintf(text + at, ",{\"a\":{\"a\":0,\"b\":0},\"b\":0}");
-	at += (size_t)sprintf(text + at, "]}");
+	at = 0;
+	append(text, &at, "{" REST ",\"x\":[0");
+	while (at < room - 512)
+		append(text, &at, ",{\"a\":{\"a\":0,\"b\":0},\"b\":0}");
+	append(text, &at, "]}");
 	check(text, at, TP_OK, TP_FIELD_NONE, false);
 	free(text);
 }
@@ -617,8 +629,7 @@ static void test_too_large(void **state)
 {
 	(void)state;
 	size_t bytes = DP_JSON_BYTES_MAX + 100;
-	char *text = malloc(bytes);
-	assert_non_null(text);
+	char *text = json_test_alloc(bytes);
 	memset(text, 'x', bytes);
 	memcpy(text, "{\"x\":\"", 6);
 	memcpy(text + bytes - 2, "\"}", 2);

@@ -34,6 +34,15 @@ static inline struct dp_json_scratch *json_test_scratch(void)
 	return json_test_one;
 }
 
+/* At least a byte; never NULL, and the compiler knows. */
+static inline char *json_test_alloc(size_t bytes)
+{
+	char *text = malloc(bytes ? bytes : 1);
+	if (!text)
+		abort();
+	return text;
+}
+
 static inline void json_test_keep(char *text)
 {
 	free(json_test_kept);
