@@ -39,7 +39,10 @@ void sto_store_close(struct sto_store *store);
 
 /* ---- recovery ---- */
 
-/* Log files that are not sealed, oldest first. The array is the caller's to free(). */
+/*
+ * Log files that are not sealed and that no log writer has: those found at open, oldest first, then those that writers finished. The
+ * array is the caller's to free().
+ */
 int sto_store_unsealed(struct sto_store *store, uint64_t **file_ids, uint32_t *count);
 
 typedef int (*sto_event_fn)(void *context, const struct tp_event *event); /* non-zero stops and is returned */
@@ -65,9 +68,12 @@ int sto_log_read(struct sto_store *store, uint64_t file_id, sto_event_fn fn, voi
  * Writes the segment of log file `file_id` (rows from the log itself; `rollup` has the sums of exactly these events, made by the
  * caller), publishes it in the manifest, synced. After this returns 0, readers find it. An empty log file makes no segment: its end
  * is recorded in the manifest. The log file itself is removed by sto_log_delete() once the live table was given back.
+ *
+ * -ENOSPC: try again later. -EBADMSG: the log is damaged or does not agree with `rollup` (logged); nothing was published. -EALREADY: it is
+ * sealed. -EINVAL: no such file in sto_store_unsealed(). Anything else: the disk failed, stop.
  */
 int sto_seal(struct sto_store *store, uint64_t file_id, const struct tp_rollup *rollup);
-int sto_log_delete(struct sto_store *store, uint64_t file_id);
+int sto_log_delete(struct sto_store *store, uint64_t file_id); /* -EINVAL: not sealed */
 
 /* ---- the late lane and recovery of the horizon ---- */
 
@@ -82,7 +88,7 @@ int sto_segments_ids(struct sto_store *store, uint32_t minute_min, sto_id_fn fn,
 /* Like sto_log_read over the rows of every segment with an event stamped at or after min_ms, oldest segment first. */
 int sto_segments_events(struct sto_store *store, uint64_t min_ms, sto_event_fn fn, void *context);
 
-/* Highest watermark and oldest minute that any segment knows; 0 and UINT32_MAX without segments. */
+/* The highest watermark that any segment ever had, retired ones too; 0 without segments. */
 uint64_t sto_segments_watermark(const struct sto_store *store);
 
 /* ---- retention ---- */

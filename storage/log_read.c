@@ -1,0 +1,254 @@
+/*
+ * Reading a log file: the longest provable prefix, and whether something beyond it proves damage. Bytes from disk are foreign: every
+ * length is checked before use. Format and rules: log_format.h.
+ *
+ * Threads: any; all state is on the stack and in one buffer.
+ */
+#include "log_read.h"
+
+#include "log_format.h"
+#include "turnpike/log.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SCAN_PIECE_BYTES = 1 << 20 };
+
+struct scan {
+	const struct sto_io *io;
+	const char *path;
+	int fd;
+	uint64_t file_id;
+	uint64_t bytes; /* of the file */
+	uint8_t *buffer;
+	uint64_t buffer_bytes;
+	struct log_block last; /* the last good one */
+	uint64_t offset;       /* behind it */
+};
+
+static int damage(const struct scan *scan, uint64_t offset, const char *what)
+{
+	tp_logf(TP_ERROR, "log file is damaged, refusing it", "file=%s offset=%" PRIu64 " found=\"%s\"", scan->path, offset, what);
+	return -EBADMSG;
+}
+
+/* Makes room for at least `bytes`, and reads that many from `offset`. Returns bytes read or -errno. */
+static int64_t fill(struct scan *scan, uint64_t bytes, uint64_t offset)
+{
+	if (bytes > scan->buffer_bytes) {
+		uint8_t *larger = realloc(scan->buffer, bytes);
+		if (!larger)
+			return -ENOMEM;
+		scan->buffer = larger;
+		scan->buffer_bytes = bytes;
+	}
+	return scan->io->read(scan->io, scan->fd, scan->buffer, bytes, offset);
+}
+
+/* Could `block` be a block of this file at `offset`? Says nothing about its checksum yet. */
+static bool plausible(const struct scan *scan, const struct log_block *block, uint64_t offset)
+{
+	return block->magic == LOG_MAGIC && block->version == LOG_VERSION && block->file_id == scan->file_id &&
+	       block->kind >= LOG_FILE && block->kind <= LOG_END && block->block_bytes >= LOG_UNIT &&
+	       block->block_bytes <= LOG_BLOCK_BYTES_MAX && block->block_bytes % LOG_UNIT == 0 &&
+	       block->block_bytes <= scan->bytes - offset && block->payload_bytes <= block->block_bytes - LOG_HEADER_BYTES;
+}
+
+/* Reads the block at `offset` whole into the buffer. 1: good by its own checksum, 0: not, or -errno. */
+static int block_read(struct scan *scan, uint64_t offset)
+{
+	if (offset > scan->bytes || scan->bytes - offset < LOG_UNIT)
+		return 0;
+	int64_t got = fill(scan, LOG_UNIT, offset);
+	if (got < 0)
+		return (int)got;
+	struct log_block head;
+	memcpy(&head, scan->buffer, sizeof(head));
+	if (got < LOG_UNIT || !plausible(scan, &head, offset))
+		return 0;
+	if (head.block_bytes > LOG_UNIT) {
+		got = fill(scan, head.block_bytes, offset);
+		if (got < 0)
+			return (int)got;
+		/* The header again: the file may be in use by a writer, and what is checked must be what is used. */
+		memcpy(&head, scan->buffer, sizeof(head));
+		if ((uint64_t)got < head.block_bytes || !plausible(scan, &head, offset))
+			return 0;
+	}
+	const struct log_block *block = (const struct log_block *)(const void *)scan->buffer;
+	return block->checksum == log_checksum(block, offset);
+}
+
+/* Does the good block in the buffer follow from the last one? */
+static bool follows(const struct scan *scan, const struct log_block *block)
+{
+	return block->salt == scan->last.salt && block->sequence == scan->last.sequence + 1 &&
+	       block->previous == scan->last.checksum && block->kind != LOG_FILE && block->shard == scan->last.shard &&
+	       block->first_record == scan->last.first_record + scan->last.records &&
+	       block->watermark_ms >= scan->last.watermark_ms;
+}
+
+/* Hands on the records of the good block in the buffer. */
+static int records_give(const struct scan *scan, sto_event_fn fn, void *context)
+{
+	const struct log_block *block = (const struct log_block *)(const void *)scan->buffer;
+	uint32_t at = 0;
+	for (uint32_t i = 0; i < block->records; i++) {
+		uint32_t room = block->payload_bytes - at;
+		const struct tp_event *event = (const struct tp_event *)(const void *)(scan->buffer + LOG_HEADER_BYTES + at);
+		if (room < TP_EVENT_FIXED_BYTES || !tp_event_valid(event, room))
+			return damage(scan, scan->offset, "a record of the block is malformed");
+		if (event->verdict != TP_ACCEPTED && event->verdict != TP_LATE && event->verdict != TP_CONFLICT)
+			return damage(scan, scan->offset, "a record with a verdict that does not belong into a log");
+		at += event->bytes;
+		if (fn) {
+			int rc = fn(context, event);
+			if (rc)
+				return rc;
+		}
+	}
+	if (at != block->payload_bytes)
+		return damage(scan, scan->offset, "payload longer than its records");
+	return 0;
+}
+
+static bool all_zero(const uint8_t *at, uint64_t bytes)
+{
+	return bytes == 0 || (at[0] == 0 && memcmp(at, at + 1, bytes - 1) == 0);
+}
+
+/*
+ * Looks through everything from `from` on: where the last byte that is not zero lies, and whether a good block proves that block
+ * `missing` had been stable. `missing` 0: any good block of this file id proves it.
+ */
+static int tail_search(struct scan *scan, uint64_t from, uint64_t missing, uint64_t *tail_bytes)
+{
+	uint64_t end = from;
+	uint8_t *piece = malloc(SCAN_PIECE_BYTES);
+	if (!piece)
+		return -ENOMEM;
+	int rc = 0;
+	for (uint64_t at = from; at < scan->bytes && !rc; at += SCAN_PIECE_BYTES) {
+		int64_t got = scan->io->read(scan->io, scan->fd, piece, SCAN_PIECE_BYTES, at);
+		if (got < 0) {
+			rc = (int)got;
+			break;
+		}
+		for (uint64_t unit = 0; unit < (uint64_t)got && !rc; unit += LOG_UNIT) {
+			uint64_t here = (uint64_t)got - unit < LOG_UNIT ? (uint64_t)got - unit : LOG_UNIT;
+			if (all_zero(piece + unit, here))
+				continue;
+			end = at + unit + here;
+			struct log_block head;
+			if (here < LOG_UNIT)
+				continue;
+			memcpy(&head, piece + unit, sizeof(head));
+			if (!plausible(scan, &head, at + unit) || (missing && head.salt != scan->last.salt) ||
+			    head.durable_sequence < missing)
+				continue;
+			int good = block_read(scan, at + unit);
+			if (good < 0)
+				rc = good;
+			else if (good)
+				rc = damage(
+					scan, from,
+					"a block that a later one proves to have been written and acknowledged is not readable");
+		}
+	}
+	free(piece);
+	*tail_bytes = end - from;
+	return rc;
+}
+
+static int scan_blocks(struct scan *scan, sto_event_fn fn, void *context, struct sto_log_facts *facts, enum log_state *state)
+{
+	int good = block_read(scan, 0);
+	if (good < 0)
+		return good;
+	const struct log_block *block = (const struct log_block *)(const void *)scan->buffer;
+	if (!good || block->kind != LOG_FILE || block->sequence != 0 || block->block_bytes != LOG_UNIT || block->records ||
+	    block->payload_bytes) {
+		/* The file block is stable before the file is used, so without one nothing was ever appended; unless it rotted. */
+		*state = LOG_NOTHING;
+		int rc = tail_search(scan, 0, 0, &facts->tail_bytes_ignored);
+		if (!rc && facts->tail_bytes_ignored > LOG_UNIT)
+			rc = damage(scan, 0, "the first block is not readable, but others are in the file");
+		return rc;
+	}
+	scan->last = *block;
+	scan->offset = LOG_UNIT;
+	uint64_t planned = block->file_bytes;
+	facts->shard = block->shard;
+	*state = LOG_OPEN;
+	while (*state == LOG_OPEN) {
+		good = block_read(scan, scan->offset);
+		if (good < 0)
+			return good;
+		block = (const struct log_block *)(const void *)scan->buffer; /* the buffer may have moved */
+		if (!good || !follows(scan, block))
+			break;
+		struct log_block head = *block;
+		if (head.kind == LOG_END) {
+			*state = LOG_ENDED;
+		} else {
+			int rc = records_give(scan, fn, context);
+			if (rc)
+				return rc;
+			facts->blocks++;
+			facts->events += head.records;
+		}
+		if (head.watermark_ms > facts->watermark_ms)
+			facts->watermark_ms = head.watermark_ms;
+		scan->last = head;
+		scan->offset += head.block_bytes;
+	}
+	if (*state == LOG_ENDED)
+		return 0; /* nothing is ever written behind the end block */
+	if (scan->bytes < planned)
+		return damage(scan, scan->bytes, "the file is shorter than it was made");
+	return tail_search(scan, scan->offset, scan->last.sequence + 1, &facts->tail_bytes_ignored);
+}
+
+int log_scan(const struct sto_io *io, const char *path, uint64_t file_id, bool stabilise, sto_event_fn fn, void *context,
+	     struct sto_log_facts *facts, enum log_state *state)
+{
+	struct sto_log_facts own_facts;
+	enum log_state own_state;
+	facts = facts ? facts : &own_facts;
+	state = state ? state : &own_state;
+	*facts = (struct sto_log_facts){.file_id = file_id};
+	*state = LOG_NOTHING;
+	struct scan scan = {.io = io, .path = path, .file_id = file_id};
+	scan.fd = io->open(io, path, O_RDONLY, 0);
+	if (scan.fd < 0)
+		return scan.fd;
+	int rc = stabilise ? io->sync(io, scan.fd) : 0;
+	if (!rc)
+		rc = io->size(io, scan.fd, &scan.bytes);
+	if (!rc)
+		rc = scan_blocks(&scan, fn, context, facts, state);
+	io->close(io, scan.fd);
+	free(scan.buffer);
+	return rc;
+}
+
+int log_shard(const struct sto_io *io, const char *path, uint64_t file_id, uint32_t *shard)
+{
+	struct scan scan = {.io = io, .path = path, .file_id = file_id};
+	*shard = 0;
+	scan.fd = io->open(io, path, O_RDONLY, 0);
+	if (scan.fd < 0)
+		return scan.fd;
+	int rc = io->size(io, scan.fd, &scan.bytes);
+	if (!rc)
+		rc = block_read(&scan, 0);
+	if (rc == 1) {
+		*shard = ((const struct log_block *)(const void *)scan.buffer)->shard;
+		rc = 0;
+	}
+	io->close(io, scan.fd);
+	free(scan.buffer);
+	return rc;
+}

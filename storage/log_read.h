@@ -1,0 +1,27 @@
+/*
+ * Reading a log file to the end of its provable prefix. See log_format.h for the rules.
+ */
+#ifndef STORAGE_LOG_READ_H
+#define STORAGE_LOG_READ_H
+
+#include "io.h"
+#include "turnpike/store.h"
+
+enum log_state {
+	LOG_OPEN,    /* ends without an end block: a crash, or still being written */
+	LOG_ENDED,   /* has its end block */
+	LOG_NOTHING, /* no good file block, and nothing else in it either: its creation was cut short */
+};
+
+/*
+ * Reads the file at `path`, which must belong to log file `file_id`. `stabilise` syncs it first: what this pass finds is then
+ * acted upon, and must not be lost by a power failure later (a killed process may leave blocks in the page cache or in the
+ * drive's). fn may be NULL. Returns 0, what fn returned, -EBADMSG on damage (logged), or -errno. *state may be NULL.
+ */
+int log_scan(const struct sto_io *io, const char *path, uint64_t file_id, bool stabilise, sto_event_fn fn, void *context,
+	     struct sto_log_facts *facts, enum log_state *state);
+
+/* The shard that made the file; 0 if its file block is not readable (log_scan() tells whether that is damage). 0 or -errno. */
+int log_shard(const struct sto_io *io, const char *path, uint64_t file_id, uint32_t *shard);
+
+#endif
