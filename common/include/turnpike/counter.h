@@ -69,6 +69,8 @@
 	X(DATAGRAMS_NO_REQUEST, DATAGRAMS, DROPPED, "no_request_slot", "Datagrams dropped because the request table was full") \
 	X(DATAGRAMS_REFUSING, DATAGRAMS, DROPPED, "no_space", \
 	  "Datagrams dropped while the log had no space or the node was stopping") \
+	X(DATAGRAMS_SOCKET_FULL, DATAGRAMS, DROPPED, "socket_full", \
+	  "Datagrams that the kernel dropped at our socket, most often because its buffer was full") \
 	/* HTTP requests */ \
 	X(REQUESTS_RECEIVED, REQUESTS, RECEIVED, "", "HTTP requests begun") \
 	X(REQUESTS_ACCEPTED, REQUESTS, ACCEPTED, "", "HTTP requests answered 2xx") \
