@@ -2,10 +2,12 @@
  * Device type from a User-Agent header. Pure; any parser thread, once per event without a `device_type`.
  *
  * The text is searched for some sixty words at once, sixteen places a step: the words are dealt into eight buckets, and for each of
- * the first three letters two tables of sixteen (by low and by high half of the byte) hold the buckets in which some word has
- * that letter there. Six table look-ups by shuffle, anded, leave a bit where a word of that bucket may begin; only there words are
- * compared, without case. Each word found adds a sign; the signs decide, in an order that lets the special beat the general
- * (a television also says "Linux", a crawler also says "Mobile", an Android that does not say "Mobile" is a tablet).
+ * the first four letters two tables of sixteen (by low and by high half of the byte) hold the buckets in which some word has that
+ * letter there. Eight table look-ups by shuffle, anded, leave a bit where a word of that bucket may begin; there the first four
+ * bytes are compared with those of all the bucket's words at once, and of few words the rest. Case does not matter.
+ *
+ * Each word found adds a sign; the signs decide, in an order that lets the special beat the general (a television also says "Linux",
+ * a crawler also says "Mobile", an Android that does not say "Mobile" is a tablet).
  *
  *   text        M o z i l l a / 5 . 0   ( i P h o n e ;  …
  *   candidates  . . . . . . . . . . . . . 4 . . . . . .          bucket 4 holds "iphone", "ipad", …
@@ -29,10 +31,13 @@ enum sign {
 	DESKTOP = 1 << 6,
 };
 
-enum { BUCKETS = 8, PREFIX = 3, STEP = 16 };
+enum { BUCKETS = 8, PREFIX = 4, STEP = 16, WINDOW_BYTES = STEP + PREFIX - 1 };
+
+#define CASE_BITS \
+	0x20202020u /* set in four bytes: letters lose their case, other signs may meet, which the full comparison tells */
 
 struct word {
-	const char *text; /* lower case, at least PREFIX bytes */
+	const char *text; /* lower case, at least three bytes */
 	uint8_t bytes;
 	uint8_t sign;
 	bool whole;         /* only where no letter stands before it */
@@ -118,6 +123,12 @@ enum { WORDS = sizeof words / sizeof words[0], BUCKET_WORDS = (WORDS + BUCKETS -
 /* Bit b of low[p][x]: bucket b has a word whose byte p has x as its lower half; high[] likewise. Filled before main(). */
 static uint8_t low[PREFIX][16] __attribute__((aligned(16))), high[PREFIX][16] __attribute__((aligned(16)));
 
+/* The first four bytes of each bucket's words (three where there are no more), to be compared all at once. Filled likewise. */
+static struct {
+	_Alignas(16) uint32_t mask[BUCKET_WORDS];
+	_Alignas(16) uint32_t text[BUCKET_WORDS];
+} beginning[BUCKETS];
+
 static bool is_letter(char c)
 {
 	return (unsigned char)((c | 0x20) - 'a') < 26;
@@ -125,9 +136,24 @@ static bool is_letter(char c)
 
 static void __attribute__((constructor)) tables_fill(void)
 {
+	for (int b = 0; b < BUCKETS; b++)
+		for (int i = 0; i < BUCKET_WORDS; i++)
+			beginning[b].text[i] = 1; /* no word: with an empty mask never met */
 	for (int w = 0; w < WORDS; w++) {
 		uint8_t bucket = (uint8_t)(1 << w / BUCKET_WORDS);
+		uint32_t *mask = &beginning[w / BUCKET_WORDS].mask[w % BUCKET_WORDS];
+		uint32_t *begin = &beginning[w / BUCKET_WORDS].text[w % BUCKET_WORDS];
+		*mask = words[w].bytes >= PREFIX ? UINT32_MAX : UINT32_MAX >> 8;
+		memcpy(begin, words[w].text, sizeof *begin); /* its NUL, if it has three */
+		*begin = (*begin | CASE_BITS) & *mask;
 		for (int p = 0; p < PREFIX; p++) {
+			if (p == words[w].bytes) { /* a word of three: any fourth */
+				for (int half = 0; half < 16; half++) {
+					low[p][half] |= bucket;
+					high[p][half] |= bucket;
+				}
+				break;
+			}
 			unsigned char c = (unsigned char)words[w].text[p];
 			low[p][c & 15] |= bucket;
 			high[p][c >> 4] |= bucket;
@@ -160,14 +186,21 @@ static bool word_at(const struct word *word, const char *text, size_t bytes, siz
 	return true;
 }
 
-static unsigned bucket_signs(unsigned buckets, const char *text, size_t bytes, size_t at)
+/* Signs of the bucket's words at text[at]; `begin` is the four bytes there, zeros behind the end. */
+static inline unsigned bucket_signs(unsigned bucket, uint32_t begin, const char *text, size_t bytes, size_t at)
 {
+	static_assert(BUCKET_WORDS == 8, "two vectors of four beginnings");
+	const __m128i four = _mm_set1_epi32((int)(begin | CASE_BITS));
+	const __m128i *mask = (const __m128i *)beginning[bucket].mask, *text4 = (const __m128i *)beginning[bucket].text;
+	__m128i front = _mm_cmpeq_epi32(_mm_and_si128(four, mask[0]), text4[0]);
+	__m128i back = _mm_cmpeq_epi32(_mm_and_si128(four, mask[1]), text4[1]);
+	unsigned found = (unsigned)_mm_movemask_ps(_mm_castsi128_ps(front)) | (unsigned)_mm_movemask_ps(_mm_castsi128_ps(back))
+										      << 4;
 	unsigned signs = 0;
-	for (; buckets; buckets &= buckets - 1) {
-		int first = __builtin_ctz(buckets) * BUCKET_WORDS;
-		for (int w = first; w < first + BUCKET_WORDS && w < WORDS; w++)
-			if (word_at(&words[w], text, bytes, at))
-				signs |= words[w].sign;
+	for (; found; found &= found - 1) {
+		const struct word *word = &words[bucket * BUCKET_WORDS + (unsigned)__builtin_ctz(found)];
+		if (word_at(word, text, bytes, at))
+			signs |= word->sign;
 	}
 	return signs;
 }
@@ -181,12 +214,13 @@ static inline __m128i bucket_mask(__m128i bytes, int p)
 	return _mm_and_si128(by_low, by_high);
 }
 
-/* Signs of the words that begin at the sixteen places from `at`. `window` holds text[at] and PREFIX - 1 bytes more than sixteen. */
+/* Signs of the words that begin at the sixteen places from `at`. `window` is WINDOW_BYTES from there, zeros behind the end. */
 static inline unsigned step_signs(const char *window, const char *text, size_t bytes, size_t at)
 {
 	__m128i mask = bucket_mask(_mm_loadu_si128((const __m128i *)window), 0);
 	mask = _mm_and_si128(mask, bucket_mask(_mm_loadu_si128((const __m128i *)(window + 1)), 1));
 	mask = _mm_and_si128(mask, bucket_mask(_mm_loadu_si128((const __m128i *)(window + 2)), 2));
+	mask = _mm_and_si128(mask, bucket_mask(_mm_loadu_si128((const __m128i *)(window + 3)), 3));
 	unsigned places = ~(unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(mask, _mm_setzero_si128())) & 0xffff;
 	if (!places)
 		return 0;
@@ -195,7 +229,10 @@ static inline unsigned step_signs(const char *window, const char *text, size_t b
 	unsigned signs = 0;
 	for (; places; places &= places - 1) {
 		unsigned place = (unsigned)__builtin_ctz(places);
-		signs |= bucket_signs(buckets[place], text, bytes, at + place);
+		uint32_t begin;
+		memcpy(&begin, window + place, sizeof begin);
+		for (unsigned rest = buckets[place]; rest; rest &= rest - 1)
+			signs |= bucket_signs((unsigned)__builtin_ctz(rest), begin, text, bytes, at + place);
 	}
 	return signs;
 }
@@ -204,10 +241,10 @@ enum tp_device_type tp_device_from_user_agent(const char *text, size_t bytes)
 {
 	unsigned signs = 0;
 	size_t at = 0;
-	for (; at + STEP + PREFIX - 1 <= bytes; at += STEP)
+	for (; at + WINDOW_BYTES <= bytes; at += STEP)
 		signs |= step_signs(text + at, text, bytes, at);
-	if (at < bytes) { /* fewer than 18: padded with zeros, which no word holds, so that nothing behind the text is read */
-		char rest[2 * STEP + PREFIX - 1] = {0};
+	if (at < bytes) { /* fewer than 19: padded with zeros, which no word holds, so that nothing behind the text is read */
+		char rest[STEP + WINDOW_BYTES] = {0};
 		memcpy(rest, text + at, bytes - at);
 		signs |= step_signs(rest, text, bytes, at);
 		if (bytes - at > STEP)
