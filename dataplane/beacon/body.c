@@ -35,8 +35,7 @@ struct body {
 	const struct dp_body_source *source;
 	struct dp_body_reject *rejects;
 	const char *text;
-	size_t bytes;    /* without the white space at its end */
-	size_t readable; /* behind text, whatever it is */
+	size_t bytes; /* without the white space at its end */
 	struct dp_body_result result;
 	uint32_t staged;
 	uint32_t bad_traces;
@@ -120,10 +119,6 @@ static struct dp_body_result full(struct body *b)
 /* Parses the value at `at`, which ends before `end` at the latest. */
 static struct dp_json_result value(struct body *b, size_t at, size_t end, struct tp_parsed *parsed)
 {
-	/* With slack behind it, and a byte that stops every scan, the parser needs no copy. */
-	bool inside = b->readable - end >= DP_JSON_SLACK && (unsigned char)b->text[end] < 0x20;
-	if (inside)
-		return dp_json_event_inside(b->scratch, b->text + at, end - at, b->limits, parsed);
 	return dp_json_event(b->scratch, b->text + at, end - at, b->limits, parsed);
 }
 
@@ -278,13 +273,9 @@ struct dp_body_result dp_body_stage(struct dp_intake *intake, struct dp_json_scr
 	while (bytes > at && space(body[bytes - 1]))
 		bytes--;
 	b.text = body + at;
-	b.bytes = b.readable = bytes - at;
+	b.bytes = bytes - at;
 	if (b.bytes == 0 || (b.bytes >= 3 && memcmp(b.text, "\xef\xbb\xbf", 3) == 0))
 		return refused_malformed(&b);
-	if (b.bytes <= DP_JSON_COPY_MAX) {
-		b.text = dp_json_copy(scratch, b.text, b.bytes);
-		b.readable += DP_JSON_SLACK;
-	}
 	if (b.text[0] == '[')
 		return array_is_a_line(&b) ? lines(&b, NULL) : array(&b);
 	return single(&b);

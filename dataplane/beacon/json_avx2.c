@@ -7,9 +7,7 @@
 #include <immintrin.h>
 #include <string.h>
 
-#define FAST_RUN   avx2_run
-#define FAST_BYTES 32
-static inline uint64_t fast_stops(const char *at)
+static inline uint64_t stops32(const char *at)
 {
 	__m256i bytes = _mm256_loadu_si256((const __m256i *)at);
 	__m256i stop = _mm256_cmpeq_epi8(bytes, _mm256_set1_epi8('"'));
@@ -19,17 +17,21 @@ static inline uint64_t fast_stops(const char *at)
 	return (uint32_t)_mm256_movemask_epi8(stop);
 }
 
-static enum dp_json_state avx2_run(struct dp_json_scratch *s, struct tp_parsed *parsed, enum dp_json_state state);
+static inline uint64_t fast_stops(const char *at)
+{
+	return stops32(at) | stops32(at + 32) << 32;
+}
+
 #include "json_fast.h"
 
 static const char *find_stop(const char *at, const char *end)
 {
 	for (; end - at >= 32; at += 32) {
-		uint64_t stops = fast_stops(at);
+		uint64_t stops = stops32(at);
 		if (stops)
 			return at + __builtin_ctzll(stops);
 	}
 	return dp_json_scalar.find_stop(at, end);
 }
 
-const struct dp_json_variant dp_json_avx2 = {.name = "avx2", .find_stop = find_stop, .run = avx2_run};
+const struct dp_json_variant dp_json_avx2 = {.name = "avx2", .find_stop = find_stop, .copy = fast_copy, .run = fast_run};

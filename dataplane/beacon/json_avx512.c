@@ -14,14 +14,11 @@ static inline uint64_t stops_of(__m512i bytes)
 	       _mm512_cmpgt_epi8_mask(_mm512_set1_epi8(0x20), bytes);
 }
 
-#define FAST_RUN   avx512_run
-#define FAST_BYTES 64
 static inline uint64_t fast_stops(const char *at)
 {
 	return stops_of(_mm512_loadu_si512(at));
 }
 
-static enum dp_json_state avx512_run(struct dp_json_scratch *s, struct tp_parsed *parsed, enum dp_json_state state);
 #include "json_fast.h"
 
 static const char *find_stop(const char *at, const char *end)
@@ -37,4 +34,4 @@ static const char *find_stop(const char *at, const char *end)
 	return stops ? at + __builtin_ctzll(stops) : end;
 }
 
-const struct dp_json_variant dp_json_avx512 = {.name = "avx512", .find_stop = find_stop, .run = avx512_run};
+const struct dp_json_variant dp_json_avx512 = {.name = "avx512", .find_stop = find_stop, .copy = fast_copy, .run = fast_run};

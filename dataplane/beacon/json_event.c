@@ -1,10 +1,7 @@
 /*
  * JSON to an event: begins a parse, drives it (json_parse.h has the picture), and ends it with what needs the whole event.
  *
- *     copy? ─► pairs (fast, general, fast, …) ─► address, trace ─► missing fields? ─► id, tp_event_finish()
- *
- * A short text is copied to the scratch first, with a zero behind it: then the vector code may read past its end, and stops there.
- * A long one is parsed where it is; its last few pairs go through the general case, which reads no byte too many.
+ *     copy ─► pairs (fast, general, fast, …) ─► address, trace ─► missing fields? ─► id, tp_event_finish()
  *
  * One rx core per scratch. The variant is chosen when the scratch is made.
  *
@@ -87,27 +84,18 @@ void dp_json_fault(struct dp_json_scratch *s, enum tp_reject reason, unsigned fi
 	s->fault_at = offset;
 }
 
-const char *dp_json_copy(struct dp_json_scratch *s, const char *text, size_t bytes)
+/* The text to parse: all of it where it is, or the first `copied` bytes of it as a copy. */
+static inline void begin(struct dp_json_scratch *s, const char *text, size_t bytes, size_t copied)
 {
-	assert(bytes <= DP_JSON_COPY_MAX);
-	memcpy(s->copy, text, bytes);
-	s->copy[bytes] = 0; /* stops every scan; part of no token */
-	return s->copy;
-}
-
-static void begin(struct dp_json_scratch *s, const char *text, size_t bytes, bool inside)
-{
-	if (!inside && bytes <= DP_JSON_COPY_MAX) {
-		text = dp_json_copy(s, text, bytes);
-		inside = true;
-	}
-	if (bytes > DP_JSON_BYTES_MAX) {
+	if (bytes > DP_JSON_BYTES_MAX)
 		bytes = DP_JSON_BYTES_MAX;
-		inside = false;
+	if (copied) {
+		s->variant->copy(s, text, copied);
+		text = s->copy;
+		bytes = copied;
 	}
 	s->text = s->at = text;
 	s->end = text + bytes;
-	s->fast_end = inside ? s->end : s->end - DP_JSON_SLACK;
 	s->seen = s->absent = 0;
 	s->previous = DP_JSON_OPEN;
 	s->ip.at = s->trace.at = NULL;
@@ -129,7 +117,7 @@ static struct dp_json_result syntax(const struct dp_json_scratch *s)
 	};
 }
 
-static struct dp_json_result verdict(const struct dp_json_scratch *s)
+static inline struct dp_json_result verdict(const struct dp_json_scratch *s)
 {
 	return (struct dp_json_result){
 		.reason = (enum tp_reject)s->fault,
@@ -148,32 +136,47 @@ static struct dp_json_result other_value(struct dp_json_scratch *s)
 	return verdict(s);
 }
 
-/* A parse up to the closing brace. */
-static inline struct dp_json_result parse(struct dp_json_scratch *s, const char *text, size_t bytes, bool inside,
+/* Parses an object, up to its closing brace. */
+static inline enum dp_json_state object(struct dp_json_scratch *s, struct tp_parsed *parsed, bool fast)
+{
+	enum dp_json_state state = DP_JSON_KEY;
+	memset(parsed, 0, sizeof *parsed);
+	s->at++;
+	for (;;) {
+		if (fast) {
+			state = s->variant->run(s, parsed, state);
+			if (state == DP_JSON_DONE)
+				return state;
+		}
+		state = dp_json_pair(s, parsed, state);
+		if (state == DP_JSON_DONE || state == DP_JSON_BROKEN)
+			return state;
+	}
+}
+
+static inline struct dp_json_result parse(struct dp_json_scratch *s, const char *text, size_t bytes,
 					  const struct dp_json_limits *limits, struct tp_parsed *parsed)
 {
-	begin(s, text, bytes, inside);
-	memset(parsed, 0, sizeof *parsed);
 	s->latest_ms = limits->now_ms + limits->max_future_ms;
 	if (s->latest_ms < limits->now_ms || s->latest_ms > INT64_MAX)
 		s->latest_ms = INT64_MAX;
-	if (s->at == s->end)
-		return syntax(s);
-	if (*s->at != '{')
-		return other_value(s);
-	s->at++;
-	enum dp_json_state state = DP_JSON_KEY;
-	for (;;) {
-		if (s->variant->run)
-			state = s->variant->run(s, parsed, state);
-		if (state == DP_JSON_DONE)
+	if (bytes == 0 || *text != '{') {
+		begin(s, text, bytes, 0);
+		return bytes == 0 ? syntax(s) : other_value(s);
+	}
+	/* An object says itself where it ends: if it is whole in the first part of the text, the rest does not matter. */
+	bool fast = s->variant->run;
+	for (size_t part = DP_JSON_COPY_FIRST; fast && part <= DP_JSON_COPY_MAX; part *= 4) {
+		begin(s, text, bytes, bytes < part ? bytes : part);
+		if (object(s, parsed, true) == DP_JSON_DONE)
 			return verdict(s);
-		state = dp_json_pair(s, parsed, state);
-		if (state == DP_JSON_DONE)
-			return verdict(s);
-		if (state == DP_JSON_BROKEN)
+		if (bytes <= part)
 			return syntax(s);
 	}
+	begin(s, text, bytes, 0);
+	if (object(s, parsed, false) == DP_JSON_DONE)
+		return verdict(s);
+	return syntax(s);
 }
 
 /* `count` lower-case hex digits to bytes; false if there is anything else. */
@@ -225,10 +228,11 @@ static void missing_check(struct dp_json_scratch *s)
 		dp_json_fault(s, TP_MISSING_FIELD, (unsigned)__builtin_ctz(missing), s->end);
 }
 
-static struct dp_json_result event(struct dp_json_scratch *s, const char *text, size_t bytes, bool inside,
-				   const struct dp_json_limits *limits, struct tp_parsed *parsed)
+struct dp_json_result dp_json_event(struct dp_json_scratch *scratch, const char *text, size_t bytes,
+				    const struct dp_json_limits *limits, struct tp_parsed *parsed)
 {
-	struct dp_json_result result = parse(s, text, bytes, inside, limits, parsed);
+	struct dp_json_scratch *s = scratch;
+	struct dp_json_result result = parse(s, text, bytes, limits, parsed);
 	if (result.syntax || *s->text != '{')
 		return result;
 	if (s->ip.at) {
@@ -255,22 +259,10 @@ static struct dp_json_result event(struct dp_json_scratch *s, const char *text, 
 	return result;
 }
 
-struct dp_json_result dp_json_event(struct dp_json_scratch *scratch, const char *text, size_t bytes,
-				    const struct dp_json_limits *limits, struct tp_parsed *parsed)
-{
-	return event(scratch, text, bytes, false, limits, parsed);
-}
-
-struct dp_json_result dp_json_event_inside(struct dp_json_scratch *scratch, const char *text, size_t bytes,
-					   const struct dp_json_limits *limits, struct tp_parsed *parsed)
-{
-	return event(scratch, text, bytes, true, limits, parsed);
-}
-
 struct dp_json_result dp_json_fields_only(struct dp_json_scratch *scratch, const char *text, size_t bytes,
 					  const struct dp_json_limits *limits, struct tp_parsed *parsed)
 {
-	struct dp_json_result result = parse(scratch, text, bytes, false, limits, parsed);
+	struct dp_json_result result = parse(scratch, text, bytes, limits, parsed);
 	if (result.syntax)
 		return result;
 	missing_check(scratch);
@@ -279,7 +271,7 @@ struct dp_json_result dp_json_fields_only(struct dp_json_scratch *scratch, const
 
 struct dp_json_result dp_json_value(struct dp_json_scratch *scratch, const char *text, size_t bytes)
 {
-	begin(scratch, text, bytes, true); /* the skip never reads past the end, so nothing need be copied */
+	begin(scratch, text, bytes, 0);
 	const char *end = dp_json_skip(scratch, scratch->at, 0);
 	if (!end)
 		return syntax(scratch);

@@ -1,22 +1,26 @@
 /*
  * The common case of JSON events, compiled once per instruction set: json_sse.c, json_avx2.c and json_avx512.c define the vector
- * primitives below and include this file. No include guard, on purpose.
+ * primitive below and include this file. No include guard, on purpose.
  *
- *   fast_stops(text)        bit i: text[i] is a quote, a backslash, below 0x20 or above 0x7f; of FAST_BYTES bytes, up to 64
- *   FAST_RUN                the name of the function made here
+ *   fast_stops(text)    bit i: text[i] is a quote, a backslash, below 0x20 or above 0x7f; of 64 bytes
+ *
+ * It makes fast_copy() and fast_run(), for struct dp_json_variant.
  *
  * What makes it fast:
+ *   - The copy and the map of stops are made in one sweep, in which nothing waits for anything. A string's end is then one look into
+ *     the map, which finds everything unusual in the string at the same time.
  *   - The next key is guessed from the key before (a producer keeps its order) and compared whole, so the position behind it does
- *     not wait for a search; a wrong guess costs one search and a table look-up.
- *   - A string costs one scan that finds its end and everything unusual in it at the same time.
+ *     not wait for a search; a wrong guess costs one look into the map and one into a table.
  *   - Lengths that hardly ever vary (a UUID, the digits of a stamp) go through a predicted branch, so that the processor need not
- *     wait for the scan before it looks at the next pair.
+ *     wait for them before it looks at the next pair.
  *   - Numbers are digits in one register, whatever their length.
  *
  * Whatever does not fit leaves, before any side effect, to dp_json_pair(), which knows all of the grammar and of the schema.
- * Entered by one rx core. Reads up to DP_JSON_SLACK bytes past a key at or before fast_end, and 16 bytes before a number.
+ * Entered by one rx core. Positions are offsets in s->copy. Bounds: behind the text stands a zero byte, which is a stop and part of no
+ * token, so nothing is ever taken from behind it; reads may go DP_JSON_SLACK bytes past it and 64 before the copy.
  *
- * Source: RFC 8259; the arithmetic on eight digits at once is folklore.
+ * Source: RFC 8259; the idea of a bit map of the text from simdjson (Langdale and Lemire, "Parsing Gigabytes of JSON per Second");
+ * the arithmetic on eight digits at once is folklore.
  */
 
 /* Keeps the compiler from turning a predicted branch back into arithmetic on what was being waited for. */
@@ -83,18 +87,43 @@ static inline uint16_t fast_load2(const char *at)
 	return word;
 }
 
-/* The end of the plain string at `at` (behind its quote), or NULL: an escape, not ASCII, a control character, or out of reach. */
-static inline const char *fast_string(const struct dp_json_scratch *s, const char *at)
+/* Of the bytes from `at` on: bit i is set if text[at + i] is a stop. Good for 57 bytes. */
+static inline uint64_t fast_window(const struct dp_json_scratch *s, size_t at)
 {
-	uint64_t stops = fast_stops(at);
+	return fast_load8((const char *)s->stops + at / 8) >> at % 8;
+}
+
+/* The first stop at or behind `at`: there always is one. */
+static inline size_t fast_stop(const struct dp_json_scratch *s, size_t at)
+{
+	uint64_t stops = fast_window(s, at);
 	while (!FAST_LIKELY(stops)) {
-		at += FAST_BYTES;
-		if (at > s->fast_end)
-			return NULL;
-		stops = fast_stops(at);
+		at += 57;
+		stops = fast_window(s, at);
 	}
-	at += __builtin_ctzll(stops);
-	return FAST_LIKELY(*at == '"') ? at : NULL;
+	return at + (unsigned)__builtin_ctzll(stops);
+}
+
+static void fast_copy(struct dp_json_scratch *s, const char *text, size_t bytes)
+{
+	size_t whole = bytes / 64, rest = bytes % 64;
+	for (size_t i = 0; i < whole; i++) {
+		memcpy(s->copy + 64 * i, text + 64 * i, 64);
+		s->stops[i] = fast_stops(text + 64 * i);
+	}
+	uint64_t stops = 0;
+	if (rest > 0 && whole > 0) { /* the last 64 bytes once more, most of which are known already */
+		memcpy(s->copy + bytes - 64, text + bytes - 64, 64);
+		stops = fast_stops(text + bytes - 64) >> (64 - rest);
+	} else if (rest > 0) {
+		char last[64] = {0};
+		memcpy(last, text, rest);
+		memcpy(s->copy, last, 64);
+		stops = fast_stops(last);
+	}
+	s->copy[bytes] = 0;
+	s->stops[whole] = stops | ~0ULL << rest;
+	s->stops[whole + 1] = ~0ULL;
 }
 
 /* "12", "0.50": at most 7 digits before the point and 6 behind it. Sets *micros, returns the end; NULL: not of this kind. */
@@ -119,9 +148,22 @@ static inline const char *fast_price(const char *at, int64_t *micros)
 	return end;
 }
 
-enum dp_json_state FAST_RUN(struct dp_json_scratch *s, struct tp_parsed *parsed, enum dp_json_state state)
+/*
+ * A string value at `value`, its opening quote: `bytes` of it, or leave. FAST_LEAVE is a jump, so this is a macro.
+ */
+#define FAST_STRING(value, end) \
+	do { \
+		if (text[(value)++] != '"') \
+			goto leave; \
+		(end) = fast_stop(s, value); \
+		if (!FAST_LIKELY(text[end] == '"')) \
+			goto leave; /* an escape, not ASCII, a control character, or the text's end */ \
+	} while (0)
+
+static enum dp_json_state fast_run(struct dp_json_scratch *s, struct tp_parsed *parsed, enum dp_json_state state)
 {
-	const char *at = s->at;
+	const char *const text = s->copy;
+	size_t at = (size_t)(s->at - text);
 	uint32_t seen = s->seen;
 	unsigned previous = s->previous;
 
@@ -130,71 +172,60 @@ enum dp_json_state FAST_RUN(struct dp_json_scratch *s, struct tp_parsed *parsed,
 	for (;;) {
 		/* the key */
 		state = DP_JSON_KEY;
-		if (at > s->fast_end || *at != '"')
+		if (text[at] != '"')
 			break;
 		unsigned guess = s->next[previous];
 		const struct dp_json_field *field = &dp_json_fields[guess];
-		if (!FAST_LIKELY(fast_key(at + 1, field))) {
-			const char *quote = fast_string(s, at + 1);
-			size_t bytes = quote ? (size_t)(quote - at - 1) : 0;
-			if (bytes == 0 || bytes > DP_JSON_NAME_MAX)
+		if (!FAST_LIKELY(fast_key(text + at + 1, field))) {
+			size_t bytes = fast_stop(s, at + 1) - at - 1;
+			if (bytes - 1 >= DP_JSON_NAME_MAX)
 				break;
-			unsigned found = dp_json_field_guess[bytes][at[1] & 31];
+			unsigned found = dp_json_field_guess[bytes][text[at + 1] & 31];
 			field = &dp_json_fields[found];
-			if (field->geo != dp_json_fields[previous].geo || !fast_key(at + 1, field))
+			if (field->geo != dp_json_fields[previous].geo || !fast_key(text + at + 1, field))
 				break;
 			s->next[previous] = (uint8_t)found;
 			guess = found;
 		}
 		if (seen & 1u << guess)
 			break;
-		const char *value = at + 2 + field->name_bytes;
-		if (*value != ':')
+		size_t value = at + 2 + field->name_bytes;
+		if (text[value++] != ':')
 			break;
-		value++;
-		if ((unsigned char)*value <= ' ') {
-			if (*value != ' ')
+		if ((unsigned char)text[value] <= ' ') {
+			if (text[value] != ' ')
 				break;
 			value++;
 		}
 
 		/* the value; `end` is behind it */
-		const char *end;
+		size_t end;
 		unsigned digits;
 		uint64_t number;
 		switch (field->kind) {
 		case DP_JSON_ID:
-			if (*value++ != '"')
-				goto leave;
-			end = fast_string(s, value);
-			if (!end)
-				goto leave;
+			FAST_STRING(value, end);
 			if (FAST_LIKELY(end - value == 36)) {
 				end = value + 36;
 				FAST_SETTLE(end);
 			}
-			if ((size_t)(end - value) - 1 >= TP_ID_BYTES_MAX)
+			if (end - value - 1 >= TP_ID_BYTES_MAX)
 				goto leave;
-			parsed->string[TP_EVENT_ID] = (struct tp_str){.at = value, .bytes = (uint16_t)(end - value)};
+			parsed->string[TP_EVENT_ID] = (struct tp_str){.at = text + value, .bytes = (uint16_t)(end - value)};
 			end++;
 			break;
 		case DP_JSON_STRING:
-		case DP_JSON_LONG:
-			if (*value++ != '"')
-				goto leave;
-			end = fast_string(s, value);
-			if (!end)
-				goto leave;
+			FAST_STRING(value, end);
 			if (end - value < field->bytes_min || end - value > field->bytes_max)
 				goto leave;
-			parsed->string[field->string] = (struct tp_str){.at = value, .bytes = (uint16_t)(end - value)};
+			parsed->string[field->string] = (struct tp_str){.at = text + value, .bytes = (uint16_t)(end - value)};
 			end++;
 			break;
 		case DP_JSON_TYPE:
-			if (FAST_LIKELY((fast_load8(value) & 0x00ffffffffffffff) == 0x00226b63696c6322)) { /* "click" */
+			if ((fast_load8(text + value) & 0x00ffffffffffffff) == 0x00226b63696c6322) { /* "click" */
 				parsed->fixed.type = TP_CLICK;
 				end = value + 7;
-			} else if (memcmp(value, "\"impression\"", 12) == 0) {
+			} else if (memcmp(text + value, "\"impression\"", 12) == 0) {
 				parsed->fixed.type = TP_IMPRESSION;
 				end = value + 12;
 			} else {
@@ -202,49 +233,51 @@ enum dp_json_state FAST_RUN(struct dp_json_scratch *s, struct tp_parsed *parsed,
 			}
 			break;
 		case DP_JSON_TIMESTAMP:
-			digits = fast_digits(value);
+			digits = fast_digits(text + value);
 			end = value + digits;
 			if (FAST_LIKELY(digits == 13)) {
 				end = value + 13;
 				FAST_SETTLE(end);
 			}
-			if (digits - 1 > 14 || (*value == '0' && digits > 1) || *end == '.' || (*end | 0x20) == 'e' ||
-			    end - s->text < 16)
+			if (digits - 1 > 14 || (text[value] == '0' && digits > 1) || text[end] == '.' || (text[end] | 0x20) == 'e')
 				goto leave;
-			number = fast_number(end, digits);
+			number = fast_number(text + end, digits);
 			if (number > s->latest_ms)
 				goto leave;
 			parsed->fixed.timestamp_ms = number;
 			break;
 		case DP_JSON_POSITION:
-			digits = fast_digits(value);
+			digits = fast_digits(text + value);
 			end = value + digits;
-			if (digits - 1 > 4 || (*value == '0' && digits > 1) || *end == '.' || (*end | 0x20) == 'e')
+			if (digits - 1 > 4 || (text[value] == '0' && digits > 1) || text[end] == '.' || (text[end] | 0x20) == 'e')
 				goto leave;
-			number = fast_number(end, digits);
+			number = fast_number(text + end, digits);
 			if (number > UINT16_MAX)
 				goto leave;
 			parsed->fixed.click_position = (uint16_t)number;
 			parsed->fixed.flags |= TP_HAS_POSITION;
 			break;
-		case DP_JSON_BID:
-			end = fast_price(value, &parsed->fixed.bid_micros);
-			if (!end)
+		case DP_JSON_BID: {
+			const char *behind = fast_price(text + value, &parsed->fixed.bid_micros);
+			if (!behind)
 				goto leave;
+			end = (size_t)(behind - text);
 			parsed->fixed.flags |= TP_HAS_BID;
 			break;
+		}
 		case DP_JSON_IP:
-			if (*value++ != '"')
-				goto leave;
-			end = fast_string(s, value);
-			if (!end || end - value > field->bytes_max || end == value)
+			FAST_STRING(value, end);
+			if (end - value - 1 >= field->bytes_max)
 				goto leave;
 			s->ip = (struct dp_json_span){
-				.at = value, .bytes = (uint32_t)(end - value), .offset = (uint32_t)(value - 1 - s->text)};
+				.at = text + value,
+				.bytes = (uint32_t)(end - value),
+				.offset = (uint32_t)(value - 1),
+			};
 			end++;
 			break;
 		case DP_JSON_COUNTRY: {
-			uint32_t word = fast_load4(value);
+			uint32_t word = fast_load4(text + value);
 			unsigned first = word >> 8 & 0xdf, second = word >> 16 & 0xdf;
 			if ((word & 0xff0000ff) != 0x22000022 || first - 'A' > 25 || second - 'A' > 25)
 				goto leave;
@@ -254,7 +287,7 @@ enum dp_json_state FAST_RUN(struct dp_json_scratch *s, struct tp_parsed *parsed,
 			break;
 		}
 		case DP_JSON_GEO:
-			if (*value != '{')
+			if (text[value] != '{')
 				goto leave;
 			seen |= 1u << TP_FIELD_GEO;
 			previous = DP_JSON_OPEN_GEO;
@@ -269,21 +302,21 @@ enum dp_json_state FAST_RUN(struct dp_json_scratch *s, struct tp_parsed *parsed,
 		at = end;
 
 	separator:
-		if (FAST_LIKELY(fast_load2(at) == (',' | '"' << 8))) {
+		if (FAST_LIKELY(fast_load2(text + at) == (',' | '"' << 8))) {
 			at++;
 			continue;
 		}
-		if (*at == '}' && dp_json_fields[previous].geo && s->keys_count == s->geo_keys) {
+		if (text[at] == '}' && dp_json_fields[previous].geo && s->keys_count == s->geo_keys) {
 			previous = TP_FIELD_GEO;
 			at++;
 			goto separator;
 		}
-		if (*at == '}' && !dp_json_fields[previous].geo && s->keys_count == 0) {
+		if (text[at] == '}' && !dp_json_fields[previous].geo && s->keys_count == 0) {
 			at++;
 			state = DP_JSON_DONE;
 			break;
 		}
-		if (fast_load2(at) == (',' | ' ' << 8)) {
+		if (fast_load2(text + at) == (',' | ' ' << 8)) {
 			at += 2;
 			continue;
 		}
@@ -291,7 +324,7 @@ enum dp_json_state FAST_RUN(struct dp_json_scratch *s, struct tp_parsed *parsed,
 		break;
 	}
 leave:
-	s->at = at;
+	s->at = text + at;
 	s->seen = seen;
 	s->previous = previous;
 	return state;

@@ -138,7 +138,6 @@ static void string_value(struct dp_json_scratch *s, struct tp_parsed *parsed, un
 	bool good = true;
 	switch (f->kind) {
 	case DP_JSON_STRING:
-	case DP_JSON_LONG:
 	case DP_JSON_ID:
 		good = span.bytes >= f->bytes_min;
 		if (good)

@@ -12,6 +12,10 @@
  * side effects; the general case takes that one; and so on. The general case alone is a whole parser: the scalar variant, which is the
  * oracle of the others.
  *
+ * The fast case works on a copy of the text, made together with a bit map of the bytes that end or complicate a string. A text
+ * that is longer than an event usually is (the rest of an array) is first tried by its first kilobyte, then by its first four, and
+ * then parsed where it is, by the general case.
+ *
  *           ┌──────────── "," ─────────────┐
  *           ▼                              │            "}" of geo: stays SEPARATOR, one level up
  *     ─► DP_JSON_KEY ── key ":" value ─► DP_JSON_SEPARATOR ── "}" ─► DP_JSON_DONE
@@ -34,9 +38,10 @@ enum {
 	 * Unknown keys open at once: all but the first of each open object cost at least 5 bytes (`"":0,`).
 	 */
 	DP_JSON_KEYS_MAX = DP_JSON_BYTES_MAX / 5 + 2 * DP_JSON_DEPTH_MAX,
-	DP_JSON_COPY_MAX = 4096,  /* a text up to this is copied to where reading past its end is harmless */
-	DP_JSON_SLACK = 256,      /* how far the fast case may read past the key that it looks at */
-	DP_JSON_STORE_MAX = 8192, /* unescaped known strings of one event; the sum of their limits is below */
+	DP_JSON_COPY_MAX = 4096,   /* the fast case works on a copy of up to this many bytes of the text */
+	DP_JSON_COPY_FIRST = 1024, /* … at first; seldom is an event longer */
+	DP_JSON_SLACK = 128,       /* how far the fast case may read past the copy's end */
+	DP_JSON_STORE_MAX = 8192,  /* unescaped known strings of one event; the sum of their limits is below */
 	DP_JSON_BID_TEXT_MAX = 1024,
 };
 
@@ -51,8 +56,7 @@ enum {
 
 enum dp_json_kind {
 	DP_JSON_STRING,
-	DP_JSON_LONG, /* a string that is seldom shorter than a vector */
-	DP_JSON_ID,   /* a string that is nearly always 36 bytes */
+	DP_JSON_ID, /* a string that is nearly always 36 bytes */
 	DP_JSON_TYPE,
 	DP_JSON_TIMESTAMP,
 	DP_JSON_IP,
@@ -113,9 +117,11 @@ enum dp_json_state { DP_JSON_KEY, DP_JSON_SEPARATOR, DP_JSON_DONE, DP_JSON_BROKE
 /* The code for one instruction set. */
 struct dp_json_variant {
 	const char *name;
-	/* The first byte in [at, end) that is a quote, a backslash, below 0x20 or above 0x7f; `end` if none. */
+	/* The first byte in [at, end) that is a quote, a backslash, below 0x20 or above 0x7f (a "stop"); `end` if none. */
 	const char *(*find_stop)(const char *at, const char *end);
-	/* Takes pairs while they are of the common kind. NULL: leave all to the general case. */
+	/* Copies text[0..bytes) to s->copy, with a zero byte behind it, and sets s->stops. NULL: there is no fast case. */
+	void (*copy)(struct dp_json_scratch *s, const char *text, size_t bytes);
+	/* Takes pairs of the copied text while they are of the common kind. */
 	enum dp_json_state (*run)(struct dp_json_scratch *s, struct tp_parsed *parsed, enum dp_json_state state);
 };
 
@@ -129,10 +135,9 @@ struct dp_json_scratch {
 
 	/* ---- the parse at hand ---- */
 	const char *text, *end, *at;
-	const char *fast_end; /* up to here the fast case may look at a key */
-	uint64_t latest_ms;   /* a later stamp is a future one */
-	uint32_t seen;        /* bit per enum tp_field: its key was there */
-	uint32_t absent;      /* … but the value was null, or empty where that counts as absent */
+	uint64_t latest_ms; /* a later stamp is a future one */
+	uint32_t seen;      /* bit per enum tp_field: its key was there */
+	uint32_t absent;    /* … but the value was null, or empty where that counts as absent */
 	uint32_t previous;
 	uint32_t geo_keys; /* keys_count when geo was opened */
 	struct dp_json_span ip, trace;
@@ -149,8 +154,12 @@ struct dp_json_scratch {
 	uint64_t hash_seed;
 	uint8_t next[DP_JSON_PREVIOUS]; /* which field followed this one last time: producers keep an order */
 
-	char head[16]; /* reading a little before copy[] is harmless too */
+	/* The copy of the text that the fast case works on: it may read a little before and behind it. */
+	_Alignas(64) char head[64];
 	char copy[DP_JSON_COPY_MAX + DP_JSON_SLACK];
+	/* Bit per byte of the copy: it is a stop, or behind the text. Two words more than bytes, so that any 8 bytes can be read. */
+	uint64_t stops[DP_JSON_COPY_MAX / 64 + 2];
+
 	char store[DP_JSON_STORE_MAX];
 	struct dp_json_seen_key keys[DP_JSON_KEYS_MAX];
 	struct dp_json_seen_key sorted[DP_JSON_KEYS_MAX];
@@ -179,16 +188,6 @@ unsigned dp_json_unit(const char **at, const char *end, char to[4]);
 /* json_key.c: unknown keys. Push each, then close the object with the count from before its first. */
 void dp_json_keys_push(struct dp_json_scratch *s, const struct dp_json_raw *raw);
 void dp_json_keys_close(struct dp_json_scratch *s, uint32_t base);
-
-/* Copies up to DP_JSON_COPY_MAX bytes to where dp_json_event_inside() may parse them, whole or in parts. */
-const char *dp_json_copy(struct dp_json_scratch *scratch, const char *text, size_t bytes);
-
-/*
- * Like dp_json_event(), for a text with something behind it: text[bytes] is a readable byte below 0x20, and so are DP_JSON_SLACK bytes
- * of whatever kind. Saves the copy.
- */
-struct dp_json_result dp_json_event_inside(struct dp_json_scratch *scratch, const char *text, size_t bytes,
-					   const struct dp_json_limits *limits, struct tp_parsed *parsed);
 
 /* The parse alone, without what dp_json_event() does to the fields afterwards; for benchmarks. */
 struct dp_json_result dp_json_fields_only(struct dp_json_scratch *scratch, const char *text, size_t bytes,

@@ -6,7 +6,7 @@
 #include <immintrin.h>
 #include <string.h>
 
-static inline unsigned stops16(const char *at)
+static inline uint64_t stops16(const char *at)
 {
 	__m128i bytes = _mm_loadu_si128((const __m128i *)at);
 	__m128i stop = _mm_cmpeq_epi8(bytes, _mm_set1_epi8('"'));
@@ -16,24 +16,21 @@ static inline unsigned stops16(const char *at)
 	return (unsigned)_mm_movemask_epi8(stop);
 }
 
-#define FAST_RUN   sse_run
-#define FAST_BYTES 32
 static inline uint64_t fast_stops(const char *at)
 {
-	return stops16(at) | stops16(at + 16) << 16;
+	return stops16(at) | stops16(at + 16) << 16 | stops16(at + 32) << 32 | stops16(at + 48) << 48;
 }
 
-static enum dp_json_state sse_run(struct dp_json_scratch *s, struct tp_parsed *parsed, enum dp_json_state state);
 #include "json_fast.h"
 
 static const char *find_stop(const char *at, const char *end)
 {
 	for (; end - at >= 16; at += 16) {
-		unsigned stops = stops16(at);
+		uint64_t stops = stops16(at);
 		if (stops)
-			return at + __builtin_ctz(stops);
+			return at + __builtin_ctzll(stops);
 	}
 	return dp_json_scalar.find_stop(at, end);
 }
 
-const struct dp_json_variant dp_json_sse = {.name = "sse", .find_stop = find_stop, .run = sse_run};
+const struct dp_json_variant dp_json_sse = {.name = "sse", .find_stop = find_stop, .copy = fast_copy, .run = fast_run};
