@@ -148,8 +148,21 @@ static inline const char *fast_price(const char *at, int64_t *micros)
 	return end;
 }
 
+static inline bool fast_upper(uint64_t c)
+{
+	return (unsigned)(c & 0xff) - 'A' < 26;
+}
+
+/* parsed->string[field->string], without the multiplication. */
+static inline void fast_store(struct tp_parsed *parsed, const struct dp_json_field *field, const char *at, size_t bytes)
+{
+	struct tp_str *string = (struct tp_str *)((char *)parsed + field->string_at);
+	string->at = at;
+	string->bytes = (uint16_t)bytes;
+}
+
 /*
- * A string value at `value`, its opening quote: `bytes` of it, or leave. FAST_LEAVE is a jump, so this is a macro.
+ * A string value at `value`, its opening quote: moves `value` behind it and sets `end` to the closing one, or leaves. A macro, since it jumps.
  */
 #define FAST_STRING(value, end) \
 	do { \
@@ -187,11 +200,9 @@ static enum dp_json_state fast_run(struct dp_json_scratch *s, struct tp_parsed *
 			s->next[previous] = (uint8_t)found;
 			guess = found;
 		}
-		if (seen & 1u << guess)
+		if (seen >> guess & 1)
 			break;
-		size_t value = at + 2 + field->name_bytes;
-		if (text[value++] != ':')
-			break;
+		size_t value = at + field->behind;
 		if ((unsigned char)text[value] <= ' ') {
 			if (text[value] != ' ')
 				break;
@@ -218,7 +229,7 @@ static enum dp_json_state fast_run(struct dp_json_scratch *s, struct tp_parsed *
 			FAST_STRING(value, end);
 			if (end - value < field->bytes_min || end - value > field->bytes_max)
 				goto leave;
-			parsed->string[field->string] = (struct tp_str){.at = text + value, .bytes = (uint16_t)(end - value)};
+			fast_store(parsed, field, text + value, end - value);
 			end++;
 			break;
 		case DP_JSON_TYPE:
@@ -294,8 +305,29 @@ static enum dp_json_state fast_run(struct dp_json_scratch *s, struct tp_parsed *
 			s->geo_keys = s->keys_count;
 			at = value + 1;
 			continue;
-		default:
+		case DP_JSON_CURRENCY: {
+			uint64_t word = fast_load8(text + value);
+			if ((word & 0xff000000ff) != 0x2200000022 || !fast_upper(word >> 8) || !fast_upper(word >> 16) ||
+			    !fast_upper(word >> 24))
+				goto leave;
+			memcpy(parsed->fixed.currency, text + value + 1, 3);
+			end = value + 5;
+			break;
+		}
+		case DP_JSON_DEVICE:
+			FAST_STRING(value, end);
+			if (end - value - 1 >= field->bytes_max)
+				goto leave;
+			parsed->fixed.device = dp_json_device(text + value, end - value);
+			parsed->fixed.flags |= TP_DEVICE_SENT;
+			end++;
+			break;
+		case DP_JSON_INT32:
+		case DP_JSON_TRACE:
+		case DP_JSON_NEVER:
 			goto leave;
+		default:
+			__builtin_unreachable();
 		}
 		seen |= 1u << guess;
 		previous = guess;

@@ -41,10 +41,11 @@ const uint8_t dp_json_field_guess[DP_JSON_NAME_MAX + 1][32] = {
 };
 
 /* clang-format off */
-/* A key of up to 15 bytes: the pattern holds all of it and the closing quote. */
+/* A key of up to 14 bytes: the pattern holds all of it, the closing quote and the colon. */
 #define FIELD(key, KIND, slot, in_geo, min, max) \
-	{.pattern = key "\"", .counts = (1u << sizeof key) - 1, .name = key, .name_bytes = sizeof key - 1, .kind = DP_JSON_##KIND, \
-	 .string = slot, .geo = in_geo, .bytes_min = min, .bytes_max = max}
+	{.name = key, .name_bytes = sizeof key - 1, .kind = DP_JSON_##KIND, .geo = in_geo, .bytes_min = min, .bytes_max = max, \
+	 .string = slot, .pattern = key "\":", .counts = (2u << sizeof key) - 1, .behind = sizeof key + 2, \
+	 .string_at = offsetof(struct tp_parsed, string[slot])}
 /* NUL never stands in a key, so this one never matches. */
 #define NO_FIELD(in_geo) {.counts = 1, .name = "", .kind = DP_JSON_NEVER, .geo = in_geo}
 /* clang-format on */
