@@ -60,10 +60,10 @@ static void put_json_text(struct sink *sink, const char *text)
 	PUT(sink, "\"");
 }
 
-/* The smallest transparent GIF that every browser takes. */
+/* One transparent pixel, GIF89a, 43 bytes. */
 static const char gif[] =
 	"GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\xff\xff\xff\x21\xf9\x04\x01\x00\x00\x00\x00\x2c\x00\x00\x00\x00"
-	"\x01\x00\x01\x00\x00\x02\x01\x44\x00\x3b";
+	"\x01\x00\x01\x00\x00\x02\x02\x44\x01\x00\x3b";
 
 static const struct problem {
 	uint16_t status;
