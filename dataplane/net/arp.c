@@ -1,0 +1,68 @@
+/*
+ * ARP for our IPv4 addresses. One rx core. Source: RFC 826, RFC 5227 (probes).
+ *
+ *   0    2    4  5  6   8            14         18           24        28
+ *   │ 1  │0800│6 │4 │op │ sender MAC │ sender IP│ target MAC │target IP│
+ *
+ * What is refused: a sender MAC that differs from the frame's (nobody honest does that on a plain link), a sender that claims an
+ * address of ours, and, in neighbour.c, whatever contradicts an entry that was confirmed lately.
+ */
+#include "net.h"
+
+enum { ARP_BYTES = 28, ARP_REQUEST = 1, ARP_ANSWER = 2 };
+
+static void send(struct dp_stack *stack, const struct dp_link *to, uint16_t operation, const uint8_t from_ip[4],
+		 const uint8_t target_mac[6], const uint8_t target_ip[4])
+{
+	uint8_t *arp = dp_eth_open(stack, to, DP_TYPE_ARP, ARP_BYTES);
+	if (!arp)
+		return;
+	dp_put16(arp, 1);
+	dp_put16(arp + 2, DP_TYPE_IP4);
+	arp[4] = 6;
+	arp[5] = 4;
+	dp_put16(arp + 6, operation);
+	memcpy(arp + 8, stack->options.mac, 6);
+	memcpy(arp + 14, from_ip, 4);
+	memcpy(arp + 18, target_mac, 6);
+	memcpy(arp + 24, target_ip, 4);
+	dp_eth_send(stack);
+}
+
+enum tp_counter dp_arp_input(struct dp_stack *stack, const struct dp_link *link, const uint8_t *arp, size_t bytes)
+{
+	if (bytes < ARP_BYTES)
+		return TP_C_FRAMES_RUNT;
+	if (dp_get16(arp) != 1 || dp_get16(arp + 2) != DP_TYPE_IP4 || arp[4] != 6 || arp[5] != 4)
+		return TP_C_FRAMES_BAD_ARP;
+	uint16_t operation = dp_get16(arp + 6);
+	if (operation != ARP_REQUEST && operation != ARP_ANSWER)
+		return TP_C_FRAMES_BAD_ARP;
+	if (memcmp(arp + 8, link->mac, 6))
+		return TP_C_FRAMES_BAD_ARP;
+	struct tp_addr sender = dp_addr_from4(arp + 14), target = dp_addr_from4(arp + 24);
+	if (dp_local_find(stack, &sender) >= 0)
+		return TP_C_FRAMES_BAD_ARP;
+	int local = dp_local_find(stack, &target);
+	bool probe = !dp_get32(arp + 14); /* RFC 5227: the sender asks whether its future address is taken */
+	if (local < 0)
+		return TP_C_FRAMES_NOT_OURS; /* talk of others, gratuitous announcements: nothing to learn from */
+	if (!probe && dp_local_onlink(stack, &sender) < 0)
+		return TP_C_FRAMES_BAD_ARP;
+	if (operation == ARP_ANSWER) {
+		if (probe || memcmp(arp + 18, stack->options.mac, 6))
+			return TP_C_FRAMES_BAD_ARP;
+		return dp_neighbour_learn(stack, &sender, link, DP_HINT_ANSWER) ? TP_C_FRAMES_ACCEPTED : TP_C_FRAMES_BAD_ARP;
+	}
+	if (!probe && !dp_neighbour_learn(stack, &sender, link, DP_HINT_REQUEST))
+		return TP_C_FRAMES_BAD_ARP;
+	send(stack, link, ARP_ANSWER, arp + 24, arp + 8, arp + 14);
+	return TP_C_FRAMES_ACCEPTED;
+}
+
+void dp_arp_ask(struct dp_stack *stack, uint32_t local, const struct tp_addr *whom)
+{
+	static const uint8_t unknown[6];
+	const struct dp_link everyone = {.mac = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, .tci = DP_UNTAGGED};
+	send(stack, &everyone, ARP_REQUEST, stack->local[local].addr.byte + 12, unknown, whom->byte + 12);
+}

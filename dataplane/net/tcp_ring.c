@@ -1,0 +1,149 @@
+/*
+ * Buffers: bytes that wait for an acknowledgement, for the app, or for a gap to close. One rx core, memory fixed at create.
+ *
+ * A connection sees two rings of 64 KiB, addressed by sequence number. Behind each 2 KiB of number space there is a chunk of the
+ * pool only while bytes lie there:
+ *
+ *   sequence number  …│ 11 bits of place in the chunk
+ *              5 bits ┴ slot in dp_ring.chunk
+ *
+ * A connection never holds more than DP_WINDOW_MAX = 31 chunks of number space per ring, so the first and the last bytes cannot
+ * meet in one slot.
+ *
+ * Who gets a chunk: the pool holds one chunk per connection and a half more. The first chunk of a send ring is always granted;
+ * everything else only while more chunks are free than connections hold no send chunk. So no set of peers, however slow or greedy,
+ * can keep another connection from answering.
+ */
+#include "tcp.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+
+enum { SPARE_CHUNKS_MIN = 1024 };
+
+int dp_chunks_create(struct dp_tcp *tcp)
+{
+	uint32_t spare = tcp->conns_max / 2;
+	tcp->chunks = tcp->conns_max + (spare < SPARE_CHUNKS_MIN ? SPARE_CHUNKS_MIN : spare);
+	tcp->chunk_base = aligned_alloc(64, (size_t)tcp->chunks << DP_CHUNK_BITS);
+	tcp->chunk_free = malloc(tcp->chunks * sizeof(*tcp->chunk_free));
+	if (!tcp->chunk_base || !tcp->chunk_free)
+		return -ENOMEM;
+	memset(tcp->chunk_base, 0, (size_t)tcp->chunks << DP_CHUNK_BITS); /* touched now, so that no page fault comes later */
+	for (uint32_t i = 0; i < tcp->chunks; i++)
+		tcp->chunk_free[i] = tcp->chunks - i;
+	tcp->chunks_free = tcp->chunks;
+	return 0;
+}
+
+void dp_chunks_destroy(struct dp_tcp *tcp)
+{
+	free(tcp->chunk_base);
+	free(tcp->chunk_free);
+}
+
+static uint8_t *place(const struct dp_tcp *tcp, uint32_t chunk, uint32_t seq)
+{
+	return tcp->chunk_base + ((size_t)(chunk - 1) << DP_CHUNK_BITS) + (seq & (DP_CHUNK_BYTES - 1));
+}
+
+static uint32_t slot_of(uint32_t seq)
+{
+	return (seq >> DP_CHUNK_BITS) & (DP_RING_CHUNKS - 1);
+}
+
+static uint32_t in_chunk(uint32_t seq, uint32_t count)
+{
+	return dp_min32(count, DP_CHUNK_BYTES - (seq & (DP_CHUNK_BYTES - 1)));
+}
+
+/* Returns how many bytes found room; *held counts the ring's chunks. */
+static uint32_t write(struct dp_tcp *tcp, struct dp_ring *ring, uint8_t *held, bool first_granted, uint32_t seq,
+		      const uint8_t *bytes, uint32_t count)
+{
+	uint32_t done = 0;
+	while (done < count) {
+		uint32_t *chunk = &ring->chunk[slot_of(seq + done)];
+		if (!*chunk) {
+			bool granted = first_granted && !*held;
+			if (!granted && tcp->chunks_free <= tcp->conns_max - tcp->tx_holders)
+				break;
+			assert(tcp->chunks_free);
+			*chunk = tcp->chunk_free[--tcp->chunks_free];
+			if (granted)
+				tcp->tx_holders++;
+			(*held)++;
+		}
+		uint32_t run = in_chunk(seq + done, count - done);
+		memcpy(place(tcp, *chunk, seq + done), bytes + done, run);
+		done += run;
+	}
+	return done;
+}
+
+static void give(struct dp_tcp *tcp, uint32_t *chunk, uint8_t *held)
+{
+	if (!*chunk)
+		return;
+	tcp->chunk_free[tcp->chunks_free++] = *chunk;
+	*chunk = 0;
+	(*held)--;
+}
+
+static void release(struct dp_tcp *tcp, struct dp_ring *ring, uint8_t *held, uint32_t from, uint32_t to, bool empty)
+{
+	for (uint32_t at = from & ~(uint32_t)(DP_CHUNK_BYTES - 1); dp_seq_le(at + DP_CHUNK_BYTES, to); at += DP_CHUNK_BYTES)
+		give(tcp, &ring->chunk[slot_of(at)], held);
+	if (!empty)
+		return;
+	give(tcp, &ring->chunk[slot_of(to)], held);
+	for (uint32_t slot = 0; *held; slot++)
+		give(tcp, &ring->chunk[slot], held);
+}
+
+uint32_t dp_tx_write(struct dp_conn *conn, uint32_t seq, const uint8_t *bytes, uint32_t count)
+{
+	return write(conn->tcp, &dp_conn_rings(conn)->tx, &conn->tx_chunks, true, seq, bytes, count);
+}
+
+uint32_t dp_rx_write(struct dp_conn *conn, uint32_t seq, const uint8_t *bytes, uint32_t count)
+{
+	return write(conn->tcp, &dp_conn_rings(conn)->rx, &conn->rx_chunks, false, seq, bytes, count);
+}
+
+void dp_tx_read(const struct dp_conn *conn, uint32_t seq, uint8_t *to, uint32_t count)
+{
+	const struct dp_ring *ring = &conn->tcp->rings[conn->index].tx;
+	while (count) {
+		uint32_t chunk = ring->chunk[slot_of(seq)], run = in_chunk(seq, count);
+		assert(chunk);
+		memcpy(to, place(conn->tcp, chunk, seq), run);
+		to += run;
+		seq += run;
+		count -= run;
+	}
+}
+
+const uint8_t *dp_rx_run(const struct dp_conn *conn, uint32_t seq, uint32_t count, uint32_t *run)
+{
+	uint32_t chunk = conn->tcp->rings[conn->index].rx.chunk[slot_of(seq)];
+	assert(chunk);
+	*run = in_chunk(seq, count);
+	return place(conn->tcp, chunk, seq);
+}
+
+void dp_tx_release(struct dp_conn *conn, uint32_t from, uint32_t to, bool empty)
+{
+	if (!conn->tx_chunks)
+		return;
+	release(conn->tcp, &dp_conn_rings(conn)->tx, &conn->tx_chunks, from, to, empty);
+	if (!conn->tx_chunks)
+		conn->tcp->tx_holders--;
+}
+
+void dp_rx_release(struct dp_conn *conn, uint32_t from, uint32_t to, bool empty)
+{
+	if (conn->rx_chunks)
+		release(conn->tcp, &dp_conn_rings(conn)->rx, &conn->rx_chunks, from, to, empty);
+}
