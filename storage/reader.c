@@ -7,8 +7,6 @@
  *
  * Threads: its owner only. Never writes, never locks.
  */
-#include "turnpike/reader.h"
-
 #include "store_state.h"
 #include "turnpike/log.h"
 

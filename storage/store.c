@@ -71,8 +71,6 @@ static int folders_make(const struct sto_io *io, const char *data_dir)
 		rc = folder_path(path, data_dir, inner[i]);
 		if (!rc)
 			rc = folder_make(io, path, true);
-		if (!rc)
-			rc = io->sync_folder(io, path);
 	}
 	return rc;
 }

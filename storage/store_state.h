@@ -8,6 +8,7 @@
 #include "io.h"
 #include "manifest.h"
 #include "segment.h"
+#include "turnpike/reader.h"
 #include "turnpike/store.h"
 
 enum { STORE_PATH_BYTES = 4096, STORE_MAPPED_MAX = 4096 };
@@ -53,9 +54,9 @@ struct sto_store {
 /* sto_store_open() on any io table. The table outlives the store. */
 int store_open(struct sto_store **store, const struct sto_store_options *options, const struct sto_io *io);
 
-struct sto_reader;
-/* The same for sto_reader_open(). */
+/* The same for sto_reader_open() and sto_verify(). */
 int reader_open(struct sto_reader **reader, const char *data_dir, const struct sto_io *io);
+int store_verify(const char *data_dir, sto_fault_fn fn, void *context, const struct sto_io *io);
 
 /* Paths below data_dir. `to` has STORE_PATH_BYTES. 0 or -ENAMETOOLONG. */
 int folder_path(char *to, const char *data_dir, const char *name);

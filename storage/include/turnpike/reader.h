@@ -40,4 +40,12 @@ int sto_reader_rollup(struct sto_reader *reader, uint32_t index, const struct tp
 /* Each row of a segment: counted events and conflicts. */
 int sto_reader_events(struct sto_reader *reader, uint32_t index, sto_event_fn fn, void *context);
 
+/*
+ * Checks the whole folder of a stopped node: node file, manifest, each published segment down to its totals, each log file that is not
+ * sealed. Calls fn once for each damaged or missing file. Returns how many there were; -EBUSY: a data process is using the folder;
+ * -ENOENT: no data folder; other -errno. Details go to the log.
+ */
+typedef void (*sto_fault_fn)(void *context, const char *path, const char *what);
+int sto_verify(const char *data_dir, sto_fault_fn fn, void *context);
+
 #endif

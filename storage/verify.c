@@ -1,0 +1,175 @@
+/*
+ * Checking a whole data folder: node file, manifest, each published segment with its totals, each log file that is not sealed. Reads
+ * only. Meant for a stopped node: an open log is in flux, so a folder in use is refused.
+ *
+ * Threads: any; all state is local.
+ */
+#include "log_read.h"
+#include "store_state.h"
+#include "turnpike/reader.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct verify {
+	const struct sto_io *io;
+	const char *data_dir;
+	sto_fault_fn fn;
+	void *context;
+	int faults;
+	struct manifest manifest;
+	struct manifest_segment *segment; /* published; sequence 0: retired */
+	uint32_t segments, segments_max;
+};
+
+static void fault(struct verify *v, const char *path, const char *what)
+{
+	v->faults++;
+	v->fn(v->context, path, what);
+}
+
+static int record_take(void *context, const struct manifest_record *record)
+{
+	struct verify *v = context;
+	if (record->kind == MANIFEST_RETIRED) {
+		for (uint32_t i = 0; i < v->segments; i++)
+			if (v->segment[i].sequence == record->segment.sequence)
+				v->segment[i].sequence = 0;
+	} else if (record->kind == MANIFEST_SEGMENT) {
+		if (v->segments == v->segments_max) {
+			uint32_t max = v->segments_max ? 2 * v->segments_max : 64;
+			struct manifest_segment *larger = realloc(v->segment, max * sizeof(*larger));
+			if (!larger)
+				return -ENOMEM;
+			v->segment = larger;
+			v->segments_max = max;
+		}
+		v->segment[v->segments++] = record->segment;
+	}
+	return 0;
+}
+
+static int verify_manifest(struct verify *v, const uint8_t node_id[16])
+{
+	char path[STORE_PATH_BYTES];
+	uint64_t bytes = 0;
+	int rc = folder_path(path, v->data_dir, "manifest");
+	if (rc)
+		return rc;
+	int fd = v->io->open(v->io, path, O_RDONLY, 0);
+	if (fd == -ENOENT) {
+		fault(v, path, "missing");
+		return 0;
+	}
+	if (fd < 0)
+		return fd;
+	rc = v->io->size(v->io, fd, &bytes);
+	uint8_t *all = rc ? NULL : malloc(bytes + 1);
+	int64_t got = all ? v->io->read(v->io, fd, all, bytes, 0) : rc ? rc : -ENOMEM;
+	v->io->close(v->io, fd);
+	rc = got < 0 ? (int)got : manifest_feed(&v->manifest, all, (uint64_t)got, record_take, v);
+	free(all);
+	if (rc == -EBADMSG || (rc >= 0 && !v->manifest.bytes)) {
+		char what[96];
+		snprintf(what, sizeof(what), "damaged record at offset %" PRIu64, v->manifest.bytes);
+		fault(v, path, what);
+		return 0;
+	}
+	if (rc >= 0 && memcmp(v->manifest.node_id, node_id, sizeof(v->manifest.node_id)) != 0)
+		fault(v, path, "belongs to another node");
+	return rc < 0 ? rc : 0;
+}
+
+static int verify_segments(struct verify *v)
+{
+	char path[STORE_PATH_BYTES];
+	int rc = 0;
+	for (uint32_t i = 0; i < v->segments && !rc; i++) {
+		const struct manifest_segment *facts = &v->segment[i];
+		if (!facts->sequence)
+			continue;
+		struct segment segment;
+		rc = folder_segment_path(path, v->data_dir, facts->sequence, false);
+		if (!rc)
+			rc = segment_open(&segment, v->io, path, facts);
+		if (!rc) {
+			rc = segment_verify(&segment, facts);
+			segment_close(&segment);
+		}
+		if (rc == -EBADMSG || rc == -ENOENT || rc == -EIO) {
+			fault(v, path, rc == -ENOENT ? "missing" : rc == -EIO ? "unreadable" : "damaged");
+			rc = 0;
+		}
+	}
+	return rc;
+}
+
+static int verify_log(void *context, const char *name)
+{
+	struct verify *v = context;
+	char path[STORE_PATH_BYTES];
+	uint64_t id = folder_name_number(name, ".log");
+	if (!id || manifest_sealed(&v->manifest, id))
+		return 0;
+	struct sto_log_facts facts;
+	int rc = folder_log_path(path, v->data_dir, id);
+	if (!rc)
+		rc = log_scan(v->io, path, id, false, NULL, NULL, &facts, NULL);
+	if (rc == -EBADMSG || rc == -EIO) {
+		fault(v, path, rc == -EIO ? "unreadable" : "damaged: an acknowledged block is not readable");
+		rc = 0;
+	}
+	return rc;
+}
+
+static int folder_lock(const struct sto_io *io, const char *data_dir, int *fd)
+{
+	char path[STORE_PATH_BYTES];
+	int rc = folder_path(path, data_dir, "lock");
+	if (rc)
+		return rc;
+	*fd = io->open(io, path, O_RDONLY, 0);
+	return *fd < 0 ? *fd : io->lock(io, *fd);
+}
+
+static int verify_all(struct verify *v)
+{
+	char path[STORE_PATH_BYTES];
+	uint8_t node_id[16] = {0};
+	uint64_t secret[2];
+	int rc = node_file_load(v->io, v->data_dir, false, node_id, secret);
+	if (rc == -EBADMSG || rc == -ENOENT) {
+		if (!folder_path(path, v->data_dir, "node"))
+			fault(v, path, rc == -ENOENT ? "missing" : "damaged");
+		rc = 0;
+	}
+	if (!rc)
+		rc = verify_manifest(v, node_id);
+	if (!rc)
+		rc = verify_segments(v);
+	if (!rc)
+		rc = folder_path(path, v->data_dir, "log");
+	return rc ? rc : v->io->list(v->io, path, verify_log, v);
+}
+
+int store_verify(const char *data_dir, sto_fault_fn fn, void *context, const struct sto_io *io)
+{
+	struct verify v = {.io = io, .data_dir = data_dir, .fn = fn, .context = context};
+	int lock_fd = -1;
+	int rc = folder_lock(io, data_dir, &lock_fd);
+	if (!rc)
+		rc = verify_all(&v);
+	if (lock_fd >= 0)
+		io->close(io, lock_fd);
+	manifest_fini(&v.manifest);
+	free(v.segment);
+	return rc ? rc : v.faults;
+}
+
+int sto_verify(const char *data_dir, sto_fault_fn fn, void *context)
+{
+	return store_verify(data_dir, fn, context, sto_io_system());
+}
