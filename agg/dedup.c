@@ -5,7 +5,9 @@
  *
  *   entry     0        8        16            24        32       a line is 64 bytes: two entries
  *             ├── id (hi, lo) ──┼─ fingerprint ┼─ meta ──┤
- *                                                  └ bit 63: valid; bits 0..31: minute of the event
+ *                                                  ├ bit 63: valid
+ *                                                  ├ bits 32..62: marks of the ids that passed this line by
+ *                                                  └ bits 0..31: minute of the event
  *
  *   state     empty (all zero) ──CAS id──► claimed (meta 0) ──fingerprint, then meta with release──► published
  *
@@ -15,7 +17,12 @@
  *     same id at once meet at the same entry, the compare-and-swap lets one in, and the other looks at that entry again and finds it.
  *     So, whatever the interleaving, one of them gets AGG_NEW.
  *  3. Only the current generation is written; the previous one is constant while shard cores run.
- *  4. A published entry never changes.
+ *  4. A published entry changes no more, but for marks that are added.
+ *  5. Of an id that lies in a line behind its home, every full line from its home on has the mark.
+ *
+ * Marks spare most look-ups in the previous generation all but the home line: of 62 marks a line the id's hash picks one, and where
+ * that is not set, no copy of the id lies further on (5). The current generation is walked to the first empty entry all the same,
+ * since that is where the id would go (2). Per new id with the previous generation full, and 325 ns a cache miss: 190 to 235 ns without marks, 70 to 120 with them.
  *
  * An entry of the same id that does not count (outside of the horizon and of another minute) is passed over; a second entry of that
  * id may then follow further along the chain. Where several count, one with the asked fingerprint wins over one without.
@@ -34,6 +41,8 @@
 
 enum {
 	ENTRIES_PER_LINE = 2,
+	MARKS_PER_ENTRY = 31,
+	MARK_SHIFT = 32,
 	STRIPES = 64,
 	CREDIT_BLOCK_MAX = 64,
 	PUBLISH_SPINS_MAX = 256, /* about 10,000 cycles */
@@ -88,10 +97,15 @@ static inline uint64_t multiply_fold(uint64_t a, uint64_t b)
 	return (uint64_t)product ^ (uint64_t)(product >> 64);
 }
 
-static inline uint64_t home_line(const struct agg_dedup *dedup, struct tp_id id)
+static inline uint64_t id_hash(const struct agg_dedup *dedup, struct tp_id id)
 {
 	uint64_t hash = multiply_fold(id.hi ^ dedup->seed[0], id.lo ^ dedup->seed[1]);
-	hash = multiply_fold(hash ^ dedup->seed[1], 0x9e3779b97f4a7c15ULL);
+	return multiply_fold(hash ^ dedup->seed[1], 0x9e3779b97f4a7c15ULL);
+}
+
+/* By the upper bits of the hash; the lowest six pick the mark. */
+static inline uint64_t home_line(const struct agg_dedup *dedup, uint64_t hash)
+{
 	return (uint64_t)((unsigned __int128)hash * dedup->lines >> 64);
 }
 
@@ -142,8 +156,11 @@ static inline bool id_equal(struct tp_id a, struct tp_id b)
 static inline void entry_publish(struct entry *entry, uint64_t fingerprint, uint32_t minute)
 {
 	__atomic_store_n(&entry->fingerprint, fingerprint, __ATOMIC_RELAXED);
-	/* release: who sees meta sees the fingerprint; pairs with the acquire in entry_meta() */
-	atomic_store_explicit(&entry->meta, META_VALID | minute, memory_order_release);
+	/*
+	 * release: who sees the valid bit sees the fingerprint; pairs with the acquire in entry_meta(). Or, not store: others may have
+	 * left their marks already.
+	 */
+	atomic_fetch_or_explicit(&entry->meta, META_VALID | minute, memory_order_release);
 }
 
 /* Waits for publication, bounded; 0: it did not come. */
@@ -151,7 +168,7 @@ static uint64_t __attribute__((noinline, cold)) entry_meta_wait(const struct ent
 {
 	for (int spin = 0; spin < PUBLISH_SPINS_MAX; spin++) {
 		uint64_t meta = atomic_load_explicit(&entry->meta, memory_order_acquire);
-		if (meta)
+		if (meta & META_VALID)
 			return meta;
 		__builtin_ia32_pause();
 	}
@@ -161,7 +178,39 @@ static uint64_t __attribute__((noinline, cold)) entry_meta_wait(const struct ent
 static inline uint64_t entry_meta(const struct entry *entry)
 {
 	uint64_t meta = atomic_load_explicit(&entry->meta, memory_order_acquire);
-	return __builtin_expect(meta != 0, 1) ? meta : entry_meta_wait(entry);
+	return __builtin_expect((meta & META_VALID) != 0, 1) ? meta : entry_meta_wait(entry);
+}
+
+/* ---- marks ---- */
+
+struct mark {
+	uint64_t bit;
+	uint32_t entry; /* of the line */
+};
+
+static inline struct mark mark_of(uint64_t hash)
+{
+	uint32_t number = (uint32_t)hash & 63;
+	uint32_t place = number / ENTRIES_PER_LINE;
+	/* 32 numbers an entry for 31 bits: the last two share one */
+	return (struct mark){.bit = UINT64_C(1) << (MARK_SHIFT + (place < MARKS_PER_ENTRY ? place : 0)),
+			     .entry = number % ENTRIES_PER_LINE};
+}
+
+static inline bool line_marked(const struct line *line, struct mark mark)
+{
+	return atomic_load_explicit(&line->entry[mark.entry].meta, memory_order_relaxed) & mark.bit;
+}
+
+/*
+ * Marks the full lines from `home` up to the one before `end`. Relaxed: marks are read only after a rotation, and for that all
+ * cores are parked.
+ */
+static void __attribute__((noinline)) lines_mark(struct line *line, uint64_t lines, uint64_t home, uint64_t end, struct mark mark)
+{
+	for (uint64_t at = home; at != end; at = at + 1 == lines ? 0 : at + 1)
+		if (!line_marked(&line[at], mark))
+			atomic_fetch_or_explicit(&line[at].entry[mark.entry].meta, mark.bit, memory_order_relaxed);
 }
 
 /* ---- probing ---- */
@@ -171,6 +220,7 @@ struct probe {
 	struct tp_id id;
 	uint64_t fingerprint;
 	uint32_t minute, horizon_minute;
+	struct mark mark;
 	bool other; /* an entry that counts has another fingerprint */
 };
 
@@ -193,18 +243,24 @@ static inline bool entry_same(struct probe *probe, const struct entry *entry)
 
 /*
  * Walks the chain from entry number *at (home line * 2 at first). True: the same event is there. False: *at is the first empty
- * entry, or *steps reached the size of the generation (it has no empty entry).
+ * entry, or *steps reached the size of the generation (it has no empty entry). With `constant`, of a generation that is not written
+ * any more, it may end at a full line that lacks the mark.
  */
-static inline bool chain_walk(struct probe *probe, struct line *line, uint64_t entries, uint64_t *at, uint64_t *steps)
+static inline __attribute__((always_inline)) bool chain_walk(struct probe *probe, struct line *line, uint64_t entries, uint64_t *at,
+							     uint64_t *steps, bool constant)
 {
 	for (; *steps < entries; ++*steps) {
-		struct entry *entry = &line[*at / ENTRIES_PER_LINE].entry[*at % ENTRIES_PER_LINE];
+		struct line *here = &line[*at / ENTRIES_PER_LINE];
+		struct entry *entry = &here->entry[*at % ENTRIES_PER_LINE];
 		struct tp_id id = entry_id(entry);
 		if (id_empty(id))
 			return false;
 		if (id_equal(id, probe->id) && entry_same(probe, entry))
 			return true;
-		if (++*at == entries)
+		++*at;
+		if (constant && *at % ENTRIES_PER_LINE == 0 && !line_marked(here, probe->mark))
+			return false;
+		if (*at == entries)
 			*at = 0;
 	}
 	return false;
@@ -277,7 +333,7 @@ struct agg_dedup *agg_dedup_create(void *memory, uint64_t bytes)
 
 void agg_dedup_prefetch(const struct agg_dedup *dedup, struct tp_id id)
 {
-	uint64_t home = home_line(dedup, id);
+	uint64_t home = home_line(dedup, id_hash(dedup, id));
 	__builtin_prefetch(&dedup->generation[dedup->current].line[home], 1, 3);
 	__builtin_prefetch(&dedup->generation[dedup->previous].line[home], 0, 3);
 }
@@ -285,16 +341,17 @@ void agg_dedup_prefetch(const struct agg_dedup *dedup, struct tp_id id)
 enum agg_dedup_result agg_dedup_insert(struct agg_dedup *dedup, struct tp_id id, uint64_t fingerprint, uint32_t minute,
 				       uint32_t horizon_minute, bool ignore_floor)
 {
-	struct probe probe = {.id = id, .fingerprint = fingerprint, .minute = minute, .horizon_minute = horizon_minute};
+	const uint64_t hash = id_hash(dedup, id), home = home_line(dedup, hash), entries = dedup->lines * ENTRIES_PER_LINE;
+	struct probe probe = {
+		.id = id, .fingerprint = fingerprint, .minute = minute, .horizon_minute = horizon_minute, .mark = mark_of(hash)};
 	struct generation *current = &dedup->generation[dedup->current], *previous = &dedup->generation[dedup->previous];
-	const uint64_t home = home_line(dedup, id) * ENTRIES_PER_LINE, entries = dedup->lines * ENTRIES_PER_LINE;
-	uint64_t at = home, steps = 0;
+	uint64_t at = home * ENTRIES_PER_LINE, steps = 0;
 	assert(!id_empty(id)); /* zero is the mark of an empty entry; tp_id_from_text() never makes it */
 
-	if (chain_walk(&probe, current->line, entries, &at, &steps))
+	if (chain_walk(&probe, current->line, entries, &at, &steps, false))
 		return AGG_SAME;
-	uint64_t at_previous = home, steps_previous = 0;
-	if (chain_walk(&probe, previous->line, entries, &at_previous, &steps_previous))
+	uint64_t at_previous = home * ENTRIES_PER_LINE, steps_previous = 0;
+	if (chain_walk(&probe, previous->line, entries, &at_previous, &steps_previous, true))
 		return AGG_SAME;
 	if (probe.other)
 		return AGG_OTHER;
@@ -308,12 +365,14 @@ enum agg_dedup_result agg_dedup_insert(struct agg_dedup *dedup, struct tp_id id,
 		struct entry *entry = &current->line[at / ENTRIES_PER_LINE].entry[at % ENTRIES_PER_LINE];
 		if (id_empty(entry_claim(entry, id))) {
 			entry_publish(entry, fingerprint, minute);
+			if (at / ENTRIES_PER_LINE != home)
+				lines_mark(current->line, dedup->lines, home, at / ENTRIES_PER_LINE, probe.mark);
 			atomic_fetch_sub_explicit(&stripe->credit, 1, memory_order_relaxed);
 			minute_end_raise(current, minute);
 			return AGG_NEW;
 		}
 		/* another shard was faster: go on from this same entry, whose id may be ours */
-		if (chain_walk(&probe, current->line, entries, &at, &steps))
+		if (chain_walk(&probe, current->line, entries, &at, &steps, false))
 			return AGG_SAME;
 		if (probe.other)
 			return AGG_OTHER;

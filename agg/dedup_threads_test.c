@@ -134,15 +134,14 @@ static void beyond_the_horizon_one_a_minute(void **state)
 	}
 }
 
-static void room_is_given_out_once(void **state)
+static void fill_and_find(void)
 {
-	(void)state;
 	struct agg_dedup *dedup = table_new();
 	for (int t = 0; t < THREADS; t++) {
 		worker[t].dedup = dedup;
 		worker[t].minute = 100;
 		worker[t].horizon_minute = 90;
-		worker[t].ids = 2 * IDS;
+		worker[t].ids = (uint64_t)2 * IDS;
 		worker[t].id_offset = (uint64_t)t * 2 * IDS;
 	}
 	workers_run();
@@ -158,6 +157,25 @@ static void room_is_given_out_once(void **state)
 	uint64_t ids_max = agg_dedup_ids_max(dedup);
 	assert_in_range(total, ids_max - THREADS * 64, ids_max);
 	assert_int_equal(agg_dedup_ids(dedup), total);
+
+	/* all that went in is found again in the full table, and as well when it is the previous one and its marks are trusted */
+	for (int pass = 0; pass < 2; pass++) {
+		for (int t = 0; t < THREADS; t++)
+			for (uint64_t i = 0; i < 2 * IDS; i++)
+				if (worker[t].result[i] == AGG_NEW)
+					assert_int_equal(agg_dedup_insert(dedup, id_of(worker[t].id_offset + i), 1000 + (uint64_t)t,
+									  100, 90, false),
+							 AGG_SAME);
+		if (pass == 0)
+			agg_dedup_rotate(dedup);
+	}
+}
+
+static void room_is_given_out_once_and_all_is_found(void **state)
+{
+	(void)state;
+	for (int round = 0; round < ROUNDS; round++)
+		fill_and_find();
 }
 
 int main(void)
@@ -168,7 +186,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(one_of_all_is_new),
 		cmocka_unit_test(beyond_the_horizon_one_a_minute),
-		cmocka_unit_test(room_is_given_out_once),
+		cmocka_unit_test(room_is_given_out_once_and_all_is_found),
 	};
 	int failed = cmocka_run_group_tests(tests, NULL, NULL);
 	free(memory);

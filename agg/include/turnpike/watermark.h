@@ -3,7 +3,7 @@
  *
  * The watermark is the smaller of the clock and the highest stamp seen, less lateness; it never falls. An old log therefore
  * replays by its own time. A node without any event for `lateness` of clock time lets the highest stamp flow on with the clock
- * (never past it), so that the last minutes before a silence become final too.
+ * (never past it), so that the last minutes before a silence become final too. Before the first event nothing moves.
  *
  * A minute is closed when the watermark has reached its end. Source: contract sections 3 and 4, design section 4.
  */

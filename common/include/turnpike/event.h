@@ -116,7 +116,7 @@ enum {
 #define TP_BID_MICROS_MAX (1000000LL * 1000000LL)
 #define TP_MINUTE_MS      60000ULL
 
-/* A 128-bit event id: the bytes of a canonical UUID, else a keyed hash of the text. Never all zero. */
+/* A 128-bit event id: in memory the 16 bytes of a canonical UUID in their order, else a keyed hash of the text. Never all zero. */
 struct tp_id {
 	uint64_t hi, lo;
 };
