@@ -71,22 +71,21 @@ enum dp_json_kind {
 	DP_JSON_NEVER, /* no field: matches no key */
 };
 
-/* A field of the schema: one cache line. The second half is for the fast case, in the shape that it needs. */
+/* A field of the schema: one cache line. The first half is for the fast case, in the shape that it needs. */
 struct dp_json_field {
-	const char *name;
-	uint16_t name_bytes;
-	uint16_t bytes_min, bytes_max; /* of a string value, escapes undone */
-	uint8_t kind;                  /* enum dp_json_kind */
-	uint8_t geo;                   /* 1: a member of geo, else of the event */
-	uint8_t string;                /* enum tp_string, for the strings kept as such */
-	uint8_t pad[7];
 	char pattern[16];   /* the key with its closing quote and colon, as much of it as fits */
 	uint32_t counts;    /* bit per byte of the pattern that counts */
 	uint32_t behind;    /* bytes from the opening quote to behind the colon */
 	uint32_t string_at; /* where in struct tp_parsed the string goes */
-	uint32_t unused;
+	uint8_t kind;       /* enum dp_json_kind */
+	uint8_t geo;        /* 1: a member of geo, else of the event */
+	uint8_t string;     /* enum tp_string, for the strings kept as such */
+	uint8_t name_bytes;
+	const char *name;
+	uint16_t bytes_min, bytes_max; /* of a string value, escapes undone */
 } __attribute__((aligned(64)));
 static_assert(sizeof(struct dp_json_field) == 64, "the table is indexed by a shift");
+static_assert(offsetof(struct dp_json_field, pattern) % 16 == 0, "an aligned load");
 
 extern const struct dp_json_field dp_json_fields[DP_JSON_PREVIOUS];
 
