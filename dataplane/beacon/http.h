@@ -1,7 +1,8 @@
 /*
  * The inside of HTTP: what its files share. Private to http*.c and their tests.
  *
- *   http.c         stream calls in, bytes to requests: one connection's receive machine
+ *   http.c         the stream's calls, connections' lives
+ *   http_receive.c bytes to requests: one connection's receive machine
  *   http_serve.c   a complete request to its answer: route, body, intake
  *   http_send.c    answers in order, out through the stream
  *   http_timer.c   deadlines, connections that wait for room, dp_http_poll()
@@ -195,6 +196,12 @@ struct dp_http {
  */
 void dp_http_enter(struct dp_http_connection *c);
 void dp_http_leave(struct dp_http_connection *c);
+
+/* ---- http_receive.c ---- */
+
+/* Takes what it can of an offer; returns how much. Less than `count` only when c->wait says what for. */
+size_t dp_http_receive(struct dp_http_connection *c, const char *bytes, size_t count);
+void dp_http_give_buffer(struct dp_http_connection *c);
 /* Ends reception with an error answer; the connection closes after it. */
 void dp_http_fail(struct dp_http_connection *c, uint16_t status, const char *why);
 /* Resets the connection, now. */
