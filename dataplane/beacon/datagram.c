@@ -1,7 +1,7 @@
 /*
  * UDP beacons: text (fire and forget) and binary batches (acknowledged once durable). Entered by its rx core only.
  *
- *   datagram ─┬─ empty, blocked, refusing, no slot ─► counted, silence
+ *   datagram ─┬─ empty, blocked, unauthorised, refusing, no slot ─► counted, silence
  *             ├─ first byte 0x9e ─► dp_batch_open() ─┬─ fault ─► counted, silence
  *             │                                      └─ events decoded and staged ─┬─ ring full ─► rolled back, counted, silence
  *             │                                                                   └─ committed … durable ─► acknowledgement
@@ -258,6 +258,8 @@ void dp_datagram_input(struct dp_beacon *beacon, const struct dp_datagram_path *
 		TP_COUNT(counters, DATAGRAMS_EMPTY);
 	else if (dp_beacon_blocked(beacon, &path->peer.addr))
 		TP_COUNT(counters, DATAGRAMS_BLOCKLISTED);
+	else if (dp_beacon_ingest(beacon, path->ingest)->auth_tokens)
+		TP_COUNT(counters, DATAGRAMS_UNAUTHORISED);
 	else if (dp_intake_refusing(beacon->intake))
 		TP_COUNT(counters, DATAGRAMS_REFUSING);
 	else if (bytes[0] == DP_BATCH_MAGIC_FIRST)

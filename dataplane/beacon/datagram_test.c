@@ -362,6 +362,11 @@ static void test_silence(void **state)
 	input(batch, bytes);
 	assert_int_equal(counters->v[TP_C_DATAGRAMS_BLOCKLISTED], 1);
 	node.blocked = false;
+	node.ingest.auth_tokens = true;
+	input(batch, bytes);
+	input("{}", 2);
+	assert_int_equal(counters->v[TP_C_DATAGRAMS_UNAUTHORISED], 2);
+	node.ingest.auth_tokens = false;
 	node.refusing = 1;
 	input(batch, bytes);
 	input("{}", 2);
@@ -374,7 +379,7 @@ static void test_silence(void **state)
 	assert_int_equal(counters->v[TP_C_EVENTS_RECEIVED], 0);
 	input(batch, bytes);
 	assert_int_equal(counters->v[TP_C_DATAGRAMS_ACCEPTED], 1);
-	assert_int_equal(counters->v[TP_C_DATAGRAMS_RECEIVED], 9);
+	assert_int_equal(counters->v[TP_C_DATAGRAMS_RECEIVED], 11);
 	node_close();
 }
 
