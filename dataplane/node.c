@@ -382,9 +382,7 @@ static int store_open(struct dp_node *node)
 					    .preallocate = node->config.preallocate};
 	node->log_file_bytes = options.log_file_bytes;
 	int rc = sto_store_open(&node->store, &options);
-	if (rc == -EBUSY)
-		tp_logf(TP_ERROR, "another process uses the data folder", "data_dir=%s", node->config.data_dir);
-	else if (rc)
+	if (rc && rc != -EBUSY) /* which the store has said */
 		tp_logf(TP_ERROR, "cannot open the data folder", "data_dir=%s error=\"%s\"", node->config.data_dir, strerror(-rc));
 	return rc;
 }
