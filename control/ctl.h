@@ -1,0 +1,54 @@
+/*
+ * The control process: what its parts share, and who may touch it.
+ *
+ *   main thread        waits for a signal
+ *   view thread        ctl_view: attaches to the data process, again and again
+ *   pulse thread       ctl_pulse: once a second a sample and the message for all who watch
+ *   one per connection ctl_http: handlers; at most CTL_CONNECTIONS_MAX
+ *
+ * It reads the data process's folder and shared memory and writes to neither; it makes its own state_dir and nothing else.
+ */
+#ifndef TURNPIKE_CTL_H
+#define TURNPIKE_CTL_H
+
+#include "ctl_request.h"
+#include "ctl_store.h"
+#include "ctl_view.h"
+#include "turnpike/config.h"
+
+#include <pthread.h>
+
+enum { CTL_CONNECTIONS_MAX = 256 };
+
+struct ctl_pulse;
+
+struct ctl {
+	struct tp_config config;
+	struct ctl_views *views;
+	struct ctl_store *store;    /* for queries … */
+	pthread_mutex_t store_lock; /* … one at a time */
+	struct ctl_pulse *pulse;
+};
+
+/* ---- ctl_http.c ---- */
+
+struct ctl_http;
+/* Listens on the configured address. 0 or -errno, logged; text gets the address with the port that was got. */
+int ctl_http_open(struct ctl_http **http, struct ctl *ctl, char text[TP_ENDPOINT_TEXT_BYTES]);
+/* Ends all connections and waits for their threads. ctl_pulse_stop() comes first, so that watchers let go. */
+void ctl_http_close(struct ctl_http *http);
+
+/* ---- handlers: fill the reply ---- */
+
+void ctl_analytics(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply);
+void ctl_metrics(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply);
+void ctl_healthz(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply);
+void ctl_readyz(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply);
+void ctl_live(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply);
+void ctl_live_history(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply);
+/* A file of web/, by its path segment; "" is the dashboard. 404 when there is none. */
+void ctl_web(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply);
+/* What stands at "/" while there are no tokens yet. */
+void ctl_web_closed(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply);
+
+#endif

@@ -1,0 +1,35 @@
+/* /healthz: this process lives. /readyz: it has something to answer from. Contract section 7. Connection threads. */
+#include "ctl.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+void ctl_healthz(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply)
+{
+	(void)ctl;
+	(void)target;
+	ctl_reply_json(reply, json_pack("{s:s}", "status", "ok"));
+}
+
+void ctl_readyz(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply)
+{
+	struct ctl_look look;
+	char *path = NULL;
+
+	(void)target;
+	ctl_look_take(ctl->views, &look);
+	bool live = look.now != NULL, connected = look.connected;
+	const char *state =
+		live ? tp_refusing_name((enum tp_refusing)atomic_load_explicit(&look.now->refusing, memory_order_relaxed))
+		     : "unknown";
+	ctl_look_give(ctl->views, &look);
+	bool manifest = asprintf(&path, "%s/manifest", ctl->config.data_dir) > 0 && access(path, R_OK) == 0;
+	free(path);
+
+	bool ready = live || manifest;
+	ctl_reply_json(reply, json_pack("{s:b, s:b, s:b, s:b, s:s}", "ready", (int)ready, "live_view", (int)live, "data_process",
+					(int)connected, "manifest", (int)manifest, "state", state));
+	if (reply->status == 200 && !ready)
+		reply->status = 503;
+}

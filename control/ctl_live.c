@@ -1,0 +1,91 @@
+/*
+ * GET /api/v1/live: Server-Sent Events (WHATWG HTML, section 9.2), one message a second with the node's totals. Each watcher is one
+ * connection thread that waits for the pulse; a slow one misses messages and gets the newest.
+ */
+#include "ctl.h"
+#include "ctl_pulse.h"
+
+#include <microhttpd.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { WAIT_MS = 10000, BLOCK_BYTES = 16384 };
+
+struct watcher {
+	struct ctl_pulse *pulse;
+	struct ctl_message *message; /* being sent */
+	size_t sent;                 /* of it */
+	uint64_t sequence;           /* of the last one */
+	bool greeted;
+};
+
+static ssize_t text(const char *line, char *to, size_t room)
+{
+	size_t bytes = strlen(line) < room ? strlen(line) : room;
+	memcpy(to, line, bytes);
+	return (ssize_t)bytes;
+}
+
+static ssize_t watcher_read(void *context, uint64_t position, char *to, size_t room)
+{
+	struct watcher *watcher = context;
+	bool stopped;
+
+	(void)position;
+	if (!watcher->greeted) {
+		watcher->greeted = true;
+		return text("retry: 2000\n\n", to, room);
+	}
+	if (!watcher->message) {
+		watcher->message = ctl_pulse_wait(watcher->pulse, watcher->sequence, WAIT_MS, &stopped);
+		watcher->sent = 0;
+		if (stopped)
+			return MHD_CONTENT_READER_END_OF_STREAM;
+		if (!watcher->message)
+			return text(": waiting\n\n", to, room);
+		watcher->sequence = watcher->message->sequence;
+	}
+	size_t bytes = watcher->message->bytes - watcher->sent;
+	if (bytes > room)
+		bytes = room;
+	memcpy(to, watcher->message->text + watcher->sent, bytes);
+	watcher->sent += bytes;
+	if (watcher->sent == watcher->message->bytes) {
+		ctl_message_give(watcher->pulse, watcher->message);
+		watcher->message = NULL;
+	}
+	return (ssize_t)bytes;
+}
+
+static void watcher_free(void *context)
+{
+	struct watcher *watcher = context;
+	if (watcher->message)
+		ctl_message_give(watcher->pulse, watcher->message);
+	free(watcher);
+}
+
+void ctl_live(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply)
+{
+	struct watcher *watcher = calloc(1, sizeof(*watcher));
+
+	(void)target;
+	if (watcher) {
+		watcher->pulse = ctl->pulse;
+		reply->stream =
+			MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, BLOCK_BYTES, watcher_read, watcher, watcher_free);
+	}
+	if (!reply->stream) {
+		free(watcher);
+		ctl_reply_problem(reply, 500, "no-memory", NULL, "not enough memory for a watcher");
+		return;
+	}
+	reply->status = 200;
+	reply->type = "text/event-stream";
+}
+
+void ctl_live_history(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply)
+{
+	(void)target;
+	ctl_reply_json(reply, ctl_pulse_history(ctl->pulse));
+}

@@ -1,0 +1,181 @@
+/*
+ * turnpike-control: starts the parts, says that it serves, waits for a signal. Contract section 1.
+ *
+ *   config ─► state_dir ─► views ─► store ─► pulse ─► http ─► "ready" … SIGTERM or SIGINT ─► back in reverse
+ *
+ * Main thread only; the signals are blocked before any other thread is made, so they come here.
+ */
+#include "ctl.h"
+#include "ctl_pulse.h"
+#include "turnpike/log.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <jansson.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+enum { STATE_MODE = 0750 };
+
+static void usage(FILE *to)
+{
+	fprintf(to, "usage: turnpike-control -c FILE [--check]\n"
+		    "  -c FILE   the configuration file, the same as turnpiked's\n"
+		    "  --check   validate the file and exit\n");
+}
+
+/* 0: go on; else the process ends with *status. */
+static int arguments(int count, char **word, const char **file, bool *check, int *status)
+{
+	static const struct option options[] = {
+		{"config", required_argument, NULL, 'c'},
+		{"check", no_argument, NULL, 'k'},
+		{"help", no_argument, NULL, 'h'},
+		{NULL, 0, NULL, 0},
+	};
+	int option;
+
+	*file = NULL;
+	*check = false;
+	*status = 2;
+	while ((option = getopt_long(count, word, "c:h", options, NULL)) != -1) {
+		if (option == 'c') {
+			*file = optarg;
+		} else if (option == 'k') {
+			*check = true;
+		} else if (option == 'h') {
+			usage(stdout);
+			*status = 0;
+			return -1;
+		} else {
+			usage(stderr);
+			return -1;
+		}
+	}
+	if (*file && optind == count)
+		return 0;
+	fprintf(stderr, *file ? "turnpike-control: unexpected word: %s\n" : "turnpike-control: -c FILE is required\n",
+		word[optind]);
+	usage(stderr);
+	return -1;
+}
+
+/* Makes the folder and what leads to it. 0 or -errno. */
+static int folder_make(const char *path)
+{
+	char *copy = strdup(path);
+	int rc = 0;
+
+	if (!copy)
+		return -ENOMEM;
+	for (char *slash = copy + 1; rc == 0; slash++) {
+		slash += strcspn(slash, "/");
+		char was = *slash;
+		*slash = '\0';
+		if (mkdir(copy, STATE_MODE) != 0 && errno != EEXIST)
+			rc = -errno;
+		*slash = was;
+		if (was == '\0')
+			break;
+	}
+	struct stat stat_now;
+	if (rc == 0 && (stat(path, &stat_now) != 0 || !S_ISDIR(stat_now.st_mode)))
+		rc = -ENOTDIR;
+	free(copy);
+	return rc;
+}
+
+static int said(const char *msg, const char *path, int rc)
+{
+	tp_logf(TP_ERROR, msg, "path=\"%s\" error=\"%s\"", path, strerror(-rc));
+	return rc;
+}
+
+static int parts_open(struct ctl *ctl, struct ctl_http **http, char text[TP_ENDPOINT_TEXT_BYTES])
+{
+	int rc = folder_make(ctl->config.control_state_dir);
+	if (rc != 0)
+		return said("cannot make control.state_dir", ctl->config.control_state_dir, rc);
+	rc = ctl_views_open(&ctl->views, ctl->config.data_dir);
+	if (rc != 0)
+		return said("cannot watch the data process", ctl->config.data_dir, rc);
+	rc = ctl_store_open(&ctl->store, ctl->config.data_dir);
+	if (rc != 0)
+		return said("cannot read the data folder", ctl->config.data_dir, rc);
+	rc = ctl_pulse_open(&ctl->pulse, ctl->config.data_dir, ctl->views);
+	if (rc != 0)
+		return said("cannot start the pulse", ctl->config.data_dir, rc);
+	return ctl_http_open(http, ctl, text);
+}
+
+static void parts_close(struct ctl *ctl, struct ctl_http *http)
+{
+	if (ctl->pulse)
+		ctl_pulse_stop(ctl->pulse); /* watchers let go of their connections */
+	if (http)
+		ctl_http_close(http);
+	if (ctl->pulse)
+		ctl_pulse_close(ctl->pulse);
+	ctl_store_close(ctl->store);
+	if (ctl->views)
+		ctl_views_close(ctl->views);
+}
+
+static void wait_for_end(const sigset_t *signals)
+{
+	int number;
+
+	do {
+		if (sigwait(signals, &number) != 0)
+			return;
+		if (number == SIGHUP)
+			tp_logf(TP_INFO, "nothing of the control process can be reloaded: restart it", "signal=SIGHUP");
+	} while (number == SIGHUP);
+	tp_logf(TP_INFO, "stopping", "signal=%s", number == SIGINT ? "SIGINT" : "SIGTERM");
+}
+
+int main(int count, char **word)
+{
+	struct ctl ctl = {.store_lock = PTHREAD_MUTEX_INITIALIZER};
+	struct ctl_http *http = NULL;
+	char text[TP_ENDPOINT_TEXT_BYTES];
+	const char *file;
+	bool check;
+	int status;
+	sigset_t signals;
+
+	tp_log_program_set("turnpike-control");
+	if (arguments(count, word, &file, &check, &status) != 0)
+		return status;
+	if (tp_config_load(file, &ctl.config, stderr) != 0)
+		return 2;
+	if (check) {
+		printf("%s: fine\n", file);
+		tp_config_free(&ctl.config);
+		return 0;
+	}
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGTERM);
+	sigaddset(&signals, SIGINT);
+	sigaddset(&signals, SIGHUP);
+	pthread_sigmask(SIG_BLOCK, &signals, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	json_object_seed(0);
+
+	status = parts_open(&ctl, &http, text) == 0 ? 0 : 1;
+	if (status == 0) {
+		printf("ready listen=%s\n", text);
+		fflush(stdout);
+		tp_logf(TP_INFO, "serving", "listen=%s data_dir=\"%s\" auth=%s", text, ctl.config.data_dir,
+			ctl.config.control_auth_tokens ? "tokens" : "none");
+		tp_notify("READY=1");
+		wait_for_end(&signals);
+		tp_notify("STOPPING=1");
+	}
+	parts_close(&ctl, http);
+	tp_config_free(&ctl.config);
+	return status;
+}

@@ -1,0 +1,20 @@
+/* The parameters of an analytics request, read into a query. Pure; the clock is an argument. */
+#ifndef TURNPIKE_CTL_PARAM_H
+#define TURNPIKE_CTL_PARAM_H
+
+#include "ctl_query.h"
+#include "ctl_request.h"
+
+/*
+ * Reads window, from, to, step, slide and group_by. False: *reply is the problem to send.
+ *
+ * Rows are sums of whole minutes, so the range is widened to whole minutes: `from` down, `to` up. Without from and to it is the last
+ * `window` (1h by default) up to the end of this minute; with one of them, the other is an hour away, or now.
+ * Without `step` it is 1m up to six hours, 1h up to two weeks, else 1d. Buckets begin on whole steps in UTC.
+ */
+bool ctl_param_analytics(const struct ctl_target *target, uint64_t now_ms, struct ctl_query *query, struct ctl_reply *reply);
+
+/* "1m", "1h" or "1d" as it goes into the answer, and any slide ("5m", "90m"). `to` has room for 24. */
+const char *ctl_step_text(uint32_t minutes, char *to);
+
+#endif

@@ -1,0 +1,70 @@
+/*
+ * A request and its reply as the handlers see them, without the HTTP library: the decoded target, and what to send back.
+ */
+#ifndef TURNPIKE_CTL_REQUEST_H
+#define TURNPIKE_CTL_REQUEST_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Decoded bytes, NUL-terminated for convenience; they hold no NUL themselves. */
+struct ctl_text {
+	char *at;
+	size_t bytes;
+};
+
+struct ctl_param {
+	struct ctl_text name, value;
+};
+
+enum { CTL_SEGMENTS_MAX = 8, CTL_PARAMS_MAX = 32 };
+
+/* The target "/api/v1/ads/a%2Fb?x=1" has the segments api, v1, ads, "a/b" and the parameter x. "/" has one, empty. */
+struct ctl_target {
+	char *room; /* the decoded bytes of all below */
+	struct ctl_text segment[CTL_SEGMENTS_MAX];
+	uint32_t segments;
+	struct ctl_param param[CTL_PARAMS_MAX];
+	uint32_t params;
+};
+
+/*
+ * Splits and percent-decodes an origin-form target (RFC 9112 section 3.2.1), with '+' as a space in the query part (WHATWG URL,
+ * application/x-www-form-urlencoded). 0; -EINVAL: a bad escape, an escaped NUL, too many parts, not origin-form; -ENOMEM.
+ */
+int ctl_target_parse(const char *text, struct ctl_target *target);
+void ctl_target_free(struct ctl_target *target);
+
+bool ctl_text_is(const struct ctl_text *text, const char *word);
+/* The value of a parameter, NULL if it is not there. */
+const struct ctl_text *ctl_target_param(const struct ctl_target *target, const char *name);
+
+struct MHD_Response;
+
+struct ctl_reply {
+	uint16_t status;
+	const char *type;  /* content type */
+	char *body;        /* malloc'ed, owned by the reply; or NULL */
+	const void *fixed; /* a body that lives for ever, instead */
+	size_t body_bytes;
+	const char *etag, *cache;    /* NULL: "no-store" */
+	const char *policy;          /* Content-Security-Policy */
+	struct MHD_Response *stream; /* instead of a body */
+};
+
+/* Takes over a JSON value as the body of a 200; gone wrong (no memory): a 500. */
+void ctl_reply_json(struct ctl_reply *reply, json_t *value);
+
+/*
+ * A problem (RFC 9457): type urn:turnpike:problem:<slug>, and the parameter at fault where there is one (an extension member).
+ * Replaces what the reply had.
+ */
+void ctl_reply_problem(struct ctl_reply *reply, uint16_t status, const char *slug, const char *parameter, const char *format, ...)
+	__attribute__((format(printf, 5, 6)));
+
+/* JSON text from bytes that should be UTF-8; what is not becomes "?". */
+json_t *ctl_json_text(const char *bytes, size_t count);
+
+#endif

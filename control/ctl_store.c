@@ -1,0 +1,153 @@
+/* The snapshot over segments and live tables; the rule and its reason are in ctl_store.h. */
+#include "ctl_store.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+enum { TRIES_MAX = 1000 };
+
+struct ctl_store {
+	struct sto_reader *reader;
+};
+
+int ctl_store_open(struct ctl_store **store, const char *data_dir)
+{
+	struct ctl_store *made = calloc(1, sizeof(*made));
+
+	if (!made)
+		return -ENOMEM;
+	int rc = sto_reader_open(&made->reader, data_dir);
+	if (rc != 0) {
+		free(made);
+		return rc;
+	}
+	*store = made;
+	return 0;
+}
+
+void ctl_store_close(struct ctl_store *store)
+{
+	if (!store)
+		return;
+	sto_reader_close(store->reader);
+	free(store);
+}
+
+/* A row that a writer is just replacing may name strings outside the heap; such a table has changed its file. */
+static bool strings_fit(const struct tp_rollup *table, const struct tp_rollup_row *row)
+{
+	uint64_t end = row->string_at;
+	for (int i = 0; i < TP_DIMENSIONS; i++)
+		end += row->string_bytes[i];
+	return end <= table->heap_bytes_max;
+}
+
+/* 0, -ECANCELED, or -EAGAIN: the table was given to another file meanwhile. */
+static int table_scan(struct ctl_store *store, const struct tp_rollup *table, const struct ctl_scan *scan)
+{
+	/* acquire: who sees the id sees the table emptied for it; pairs with the release in tp_rollup_reset() */
+	uint64_t file_id = atomic_load_explicit(&table->file_id, memory_order_acquire);
+
+	if (file_id == 0 || sto_reader_sealed(store->reader, file_id))
+		return 0;
+	/* acquire: keys and strings of the rows below are whole */
+	uint32_t rows = atomic_load_explicit(&table->rows, memory_order_acquire);
+	bool same = rows <= table->rows_max, go_on = true;
+	for (uint32_t i = 0; i < rows && same && go_on; i++) {
+		struct tp_rollup_row row;
+		uint32_t minute = __atomic_load_n(&tp_rollup_rows(table)[i].minute, __ATOMIC_RELAXED);
+		if (minute < scan->from_minute || minute >= scan->to_minute)
+			continue;
+		/* false: the writer died inside this row; what it has is what recovery will find, or a little less */
+		(void)tp_rollup_read(table, i, &row);
+		same = strings_fit(table, &row);
+		go_on = !same || scan->row(scan->context, &row, tp_rollup_heap(table));
+	}
+	/* a row of another file read above makes the change of file_id visible below; pairs with the fence in tp_rollup_reset() */
+	atomic_thread_fence(memory_order_acquire);
+	if (!same || atomic_load_explicit(&table->file_id, memory_order_relaxed) != file_id)
+		return -EAGAIN;
+	return go_on ? 0 : -ECANCELED;
+}
+
+static int tables_scan(struct ctl_store *store, const struct tp_live *live, const struct ctl_scan *scan)
+{
+	for (uint32_t i = 0; live && i < live->rollup_count; i++) {
+		int rc = table_scan(store, tp_live_rollup(live, i), scan);
+		if (rc != 0)
+			return rc;
+	}
+	return 0;
+}
+
+/* The first row at or after the minute: rows of a segment are sorted by it. */
+static uint32_t lower_bound(const struct tp_rollup_row *rows, uint32_t count, uint64_t minute)
+{
+	uint32_t low = 0, high = count;
+
+	while (low < high) {
+		uint32_t middle = low + (high - low) / 2;
+		if (rows[middle].minute < minute)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+static bool segment_is_asked(const struct sto_segment_info *info, const struct ctl_scan *scan)
+{
+	/* minutes that the stamps [from_ms, to_ms) touch; 0,0 is a segment of conflicts only, which has no rows */
+	if (info->to_ms / TP_MINUTE_MS < scan->from_minute || info->from_ms / TP_MINUTE_MS >= scan->to_minute)
+		return false;
+	return !scan->want || scan->want(scan->context, info);
+}
+
+static int segments_scan(struct ctl_store *store, const struct ctl_scan *scan, struct ctl_facts *facts)
+{
+	uint32_t segments = sto_reader_segments(store->reader);
+
+	for (uint32_t i = 0; i < segments; i++) {
+		const struct sto_segment_info *info = sto_reader_segment(store->reader, i);
+		if (!segment_is_asked(info, scan))
+			continue;
+		const struct tp_rollup_row *rows;
+		const char *heap;
+		uint32_t count;
+		int rc = sto_reader_rollup(store->reader, i, &rows, &count, &heap);
+		if (rc != 0) {
+			facts->damaged_sequence = info->sequence;
+			return rc;
+		}
+		for (uint32_t at = lower_bound(rows, count, scan->from_minute); at < count && rows[at].minute < scan->to_minute;
+		     at++) {
+			if (!scan->row(scan->context, &rows[at], heap))
+				return -ECANCELED;
+		}
+	}
+	return 0;
+}
+
+int ctl_store_scan(struct ctl_store *store, const struct tp_live *live, const struct ctl_scan *scan, struct ctl_facts *facts)
+{
+	*facts = (struct ctl_facts){0};
+	int rc = sto_reader_refresh(store->reader);
+	if (rc < 0)
+		return rc;
+	for (int tries = 0; tries < TRIES_MAX; tries++) {
+		/* before the rows: an event that closes a minute later cannot make this look call it final */
+		facts->watermark_ms = live ? atomic_load_explicit(&live->watermark_ms, memory_order_acquire) : 0;
+		if (sto_reader_watermark(store->reader) > facts->watermark_ms)
+			facts->watermark_ms = sto_reader_watermark(store->reader);
+		scan->begin(scan->context);
+		rc = tables_scan(store, live, scan);
+		if (rc != 0 && rc != -EAGAIN)
+			return rc;
+		int changed = sto_reader_refresh(store->reader);
+		if (changed < 0)
+			return changed;
+		if (rc == 0 && changed == 0)
+			return segments_scan(store, scan, facts);
+	}
+	return -EAGAIN;
+}

@@ -1,0 +1,46 @@
+/*
+ * One consistent view of all figures: the sealed segments and the live tables together, each log file exactly once.
+ *
+ *   refresh manifest ─► rows of live tables whose file is not sealed ─► refresh again ─ changed? start over
+ *                                                                          └ same ─► rows of the segments (immutable)
+ *
+ * Why nothing is counted twice or missed at the hand-over: a file's table is given back only after the manifest has its segment. If
+ * the manifest did not change around the reading of the tables, every file was on one side for the whole time. A table that is
+ * given to another file while it is read shows by its file_id.
+ *
+ * A store belongs to one thread at a time: its users share it under a lock of theirs, or have one each.
+ */
+#ifndef TURNPIKE_CTL_STORE_H
+#define TURNPIKE_CTL_STORE_H
+
+#include "turnpike/live.h"
+#include "turnpike/reader.h"
+
+struct ctl_store;
+
+int ctl_store_open(struct ctl_store **store, const char *data_dir); /* 0 or -errno; the folder need not exist yet */
+void ctl_store_close(struct ctl_store *store);
+
+struct ctl_scan {
+	void *context;
+	uint64_t from_minute, to_minute; /* half-open; rows outside may come too */
+	/* The tables are read anew: forget what row() brought. Called at least once, before any row. */
+	void (*begin)(void *context);
+	/* False leaves a segment out. NULL: all that reach into the minutes. */
+	bool (*want)(void *context, const struct sto_segment_info *info);
+	/* One row; valid during the call. False ends the scan (-ECANCELED). */
+	bool (*row)(void *context, const struct tp_rollup_row *row, const char *heap);
+};
+
+struct ctl_facts {
+	uint64_t watermark_ms;     /* read before the rows: what it calls final is in them */
+	uint64_t damaged_sequence; /* with -EBADMSG: the segment */
+};
+
+/*
+ * Calls back for each row of the one snapshot. `live` may be NULL. 0; -ECANCELED; -EBADMSG: a segment is damaged; -EAGAIN: the
+ * manifest changed so often that no snapshot came about; another -errno: the manifest cannot be read.
+ */
+int ctl_store_scan(struct ctl_store *store, const struct tp_live *live, const struct ctl_scan *scan, struct ctl_facts *facts);
+
+#endif
