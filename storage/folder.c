@@ -118,7 +118,7 @@ static bool node_file_parse(const char *text, uint8_t id[16], uint64_t secret[2]
 	}
 	uint64_t check;
 	return hex_take(text + SECRET_AT, 16, &secret[0]) && hex_take(text + SECRET_AT + 16, 16, &secret[1]) &&
-	       hex_take(text + CHECK_AT, 16, &check) && check == XXH3_64bits(text, CHECK_LINE_AT);
+	       hex_take(text + CHECK_AT, 16, &check) && text[CHECK_AT + 16] == '\n' && check == XXH3_64bits(text, CHECK_LINE_AT);
 }
 
 int node_file_load(const struct sto_io *io, const char *data_dir, bool may_make, uint8_t id[16], uint64_t secret[2])

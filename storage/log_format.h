@@ -20,11 +20,12 @@
  *    84   u32 records
  *    88   u64 file_bytes        size that the file was made with; 0: it grows as it is written
  *    96   u64 first_record      records in the file before this block
- *   104   24 bytes of zero
+ *   104   u64 offset            of the block in the file
+ *   112   16 bytes of zero
  *   128   payload: tp_event records, one after the other; then zeros to block_bytes
  *
- * The seed is XXH3-64 of {file_id, salt, offset of the block}: a block that was written to the wrong place, or that an earlier file
- * left there, does not check out.
+ * The seed is XXH3-64 of {file_id, salt, offset}. A block that an earlier file left there does not check out; one that was written to the
+ * wrong place is no part of the prefix, but still a witness for rule 2.
  *
  * Blocks are submitted in order and complete in any order; an event is acknowledged when its block and all before it are stable.
  * So after a crash the acknowledged events lie in the longest run of good blocks from the start ("the provable prefix"):
@@ -66,7 +67,8 @@ struct log_block {
 	uint32_t records;
 	uint64_t file_bytes;
 	uint64_t first_record;
-	uint64_t reserved[3];
+	uint64_t offset;
+	uint64_t reserved[2];
 };
 static_assert(sizeof(struct log_block) == LOG_HEADER_BYTES, "disk format");
 static_assert(offsetof(struct log_block, sequence) == 40, "disk format");
@@ -79,10 +81,10 @@ static inline uint32_t log_round_up(uint32_t bytes)
 	return (bytes + LOG_UNIT - 1) & ~(uint32_t)(LOG_UNIT - 1);
 }
 
-/* Of a block with its payload in memory, as it lies (or will lie) at `offset`. */
-static inline uint64_t log_checksum(const struct log_block *block, uint64_t offset)
+/* Of a block with its payload in memory. */
+static inline uint64_t log_checksum(const struct log_block *block)
 {
-	const uint64_t place[3] = {block->file_id, block->salt, offset};
+	const uint64_t place[3] = {block->file_id, block->salt, block->offset};
 	const uint8_t *from = (const uint8_t *)block + sizeof(block->checksum);
 	return XXH3_64bits_withSeed(from, LOG_HEADER_BYTES - sizeof(block->checksum) + block->payload_bytes,
 				    XXH3_64bits(place, sizeof(place)));

@@ -78,13 +78,13 @@ static int block_read(struct scan *scan, uint64_t offset)
 			return 0;
 	}
 	const struct log_block *block = (const struct log_block *)(const void *)scan->buffer;
-	return block->checksum == log_checksum(block, offset);
+	return block->checksum == log_checksum(block);
 }
 
 /* Does the good block in the buffer follow from the last one? */
 static bool follows(const struct scan *scan, const struct log_block *block)
 {
-	return block->salt == scan->last.salt && block->sequence == scan->last.sequence + 1 &&
+	return block->offset == scan->offset && block->salt == scan->last.salt && block->sequence == scan->last.sequence + 1 &&
 	       block->previous == scan->last.checksum && block->kind != LOG_FILE && block->shard == scan->last.shard &&
 	       block->first_record == scan->last.first_record + scan->last.records &&
 	       block->watermark_ms >= scan->last.watermark_ms;
@@ -168,8 +168,8 @@ static int scan_blocks(struct scan *scan, sto_event_fn fn, void *context, struct
 	if (good < 0)
 		return good;
 	const struct log_block *block = (const struct log_block *)(const void *)scan->buffer;
-	if (!good || block->kind != LOG_FILE || block->sequence != 0 || block->block_bytes != LOG_UNIT || block->records ||
-	    block->payload_bytes) {
+	if (!good || block->kind != LOG_FILE || block->offset != 0 || block->sequence != 0 || block->block_bytes != LOG_UNIT ||
+	    block->records || block->payload_bytes) {
 		/* The file block is stable before the file is used, so without one nothing was ever appended; unless it rotted. */
 		*state = LOG_NOTHING;
 		int rc = tail_search(scan, 0, 0, &facts->tail_bytes_ignored);

@@ -52,7 +52,8 @@ static int record_take(void *context, const struct manifest_record *record)
 	return 0;
 }
 
-static int verify_manifest(struct verify *v, const uint8_t node_id[16])
+/* node_id NULL: not known. */
+static int verify_manifest(struct verify *v, const uint8_t *node_id)
 {
 	char path[STORE_PATH_BYTES];
 	uint64_t bytes = 0;
@@ -78,7 +79,7 @@ static int verify_manifest(struct verify *v, const uint8_t node_id[16])
 		fault(v, path, what);
 		return 0;
 	}
-	if (rc >= 0 && memcmp(v->manifest.node_id, node_id, sizeof(v->manifest.node_id)) != 0)
+	if (rc >= 0 && node_id && memcmp(v->manifest.node_id, node_id, sizeof(v->manifest.node_id)) != 0)
 		fault(v, path, "belongs to another node");
 	return rc < 0 ? rc : 0;
 }
@@ -141,13 +142,14 @@ static int verify_all(struct verify *v)
 	uint8_t node_id[16] = {0};
 	uint64_t secret[2];
 	int rc = node_file_load(v->io, v->data_dir, false, node_id, secret);
+	bool known = rc == 0;
 	if (rc == -EBADMSG || rc == -ENOENT) {
 		if (!folder_path(path, v->data_dir, "node"))
 			fault(v, path, rc == -ENOENT ? "missing" : "damaged");
 		rc = 0;
 	}
 	if (!rc)
-		rc = verify_manifest(v, node_id);
+		rc = verify_manifest(v, known ? node_id : NULL);
 	if (!rc)
 		rc = verify_segments(v);
 	if (!rc)

@@ -49,10 +49,11 @@ void wal_block_seal(struct log_block *block, const struct wal_file *file, uint64
 	block->previous = file->previous;
 	block->durable_sequence = file->durable_sequence;
 	block->first_record = file->submitted_records;
+	block->offset = offset;
 	memset(block->reserved, 0, sizeof(block->reserved));
 	uint8_t *payload = (uint8_t *)block + LOG_HEADER_BYTES;
 	memset(payload + block->payload_bytes, 0, block->block_bytes - LOG_HEADER_BYTES - block->payload_bytes);
-	block->checksum = log_checksum(block, offset);
+	block->checksum = log_checksum(block);
 }
 
 static int fail(struct sto_wal *wal, int error, const char *what, uint64_t file_id, uint64_t offset)
