@@ -13,22 +13,23 @@
  *
  * Invariants
  *  1. Within a generation an id, once written, stays until the generation is cleared: chains only grow.
- *  2. All who look for an id walk the same lines in the same order, and insert at the first empty entry. With 1: two who insert the
- *     same id at once meet at the same entry, the compare-and-swap lets one in, and the other looks at that entry again and finds it.
- *     So, whatever the interleaving, one of them gets AGG_NEW.
+ *  2. All who look for an id walk the same lines in the same order, and insert at the first empty entry. With 1: two who
+ *     insert the same id at once meet at the same entry, the compare-and-swap lets one in, and the other looks at that entry
+ *     again and finds it. So, whatever the interleaving, one of them gets AGG_NEW.
  *  3. Only the current generation is written; the previous one is constant while shard cores run.
  *  4. A published entry changes no more, but for marks that are added.
  *  5. Of an id that lies in a line behind its home, every full line from its home on has the mark.
  *
- * Marks spare most look-ups in the previous generation all but the home line: of 62 marks a line the id's hash picks one, and where
- * that is not set, no copy of the id lies further on (5). The current generation is walked to the first empty entry all the same,
- * since that is where the id would go (2). Per new id with the previous generation full, and 325 ns a cache miss: 190 to 235 ns without marks, 70 to 120 with them.
+ * Marks spare most look-ups in the previous generation all but the home line: of 62 marks a line the id's hash picks one, and
+ * where that is not set, no copy of the id lies further on (5). The current generation is walked to the first empty entry all
+ * the same, since that is where the id would go (2). Per new id with the previous generation full, and 325 ns a cache miss:
+ * 190 to 235 ns without marks, 70 to 120 with them.
  *
- * An entry of the same id that does not count (outside of the horizon and of another minute) is passed over; a second entry of that
- * id may then follow further along the chain. Where several count, one with the asked fingerprint wins over one without.
+ * An entry of the same id that does not count (outside of the horizon and of another minute) is passed over; a second entry of
+ * that id may then follow further along the chain. Where several count, one with the asked fingerprint wins over one without.
  *
- * Between claim and publication lie a few instructions, yet their thread may be suspended there. Whoever finds a claimed entry waits
- * a bounded while, then takes it for another shard's, which is AGG_OTHER by the header's rule.
+ * Between claim and publication lie a few instructions, yet their thread may be suspended there. Whoever finds a claimed entry
+ * waits a bounded while, then takes it for another shard's, which is AGG_OTHER by the header's rule.
  *
  * The home line is chosen with a keyed hash, because UUIDs are the sender's choice: without a key a sender could fill one chain.
  * Source: linear probing, Knuth, TAOCP volume 3, section 6.4; cmpxchg16b, AMD64 manual volume 3; range by multiplication,
@@ -130,9 +131,9 @@ static inline struct tp_id entry_claim(struct entry *entry, struct tp_id id)
 }
 
 /*
- * The id of an entry. The two halves are loaded apart while another core may write both at once. As each goes from zero to its value
- * once, two non-zero halves belong together, and two zero ones mean "empty" (which a later claim verifies). One of each is either a
- * torn read or an id with a zero half: an exchange of zero for zero reads both in one step.
+ * The id of an entry. The two halves are loaded apart while another core may write both at once. As each goes from zero to its
+ * value once, two non-zero halves belong together, and two zero ones mean "empty" (which a later claim verifies). One of each
+ * is either a torn read or an id with a zero half: an exchange of zero for zero reads both in one step.
  */
 static inline struct tp_id entry_id(struct entry *entry)
 {
@@ -157,8 +158,8 @@ static inline void entry_publish(struct entry *entry, uint64_t fingerprint, uint
 {
 	__atomic_store_n(&entry->fingerprint, fingerprint, __ATOMIC_RELAXED);
 	/*
-	 * release: who sees the valid bit sees the fingerprint; pairs with the acquire in entry_meta(). Or, not store: others may have
-	 * left their marks already.
+	 * release: who sees the valid bit sees the fingerprint; pairs with the acquire in entry_meta(). Or, not store: others may
+	 * have left their marks already.
 	 */
 	atomic_fetch_or_explicit(&entry->meta, META_VALID | minute, memory_order_release);
 }
@@ -243,8 +244,8 @@ static inline bool entry_same(struct probe *probe, const struct entry *entry)
 
 /*
  * Walks the chain from entry number *at (home line * 2 at first). True: the same event is there. False: *at is the first empty
- * entry, or *steps reached the size of the generation (it has no empty entry). With `constant`, of a generation that is not written
- * any more, it may end at a full line that lacks the mark.
+ * entry, or *steps reached the size of the generation (it has no empty entry). With `constant`, of a generation that is not
+ * written any more, it may end at a full line that lacks the mark.
  */
 static inline __attribute__((always_inline)) bool chain_walk(struct probe *probe, struct line *line, uint64_t entries, uint64_t *at,
 							     uint64_t *steps, bool constant)

@@ -1,6 +1,6 @@
 /*
- * The id table under several shards at once: of all who insert an id, exactly one gets AGG_NEW, whatever the interleaving; ids with a
- * zero half are not mistaken for one another while they are being written; room is given out once.
+ * The id table under several shards at once: of all who insert an id, exactly one gets AGG_NEW, whatever the interleaving; ids
+ * with a zero half are not mistaken for one another while they are being written; room is given out once.
  */
 #include "turnpike/dedup.h"
 
@@ -103,8 +103,8 @@ static void one_of_all_is_new(void **state)
 }
 
 /*
- * Outside of the horizon each minute may have the id once. A thread that is suspended between claim and publication makes the others
- * give up with AGG_OTHER, so none may be new for one minute; but never two, and never none at all.
+ * Outside of the horizon each minute may have the id once. A thread that is suspended between claim and publication makes the
+ * others give up with AGG_OTHER, so none may be new for one minute; but never two, and never none at all.
  */
 static void beyond_the_horizon_one_a_minute(void **state)
 {

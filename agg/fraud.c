@@ -1,6 +1,6 @@
 /*
- * Fraud rules on velocity and on the time since the impression. A shard core enters agg_fraud_judge() for its own shard; the table of
- * addresses is the one thing that shards share.
+ * Fraud rules on velocity and on the time since the impression. A shard core enters agg_fraud_judge() for its own shard; the
+ * table of addresses is the one thing that shards share.
  *
  *   addresses (shared)    key: address and hour             value: hour, clicks          16-byte compare-and-swap
  *   devices (own)         key: device id and hour           value: hour, clicks          plain
@@ -12,8 +12,8 @@
  * Invariants
  *  1. A click count is never above the number of clicks shown with that key: an entry's key and value change together, so an
  *     increment cannot fall into an entry that was given to another key meanwhile. Tags err to the side of fewer.
- *  2. A full set gives up its smallest value: the oldest hour (or stamp), among equals the fewest clicks; unless what comes is older
- *     still, then that is not kept.
+ *  2. A full set gives up its smallest value: the oldest hour (or stamp), among equals the fewest clicks; unless what comes is
+ *     older still, then that is not kept.
  *  3. What does not come from the event and the tables does not matter: no clock, no order among shards except through 1.
  *
  * Keys are hashed under the node's secret, so that nobody can choose ids that push another's counts out of its set.
@@ -160,8 +160,8 @@ static bool click_too_soon(struct agg_fraud_shard *shard, uint64_t key, uint64_t
 static inline struct entry entry_load(const struct entry *entry)
 {
 	/*
-	 * The halves may be of two moments. Where the pair is acted on, a compare-and-swap over both tells; acquire keeps this order, for
-	 * the one place that reads the key a second time.
+	 * The halves may be of two moments. Where the pair is acted on, a compare-and-swap over both tells; acquire keeps this order,
+	 * for the one place that reads the key a second time.
 	 */
 	struct entry seen;
 	seen.key = __atomic_load_n(&entry->key, __ATOMIC_ACQUIRE);

@@ -5,9 +5,9 @@
  *                                 ├─ smaller ── less lateness ── never falling ──► watermark_ms
  *        the clock ───────────────┘
  *
- * After `lateness` of clock time without any event, high_ms counts as if it had moved on with the clock since the last event; so a
- * minute before a silence closes as late as it would have closed in steady traffic, not never. Before the first event there is no
- * highest stamp, and nothing moves: an old log that comes first sets its own time.
+ * After `lateness` of clock time without any event, high_ms counts as if it had moved on with the clock since the last event;
+ * so a minute before a silence closes as late as it would have closed in steady traffic, not never. Before the first event
+ * there is no highest stamp, and nothing moves: an old log that comes first sets its own time.
  *
  * Invariants: watermark_ms never falls; watermark_ms + lateness_ms never passes the clock, except where it was set at init.
  * Source: contract section 3 and 4; T. Akidau et al., "The Dataflow Model", VLDB 2015, section 2.3 (watermarks).

@@ -1,9 +1,9 @@
 /*
- * IP addresses, prefixes and endpoints: text to bytes and back. Pure; any thread. tp_addr_parse() runs once per event that names an
- * address, so it is written out by hand: one pass, no copy.
+ * IP addresses, prefixes and endpoints: text to bytes and back. Pure; any thread. tp_addr_parse() runs once per event that
+ * names an address, so it is written out by hand: one pass, no copy.
  *
- * Text form in: RFC 4291 section 2.2 (all three forms) and dotted quads without leading zeros. Zones ("%eth0"), brackets and spaces
- * are no part of an address. Text form out: RFC 5952.
+ * Text form in: RFC 4291 section 2.2 (all three forms) and dotted quads without leading zeros. Zones ("%eth0"), brackets and
+ * spaces are no part of an address. Text form out: RFC 5952.
  */
 #include "turnpike/addr.h"
 

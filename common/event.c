@@ -6,11 +6,11 @@
  *
  * The fingerprint is XXH3-64, under the node's key, of one packed buffer:
  *
- *   ├ fixed fields, 112 bytes: lengths of all strings, numbers, flags, … ┤ event_id │ ad │ campaign │ … │ referer ┤
+ *   ├ fixed fields, 88 bytes: lengths of all strings, numbers, flags, … ┤ event_id │ ad │ campaign │ … │ referer ┤
  *
- * All lengths come first, so a byte cannot move from one string to its neighbour unseen. A field that was not sent is zero and has
- * its flag clear; what was derived from the connection or from another field (address, device) is zero unless it was sent, and
- * `trace` and the receive time are left out: a retry over another path has other ones.
+ * All lengths come first, so a byte cannot move from one string to its neighbour unseen. A field that was not sent is zero and
+ * has its flag clear; what was derived from the connection or from another field (address, device) is zero unless it was sent,
+ * and `trace` and the receive time are left out: a retry over another path has other ones.
  * Source: contract section 4 ("Counting").
  */
 #include "turnpike/event.h"

@@ -1,6 +1,6 @@
 /*
- * Names of the event's enums as they stand in the API, and the sentences that explain a rejection. Pure, any thread. An index out of
- * range gives "unknown": the number may come from a damaged or newer file.
+ * Names of the event's enums as they stand in the API, and the sentences that explain a rejection. Pure, any thread. An index
+ * out of range gives "unknown": the number may come from a damaged or newer file.
  * Source: contract section 4.
  */
 #include "turnpike/event.h"

@@ -1,12 +1,12 @@
 /*
- * The memory of a hop ring: one anonymous file mapped twice, end to end, so that a slot that runs over the end of the ring goes on at
- * its start and is still one run of bytes.
+ * The memory of a hop ring: one anonymous file mapped twice, end to end, so that a slot that runs over the end of the ring
+ * goes on at its start and is still one run of bytes.
  *
  *   base            base + capacity    base + 2 * capacity
  *   ├─── the file ───┼─── the file ─────┤
  *
- * Start and stop only; no thread may use the ring meanwhile. Every page is touched here, since a first touch costs microseconds and
- * the cores must not meet one. Source: memfd_create(2), mmap(2).
+ * Start and stop only; no thread may use the ring meanwhile. Every page is touched here, since a first touch costs
+ * microseconds and the cores must not meet one. Source: memfd_create(2), mmap(2).
  */
 #include "turnpike/hop.h"
 

@@ -6,8 +6,8 @@
  *   "123e4567-e89b-12d3-a456-426614174000"   canonical: the 16 bytes 12 3e 45 … 00, in this order, in struct tp_id
  *   anything else of 1 to 64 bytes           XXH3-128 of the text under the node's secret
  *
- * Invariants: the result is never all zero (zero marks an empty slot in the tables); equal texts give equal ids for as long as the
- * secret stays the same; only lower-case UUIDs are taken as such, because ids compare byte for byte.
+ * Invariants: the result is never all zero (zero marks an empty slot in the tables); equal texts give equal ids for as long as
+ * the secret stays the same; only lower-case UUIDs are taken as such, because ids compare byte for byte.
  * Source: contract section 4; RFC 9562 section 4 (text form); XXH3 of xxHash 0.8.
  */
 #include "key.h"

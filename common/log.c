@@ -1,6 +1,7 @@
 /*
  * Log lines on standard error, and the word to systemd. Cold; any thread: a line is built on the caller's stack and leaves in one
- * write(2), so lines of several threads do not mix. A line that is too long is cut and ends in "…"; line breaks inside become spaces.
+ * write(2), so lines of several threads do not mix. A line that is too long is cut and ends in "…"; line breaks inside become
+ * spaces.
  *
  *   level=warn program=turnpiked msg="log block refused" shard=0 file=17 error="bad checksum"
  *

@@ -1,6 +1,6 @@
 /*
- * Money as text: decimal digits to integer micros and back, never through a float. Pure; any thread; tp_micros_parse() runs once per
- * event with a bid.
+ * Money as text: decimal digits to integer micros and back, never through a float. Pure; any thread; tp_micros_parse() runs
+ * once per event with a bid.
  *
  * A number is seen as digits d1 d2 … dn with the decimal point after position p (p may lie outside of 1..n):
  *

@@ -2,8 +2,8 @@
  * Points in time as text (RFC 3339) and the two clocks. Any thread; the text functions are pure.
  *
  * Days are counted in the proleptic Gregorian calendar, with years that begin in March so that the leap day is the last one
- * (E. G. Richards, "Mapping Time", 1998; the form with eras of 400 years). UTC has no leap seconds here: a second 60 is read as the
- * first of the next minute, which is what POSIX time does.
+ * (E. G. Richards, "Mapping Time", 1998; the form with eras of 400 years). UTC has no leap seconds here: a second 60 is read
+ * as the first of the next minute, which is what POSIX time does.
  */
 #include "turnpike/text.h"
 

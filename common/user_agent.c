@@ -1,13 +1,14 @@
 /*
  * Device type from a User-Agent header. Pure; any parser thread, once per event without a `device_type`.
  *
- * The text is searched for some sixty words at once, sixteen places a step: the words are dealt into eight buckets, and for each of
- * the first four letters two tables of sixteen (by low and by high half of the byte) hold the buckets in which some word has that
- * letter there. Eight table look-ups by shuffle, anded, leave a bit where a word of that bucket may begin; there the first four
- * bytes are compared with those of all the bucket's words at once, and of few words the rest. Case does not matter.
+ * The text is searched for some sixty words at once, sixteen places a step: the words are dealt into eight buckets, and for
+ * each of the first four letters two tables of sixteen (by low and by high half of the byte) hold the buckets in which some
+ * word has that letter there. Eight table look-ups by shuffle, anded, leave a bit where a word of that bucket may begin; there
+ * the first four bytes are compared with those of all the bucket's words at once, and of few words the rest. Case does not
+ * matter.
  *
- * Each word found adds a sign; the signs decide, in an order that lets the special beat the general (a television also says "Linux",
- * a crawler also says "Mobile", an Android that does not say "Mobile" is a tablet).
+ * Each word found adds a sign; the signs decide, in an order that lets the special beat the general (a television also says
+ * "Linux", a crawler also says "Mobile", an Android that does not say "Mobile" is a tablet).
  *
  *   text        M o z i l l a / 5 . 0   ( i P h o n e ;  …
  *   candidates  . . . . . . . . . . . . . 4 . . . . . .          bucket 4 holds "iphone", "ipad", …
