@@ -123,7 +123,7 @@ uint32_t dp_conn_resend(struct dp_conn *conn, uint32_t most)
 	uint32_t bytes = dp_min32(dp_min32(data, out), dp_min32(conn->mss, most));
 	uint8_t fin = bytes == data && out > data ? DP_FIN : 0;
 	TP_COUNT(conn->tcp->counters, TCP_RETRANSMITS);
-	if (!dp_conn_transmit(conn, conn->snd_una, bytes, DP_ACK | (bytes ? DP_PSH : 0) | fin))
+	if (!dp_conn_transmit(conn, conn->snd_una, bytes, DP_ACK | (bytes && bytes == data ? DP_PSH : 0) | fin))
 		return 0;
 	return bytes + (fin ? 1 : 0);
 }

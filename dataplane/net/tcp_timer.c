@@ -28,9 +28,10 @@ static void give_up(struct dp_conn *conn)
 /* RFC 9293 section 3.8.6.1: one byte past the window, or what little fits, until the peer says that there is room. */
 static void probe(struct dp_conn *conn)
 {
-	uint32_t bytes = dp_min32(conn->snd_end - conn->snd_una, conn->mss);
-	bytes = dp_min32(bytes, conn->snd_wnd ? conn->snd_wnd : 1);
-	if (dp_conn_transmit(conn, conn->snd_una, bytes, DP_ACK | DP_PSH) && dp_seq_lt(conn->snd_max, conn->snd_una + bytes))
+	uint32_t data = conn->snd_end - conn->snd_una;
+	uint32_t bytes = dp_min32(dp_min32(data, conn->mss), conn->snd_wnd ? conn->snd_wnd : 1);
+	if (dp_conn_transmit(conn, conn->snd_una, bytes, DP_ACK | (bytes == data ? DP_PSH : 0)) &&
+	    dp_seq_lt(conn->snd_max, conn->snd_una + bytes))
 		conn->snd_max = conn->snd_una + bytes; /* so that its ACK is acceptable */
 	if (conn->retries < UINT8_MAX)
 		conn->retries++;
@@ -59,14 +60,15 @@ static void retransmit(struct dp_conn *conn)
 	conn->flags |= DP_C_OWN_RECOVER;
 
 	/* The first segment again, whatever the window is now: if it is shut, this is the probe. */
-	conn->snd_nxt = conn->snd_una + dp_conn_resend(conn, conn->snd_wnd ? conn->snd_wnd : 1);
+	uint32_t resent = dp_conn_resend(conn, conn->snd_wnd ? conn->snd_wnd : 1);
+	conn->snd_nxt = conn->snd_una + (conn->snd_wnd ? resent : 0); /* a byte into a shut window was mostly dropped */
 	conn->rto_at = dp_tcp_now(conn->tcp) + dp_conn_rto(conn);
 }
 
 /* No byte moved either way for long. Keep-alive probes do not count: a peer that only says that it is there is idle. */
 static void idle(struct dp_conn *conn)
 {
-	bool owed = conn->snd_una != conn->snd_end;
+	bool owed = dp_seq_lt(conn->snd_una, conn->snd_end);
 	if (conn->flags & DP_C_FIN_QUEUED && !owed && conn->state == DP_TCP_FIN_WAIT_2)
 		dp_conn_end(conn); /* the peer never closes: forget it; what still comes is refused */
 	else if (conn->flags & DP_C_FIN_QUEUED || owed)

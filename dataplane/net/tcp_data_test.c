@@ -1,0 +1,283 @@
+/*
+ * Bytes in and out: acknowledgements, gaps, windows, losses. Scripts (see net_script.h), named by the section that they hold the
+ * stack to.
+ */
+#include "net_script.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#define HELLO \
+	"< S 0:0 win 65535 mss 1460 sackok ts 100 0 ws 7\n" \
+	"> S. 0:0 ack 1 mss 1460 sackok ts * 100 ws 0\n" \
+	"< . 1:1 ack 1 win 512 ts 100 0\n"
+#define PLAIN  "< S 0:0 mss 1460\n> S. 0:0 ack 1 mss 1460\n< . 1:1 ack 1\n"
+#define SACKED "< S 0:0 mss 1460 sackok\n> S. 0:0 ack 1 mss 1460 sackok\n< . 1:1 ack 1\n"
+#define TEN    ">\n>\n>\n>\n>\n>\n>\n>\n>\n>\n"
+
+static const struct script_case receive_cases[] = {
+	{"RFC 9293 3.8.6.3: one segment waits for the answer, at most 40 ms",
+	 PLAIN "< P. 1:101 ack 1\nnone\napp got 100\n+30\nnone\n+10\n> . 1:1 ack 101 win 63388\n"},
+	{"RFC 5681 4.2: every second segment is acknowledged",
+	 PLAIN "< . 1:1461 ack 1\nnone\n< . 1461:2921 ack 1\n> . 1:1 ack 2921\n"},
+	{"RFC 5681 4.2: one ACK for a burst",
+	 PLAIN "burst\n< . 1:1461 ack 1\n< . 1461:2921 ack 1\n< . 2921:4381 ack 1\n< . 4381:5841 ack 1\nend\n> . ack 5841\n"},
+	{"RFC 9293 3.8.6.3: the answer carries the ACK",
+	 PLAIN "app insend 50\n< P. 1:101 ack 1\n> P. 1:51 ack 101\n+50\nnone\n< . 101:101 ack 51\n"},
+	{"flush: answers to a burst share a segment",
+	 PLAIN "burst\napp insend 50\n< P. 1:101 ack 1\napp insend 60\n< P. 101:201 ack 1\napp insend 70\n"
+	       "< P. 201:301 ack 1\nend\n> P. 1:181 ack 301\n"},
+	{"answers given outside of a frame leave with the next flush",
+	 PLAIN "< P. 1:101 ack 1\n+2\nnone\nburst\napp send 20\napp send 30\nnone\nend\n> P. 1:51 ack 101\n"},
+	{"RFC 9293 3.10.7.4: bytes that we have are acknowledged again",
+	 PLAIN "< P. 1:101 ack 1\n+40\n> . ack 101\n< P. 1:101 ack 1\n> . 1:1 ack 101\napp got 100\n"
+	       "count FRAMES_BAD_TCP 1\n"},
+	{"RFC 9293 3.10.7.4: overlap with what we have is cut off",
+	 PLAIN "< P. 1:101 ack 1\n< P. 51:201 ack 1\n> . ack 201\napp got 200\n"},
+	{"RFC 5681 4.2: a gap is told at once",
+	 PLAIN "< P. 101:201 ack 1\n> . 1:1 ack 1\n< P. 201:301 ack 1\n> . 1:1 ack 1\napp got 0\n"
+	       "< P. 1:101 ack 1\n> . 1:1 ack 301\napp got 300\n"},
+	{"RFC 2018 4: SACK tells what is held",
+	 SACKED "< P. 101:201 ack 1\n> . 1:1 ack 1 sack 101:201\n< P. 1:101 ack 1\n> . ack 201 sack\napp got 200\n"},
+	{"RFC 2018 4: the latest block first, neighbours join",
+	 SACKED "< P. 101:201 ack 1\n> . ack 1 sack 101:201\n< P. 301:401 ack 1\n> . ack 1 sack 301:401 101:201\n"
+		"< P. 501:601 ack 1\n> . ack 1 sack 501:601 301:401 101:201\n"
+		"< P. 201:301 ack 1\n> . ack 1 sack 101:401 501:601\n"
+		"< P. 1:101 ack 1\n> . ack 401 sack 501:601\napp got 400\n< P. 401:501 ack 1\n> . ack 601 sack\napp got 600\n"},
+	{"RFC 2018 3: at most three blocks beside timestamps",
+	 HELLO "< P. 101:201 ack 1 ts 101 0\n>\n< P. 301:401 ack 1 ts 101 0\n>\n< P. 501:601 ack 1 ts 101 0\n>\n"
+	       "< P. 701:801 ack 1 ts 101 0\n> . ack 1 ts * 100 sack 701:801 501:601 301:401\n"},
+	{"RFC 2018 3: at most four blocks without",
+	 SACKED "< P. 101:201 ack 1\n>\n< P. 301:401 ack 1\n>\n< P. 501:601 ack 1\n>\n< P. 701:801 ack 1\n>\n"
+		"< P. 901:1001 ack 1\n> . ack 1 sack 901:1001 701:801 501:601 301:401\n"},
+	{"bounded: the ninth gap is dropped", PLAIN
+	 "< . 101:111 ack 1\n>\n< . 201:211 ack 1\n>\n< . 301:311 ack 1\n>\n< . 401:411 ack 1\n>\n< . 501:511 ack 1\n>\n"
+	 "< . 601:611 ack 1\n>\n< . 701:711 ack 1\n>\n< . 801:811 ack 1\n>\ncount FRAMES_TCP_NO_MEMORY 0\n"
+	 "< . 901:911 ack 1\n> . ack 1\ncount FRAMES_TCP_NO_MEMORY 1\n< . 811:820 ack 1\n> . ack 1\ncount FRAMES_TCP_NO_MEMORY 1\n"
+	 "< . 1:1001 ack 1\n> . ack 1001\napp got 1000\n"},
+	{"RFC 9293 3.10.7.4: overlapping pieces out of order",
+	 PLAIN "< . 301:501 ack 1\n>\n< . 201:401 ack 1\n>\n< . 101:701 ack 1\n>\n< . 1:151 ack 1\n> . ack 701\napp got 700\n"},
+	{"reassembly over chunk borders", PLAIN
+	 "< . 1461:2921 ack 1\n>\n< . 4381:5841 ack 1\n>\n< . 2921:4381 ack 1\n>\n< . 1:1461 ack 1\n> . ack 5841\napp got 5840\n"},
+	{"a gap closed by a segment that covers what was held",
+	 PLAIN "< . 1501:1601 ack 1\n>\n< . 1:1461 ack 1\n> . ack 1461\n< . 1461:2001 ack 1\n> . ack 2001\napp got 2000\n"},
+	{"back-pressure: what the app leaves is kept and offered again",
+	 PLAIN "app take 30\n< P. 1:101 ack 1\n+40\n> . ack 101 win 63388\napp got 30\napp take -1\n"
+	       "+100\nnone\napp got 30\napp resume\napp got 100\nnone\n"},
+	{"back-pressure: resume after half", PLAIN "app take 30\n< P. 1:101 ack 1\n+40\n> . ack 101\napp take 20\napp resume\napp "
+						   "got 50\napp take -1\napp resume\napp got 100\n"},
+	{"back-pressure: bytes behind queued ones wait in line",
+	 PLAIN "app take 0\n< P. 1:101 ack 1\napp take -1\n< P. 101:201 ack 1\n> . ack 201\napp got 0\napp resume\napp got 200\n"},
+	{"RFC 9293 3.10.7.4: what lies beyond the window is cut",
+	 PLAIN "< . 63000:64000 ack 1\n> . 1:1 ack 1\n< . 63489:63500 ack 1\n> . 1:1 ack 1\ncount FRAMES_BAD_TCP 1\n"},
+	{"RFC 9293 3.10.7.4: far outside the window",
+	 PLAIN "< P. 200000:200100 ack 1\n> . 1:1 ack 1\napp got 0\ncount FRAMES_BAD_TCP 1\n"},
+	{"RFC 9293 3.8.4: keep-alive of length 0", PLAIN "+5\n< . 0:0 ack 1\n> . 1:1 ack 1\n"},
+	{"RFC 9293 3.8.4: keep-alive of length 1", PLAIN "+5\n< . 0:1 ack 1\n> . 1:1 ack 1\napp got 0\n"},
+	{"RFC 7323 5.3: PAWS drops an old segment",
+	 HELLO "< P. 1:11 ack 1 ts 200 0\n+40\n> . ack 11 ts * 200\n< P. 11:21 ack 1 ts 199 0\n> . ack 11 ts * 200\napp got 10\n"
+	       "count FRAMES_BAD_TCP 1\n< P. 11:21 ack 1 ts 200 0\napp got 20\n+40\n>\n"},
+	{"RFC 7323 5.5: PAWS works over the wrap of the clock",
+	 "< S 0:0 mss 1460 ts 0xfffffff0 0\n> S. 0:0 ack 1 mss 1460 ts * 0xfffffff0\n< . 1:1 ack 1 ts 0xfffffff0 0\n"
+	 "< P. 1:11 ack 1 ts 5 0\napp got 10\n+40\n> . ack 11 ts * 5\n"},
+	{"RFC 7323 4.3: the echo is of the segment that the ACK is for",
+	 HELLO "< P. 11:21 ack 1 ts 300 0\n> . ack 1 ts * 100\n< P. 1:11 ack 1 ts 250 0\n> . ack 21 ts * 250\n"},
+	{"RFC 7323 3.2: a segment without its timestamp is dropped",
+	 HELLO "< P. 1:11 ack 1\nnone\napp got 0\ncount FRAMES_BAD_TCP 1\n"},
+	{"RFC 9293 3.10.7.4: a segment without ACK is dropped", PLAIN "< P 1:11\nnone\napp got 0\n"},
+	{"RFC 9293 3.1: bad checksum inside a connection",
+	 PLAIN "< P. 1:101 ack 1 badsum\nnone\napp got 0\ncount FRAMES_BAD_L4_CHECKSUM 1\n"},
+	{"RFC 9293 3.10.7.4: ACK of what was never sent", PLAIN
+	 "app send 100\n> P. 1:101\n< P. 1:11 ack 102\n> . 101:101 ack 1\napp got 0\n< P. 1:11 ack 101\napp got 10\n+40\n>\n"},
+	{"RFC 5961 5.2: ACK from far below",
+	 PLAIN "app send 100\n> P. 1:101\n< . 1:1 ack 101\n< P. 1:11 ack 4294900000\n> . 101:101 ack 1\napp got 0\n"},
+	{"RFC 5961 10: challenges are limited",
+	 PLAIN "< . 1:1 ack 102\n> . ack 1\n< . 1:1 ack 102\n< . 1:1 ack 103\nnone\n+100\n< . 1:1 ack 102\n> . ack 1\n"},
+	{"RFC 9293 3.10.7.4: an old ACK does not hide the data",
+	 PLAIN "app send 100\n> P. 1:101\n< . 1:1 ack 101\n< P. 1:11 ack 50\napp got 10\n+40\n> . 101:101 ack 11\n"},
+};
+
+static const struct script_case send_cases[] = {
+	{"RFC 6298 5.3: an acknowledged segment is not repeated",
+	 PLAIN "app send 10\n> P. 1:11 ack 1\n< . 1:1 ack 11\n+2000\nnone\n"},
+	{"RFC 6298 2.4, 5.5: retransmission after the floor, then doubling",
+	 PLAIN "app send 10\n> P. 1:11\n+195\nnone\n+15\n> P. 1:11\n+390\nnone\n+20\n> P. 1:11\n+810\n> P. 1:11\n"
+	       "< . 1:1 ack 11\n+3000\nnone\ncount TCP_RETRANSMITS 3\n"},
+	{"RFC 6298 2.2: the handshake gives the first round trip",
+	 "< S 0:0 mss 1460\n> S. 0:0 ack 1\n+200\n< . 1:1 ack 1\napp send 10\n> P. 1:11\n+590\nnone\n+20\n> P. 1:11\n"},
+	{"RFC 6298 5.7: 3 s when the SYN-ACK was lost", "< S 0:0 mss 1460\n> S. 0:0 ack 1\n+1010\n> S. 0:0 ack 1\n< . 1:1 ack "
+							"1\napp send 2000\n> . 1:1461\nnone\n+2990\nnone\n+20\n> 1:1461\n"},
+	{"RFC 6298 3: no sample from what was sent twice (Karn)", PLAIN
+	 "app send 10\n> P. 1:11\n+210\n> P. 1:11\n+100\n< . 1:1 ack 11\napp send 10\n> P. 11:21\n+195\nnone\n+15\n> P. 11:21\n"},
+	{"RFC 6298 2.3: the timer follows the round trip",
+	 PLAIN "app send 10\n> P. 1:11\n+150\n< . 1:1 ack 11\napp send 10\n> P. 11:21\n+150\n< . 1:1 ack 21\napp send 10\n> P. "
+	       "21:31\n+205\nnone\n"},
+	{"RFC 9293 3.8.3: R2, the connection is given up",
+	 PLAIN "app send 10\n> P. 1:11\n+210\n>\n+410\n>\n+810\n>\n+1610\n>\n+3210\n>\n+6410\n>\n+12810\n>\n+25610\n>\n+51210\n> "
+	       "P. 1:11\n"
+	       "app closed 0\n+20000\n> R. 11:11 ack 1\napp closed 1\nconns 0\n"},
+	{"RFC 5681 3.2: fast retransmit at the third duplicate",
+	 PLAIN "app send 14600\n" TEN
+	       "< . 1:1 ack 1461\nnone\n< . 1:1 ack 1461\n< . 1:1 ack 1461\nnone\n< . 1:1 ack 1461\n> . 1461:2921\nnone\n"
+	       "count TCP_RETRANSMITS 1\n< . 1:1 ack 14601\n+2000\nnone\n"},
+	{"RFC 5681 2: not a duplicate when the window changes",
+	 PLAIN "app send 2000\n>\n>\n< . 1:1 ack 1 win 60000\n< . 1:1 ack 1 win 60001\n< . 1:1 ack 1 win 60002\n< . 1:1 ack 1 win "
+	       "60003\nnone\n"},
+	{"RFC 5681 2: not a duplicate when it brings bytes", PLAIN
+	 "app send 2000\n>\n>\nburst\n< P. 1:11 ack 1\n< P. 11:21 ack 1\n< P. 21:31 ack 1\n< P. 31:41 ack 1\nend\n> . ack 41\n"},
+	{"RFC 6582 3.2: a partial ACK resends the next hole",
+	 PLAIN "app send 14600\n" TEN "< . 1:1 ack 1\n< . 1:1 ack 1\n< . 1:1 ack 1\n> . 1:1461\n< . 1:1 ack 4381\n> . 4381:5841\n"
+	       "< . 1:1 ack 14601\n+2000\nnone\ncount TCP_RETRANSMITS 2\n"},
+	{"RFC 6582 3.2: duplicates after a timeout do not start another recovery",
+	 PLAIN "app send 5000\n>\n>\n>\n>\n+210\n> . 1:1461\n< . 1:1 ack 1461\n> . 1461:2921\n> . 2921:4381\n< . 1:1 ack 1461\n< . "
+	       "1:1 ack 1461\n< . 1:1 ack 1461\nnone\n< . 1:1 ack 5001\n+2000\nnone\n"},
+	{"RFC 5681 3.1: after a timeout one segment, then growth",
+	 PLAIN "app send 14600\n" TEN
+	       "+210\n> . 1:1461\nnone\n< . 1:1 ack 1461\n> . 1461:2921\n> . 2921:4381\nnone\n< . 1:1 ack 14601\n"},
+	{"RFC 6928 2: initial window of ten", PLAIN "app send 32000\n" TEN "none\n< . 1:1 ack 2921\n>\n>\n>\n>\nnone\n"},
+	{"RFC 9293 3.8.6: never more than the peer's window",
+	 PLAIN "< . 1:1 ack 1 win 2000\napp send 5000\n> . 1:1461\nnone\n< . 1:1 ack 1461 win 2000\n> . 1461:2921\nnone\n< . 1:1 "
+	       "ack 2921 win 9000\n> . 2921:4381\n> P. 4381:5001\n"},
+	{"RFC 9293 3.8.6.2.1: no crumbs into a small window",
+	 PLAIN "app send 5000\n>\n>\n>\n>\n< . 1:1 ack 5001 win 100\napp send 3000\nnone\n+210\n> . 5001:5101\n"},
+	{"RFC 9293 3.8.6.2.1: half of the largest window is enough",
+	 "< S 0:0 mss 1460\n> S. 0:0 ack 1\n< . 1:1 ack 1 win 500\napp send 1000\n> . 1:501\n< . 1:1 ack 501 win 260\n> . "
+	 "501:761\n< . 1:1 ack 761 win 300\n> P. 761:1001\n"},
+	{"RFC 9293 3.8.6.1: a shut window is probed with one byte, backing off",
+	 PLAIN "< . 1:1 ack 1 win 0\napp send 100\nnone\n+210\n> . 1:2\n< . 1:1 ack 1 win 0\n+410\n> . 1:2\n< . 1:1 ack 1 win "
+	       "0\n+810\n> . 1:2\n"
+	       "< . 1:1 ack 1 win 65535\n> P. 1:101\n< . 1:1 ack 101\n+5000\nnone\n"},
+	{"RFC 9293 3.8.6.1: the probe's byte may be taken",
+	 PLAIN "< . 1:1 ack 1 win 0\napp send 100\n+210\n> . 1:2\n< . 1:1 ack 2 win 65535\n> P. 2:101\n"},
+	{"RFC 9293 3.8.6.1: the byte taken, the window still shut",
+	 PLAIN "< . 1:1 ack 1 win 0\napp send 100\n+210\n> . 1:2\n< . 1:1 ack 2 win 0\n+210\n> . 2:3\n< . 1:1 ack 2 win "
+	       "50\n+500\n> . 2:52\n< . 1:1 ack 52 win 1000\n> P. 52:101\n"},
+	{"RFC 9293 3.8.6.1: a window shut over data in flight",
+	 PLAIN "app send 1000\n> P. 1:1001\n< . 1:1 ack 1 win 0\n+210\n> . 1:2\n< . 1:1 ack 1 win 0\n+410\n> . 1:2\n< . 1:1 ack 1 "
+	       "win 5000\n> P. 1:1001\n< . 1:1 ack 1001 win 5000\n+9000\nnone\n"},
+	{"RFC 9293 3.8.6.1: no ACK to probes for long ends it",
+	 PLAIN "< . 1:1 ack 1 win 0\napp send "
+	       "100\n+210\n>\n+410\n>\n+810\n>\n+1610\n>\n+3210\n>\n+6410\n>\n+12810\n>\n+25610\n>\n+51210\n>\n+20000\n> R. ack "
+	       "1\nconns 0\n"},
+	{"RFC 9293 3.10.7.4: an old segment does not move the window back",
+	 PLAIN "< P. 1:11 ack 1 win 100\n< P. 1:11 ack 1 win 60000\n> . ack 11\napp send 500\nnone\n+210\n> . 1:101\n"},
+	{"stream.h: send takes what fits, writable comes once",
+	 PLAIN "app send 40000\n" TEN "none\napp writable 0\nburst\n< . 1:1 ack 14601\nend\n"
+	       "app writable 0\n" TEN
+	       ">\n>\nnone\n< . 1:1 ack 16501\napp writable 1\n> P. 32121:32769\n< . 1:1 ack 32769\napp writable 1\n"},
+	{"frames: what the port refuses leaves later",
+	 PLAIN "frames 0\napp send 3000\nnone\nframes 1\n+1\n> . 1:1461\nnone\nframes -1\n+1\n> . 1461:2921\n> P. 2921:3001\n"},
+	{"frames: an ACK that the port refused leaves later",
+	 PLAIN "frames 0\n< . 1:1461 ack 1\n< . 1461:2921 ack 1\nnone\nframes -1\n+1\n> . ack 2921\n"},
+	{"frames: a retransmission that the port refused comes again",
+	 PLAIN "app send 10\n> P. 1:11\nframes 0\n+210\nnone\nframes -1\n+420\n> P. 1:11\n"},
+	{"RFC 1191, 8201: too big is obeyed", PLAIN "app send 2920\n> . 1:1461\n> P. 1461:2921\ntoobig 1300 1\n>\n>\n>\nnone\n"},
+	{"RFC 5927 4.1: too big about nothing in flight is not",
+	 PLAIN "app send 1000\n> P. 1:1001\ntoobig 1300 1001\nnone\ntoobig 1300 4294900000\nnone\ncount FRAMES_BAD_ICMP 2\n"
+	       "< . 1:1 ack 1001\napp send 1460\n> P. 1001:2461\n"},
+};
+
+static void test_receive(void **state)
+{
+	(void)state;
+	script_run_all(receive_cases, sizeof(receive_cases) / sizeof(receive_cases[0]));
+}
+
+static void test_send(void **state)
+{
+	(void)state;
+	script_run_all(send_cases, sizeof(send_cases) / sizeof(send_cases[0]));
+}
+
+/* A forged tiny MTU does not make crumbs: RFC 5927, the least MTU of each family. */
+static void test_too_small(void **state)
+{
+	(void)state;
+	const struct script_options four = {.family = 4, .vlan = DP_UNTAGGED}, six = {.family = 6, .vlan = DP_UNTAGGED};
+	static const struct script_case four_case = {
+		"IPv4", PLAIN "app send 1460\n> P. 1:1461\ntoobig 68 1\n> . 1:513\n> . 513:1025\n> P. 1025:1461\n"};
+	static const struct script_case six_case = {"IPv6",
+						    PLAIN "app send 1460\n> P. 1:1461\ntoobig 68 1\n> . 1:1221\n> P. 1221:1461\n"};
+	script_run(&four_case, &four);
+	script_run(&six_case, &six);
+}
+
+static char text[400000];
+static int text_at;
+
+static void line(const char *format, ...) __attribute__((format(printf, 1, 2)));
+static void line(const char *format, ...)
+{
+	va_list list;
+	va_start(list, format);
+	text_at += vsnprintf(text + text_at, sizeof(text) - (size_t)text_at, format, list);
+	va_end(list);
+}
+
+/* Sends 63,488 bytes that the app does not take, one flush at the end. */
+static void fill(int port)
+{
+	line("burst\n");
+	for (int from = 1; from < 63489; from += 1460)
+		line("< . %d:%d ack 1 port %d\n", from, from + 1460 < 63489 ? from + 1460 : 63489, port);
+	line("end\n");
+}
+
+/* The advertised window shrinks to nothing, nothing beyond it is taken, and it opens again when the app goes on. */
+static void test_window(void **state)
+{
+	(void)state;
+	text_at = 0;
+	line("%sapp take 0\n", PLAIN);
+	fill(40000);
+	line("> . ack 63489 win 0\n"
+	     "< . 63489:63490 ack 1\n> . ack 63489 win 0\n" /* a probe: RFC 9293 section 3.8.6.1 */
+	     "< P. 63489:64949 ack 1\n> . ack 63489 win 0\napp got 0\ncount FRAMES_BAD_TCP 2\n"
+	     "app send 10\n> P. 1:11 ack 63489 win 0\n< . 63489:63489 ack 11\nnone\n" /* ACKs count while it is shut */
+	     "app take 1000\napp resume\nnone\napp got 1000\n"                        /* silly window: not yet */
+	     "app take 3000\napp resume\n> . 11:11 ack 63489 win 4000\napp got 4000\n"
+	     "< P. 63489:67489 ack 11\n"
+	     "+40\n> . ack 67489 win 0\n"
+	     "app take -1\napp resume\n> . ack 67489 win 63488\napp got 67488\n");
+	const struct script_case window = {"RFC 9293 3.8.6.2.2: the window closes and opens", text};
+	script_run_all(&window, 1);
+}
+
+/* When slow readers have filled the pool, bytes are dropped unacknowledged, and answers still leave on every connection. */
+static void test_pool(void **state)
+{
+	(void)state;
+	text_at = 0;
+	for (int port = 1; port <= 36; port++)
+		line("< S 0:0 mss 1460 port %d\n> S. 0:0 ack 1 port %d\n< . 1:1 ack 1 port %d\napp take 0 port %d\n", port, port,
+		     port, port);
+	for (int port = 1; port <= 32; port++) {
+		fill(port);
+		line("> . ack 63489 win 0 port %d\n", port);
+	}
+	/* the numbers begin inside a chunk, so that 32 connections hold 32 each: all 1024 spare ones */
+	line("count FRAMES_TCP_NO_MEMORY 0\n< . 1:1461 ack 1 port 33\n> . 1:1 ack 1 port 33\ncount FRAMES_TCP_NO_MEMORY 1\n");
+	line("< . 1:1461 ack 1 port 34\n> . 1:1 ack 1 port 34\n");
+	/* One chunk each is granted; where its border cuts the answer, the app would hear of room after the ACK. */
+	for (int port = 1; port <= 36; port++)
+		line("app send 100 port %d\n> P. port %d\n", port, port);
+	/* a second chunk is not granted: send() takes what fits the first, whose border lies anywhere */
+	line("app send 5000 port 35\n> port 35\n");
+	line("app take -1 port 1\napp resume port 1\n> . port 1\n< . 1:1461 ack 1 port 34\n+40\n> . ack 1461 port 34\n");
+	const struct script_options options = {.family = 4, .vlan = DP_UNTAGGED};
+	const struct script_case pool = {"bounded: the pool of chunks runs out", text};
+	script_run(&pool, &options);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_receive), cmocka_unit_test(test_send), cmocka_unit_test(test_too_small),
+		cmocka_unit_test(test_window),  cmocka_unit_test(test_pool),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
