@@ -2,8 +2,8 @@
  * A timer wheel of two levels: 256 slots of 4.2 ms (1.07 s), 256 slots of 1.07 s (275 s). One rx core. No allocation: nodes are
  * inside what they time. Setting and cancelling are O(1); advancing costs the slots passed plus the nodes due, never a scan.
  *
- * A deadline beyond the wheel fires early, at the wheel's end: owners keep their real deadlines and set the node again. The same
- * habit makes a timer that only moves away free: leave the node, look at the deadline when it fires.
+ * A deadline beyond the wheel is carried round until it comes near. An owner whose deadline moves away may leave the node where it
+ * is, look at the deadline when it fires and set it again: then moving costs nothing.
  */
 #ifndef TURNPIKE_WHEEL_H
 #define TURNPIKE_WHEEL_H
