@@ -86,16 +86,17 @@ struct loading {
 	uint64_t ids;
 };
 
+/* UINT32_MAX: nothing counts but the same id and minute, because one id may rightly be known under two minutes. */
 static int id_load(void *context, struct tp_id id, uint64_t fingerprint, uint32_t minute)
 {
 	struct loading *loading = context;
-	enum agg_dedup_result result = agg_dedup_insert(loading->dedup, id, fingerprint, minute, 0, true);
+	enum agg_dedup_result result = agg_dedup_insert(loading->dedup, id, fingerprint, minute, UINT32_MAX, true);
 	if (result == AGG_FULL) {
 		/* More ids than memory: the oldest go, the floor rises, and the late lane answers for them. */
 		agg_dedup_clear_spare(loading->dedup);
 		agg_dedup_rotate(loading->dedup);
 		agg_dedup_clear_spare(loading->dedup);
-		result = agg_dedup_insert(loading->dedup, id, fingerprint, minute, 0, true);
+		result = agg_dedup_insert(loading->dedup, id, fingerprint, minute, UINT32_MAX, true);
 	}
 	loading->ids += result == AGG_NEW;
 	return 0;
