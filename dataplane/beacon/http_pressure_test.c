@@ -70,7 +70,7 @@ static void test_a_hundred_pipelined_in_order(void **state)
 		}
 		bed_settle(&s);
 		const char *at = s.sent;
-		struct bed_answer answer;
+		struct bed_answer answer = {0};
 		for (int i = 0; i < 100; i++) {
 			char expect[128];
 			sprintf(expect, "{\"accepted\":%d,\"duplicates\":%d,\"late\":%d,\"conflicts\":%d,\"rejected\":[]}",

@@ -389,7 +389,7 @@ static inline bool bed_body_has(const struct bed_answer *answer, const char *tex
 static inline void bed_summary(const struct bed_stream *s, bool heads, char *to, size_t room)
 {
 	const char *at = s->sent, *end = s->sent + s->sent_bytes;
-	struct bed_answer answer;
+	struct bed_answer answer = {0};
 	size_t used = 0;
 	to[0] = 0;
 	while (used + 16 < room && s->sent_bytes != 0 && bed_next_answer(&at, end, heads, &answer))
