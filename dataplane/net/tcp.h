@@ -321,6 +321,13 @@ static inline uint32_t dp_tcp_stamp(const struct dp_stack *stack, uint32_t offse
 
 /* ---- tcp_timer.c ---- */
 
+/* How long without a byte moved either way: short when only the peer's end of a connection that we closed is missing. */
+static inline uint64_t dp_conn_patience(const struct dp_conn *conn)
+{
+	bool all_there = !dp_seq_lt(conn->snd_una, conn->snd_end);
+	return conn->flags & DP_C_FIN_QUEUED && all_there ? DP_LINGER_NS : DP_IDLE_NS;
+}
+
 void dp_conn_arm(struct dp_conn *conn); /* after a deadline was set */
 void dp_conn_timer(struct dp_conn *conn);
 

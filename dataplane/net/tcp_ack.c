@@ -120,7 +120,7 @@ static void advance(struct dp_conn *conn, uint32_t ack)
 		conn->snd_nxt = ack;
 	conn->retries = 0;
 	conn->rto_at = ack == conn->snd_max ? 0 : now + dp_conn_rto(conn); /* RFC 6298 (5.2), (5.3) */
-	conn->idle_at = now + (conn->flags & DP_C_FIN_QUEUED ? DP_LINGER_NS : DP_IDLE_NS);
+	conn->idle_at = now + dp_conn_patience(conn);
 	if (conn->flags & DP_C_RECOVERY) {
 		recovery_ack(conn, acked);
 	} else {

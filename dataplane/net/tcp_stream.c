@@ -41,7 +41,7 @@ void dp_conn_close(struct dp_conn *conn)
 	 * answer just sent, and a client that is still uploading would never read its 413.
 	 */
 	conn->flags |= DP_C_FIN_QUEUED | DP_C_DISCARD;
-	conn->idle_at = dp_tcp_now(conn->tcp) + DP_LINGER_NS;
+	conn->idle_at = dp_tcp_now(conn->tcp) + dp_conn_patience(conn);
 	dp_conn_dirty(conn);
 }
 
