@@ -73,6 +73,7 @@ static void put_string(struct text *t)
 					    "\\u00e9",
 					    "\\ud83d\\ude00",
 					    "\\ud83d",
+					    "\\uffff",
 					    "\\udc00",
 					    "\\u0000",
 					    "\xc3\xa9",

@@ -89,6 +89,8 @@ static const struct sample samples[] = {
 	OK(FULL("\"x\":{\"y\":1},\"z\":{\"y\":1}")), OK(FULL("\"x\":{\"x\":{\"x\":1}}")), OK(FULL("\"city\":\"a\",\"geo\":{\"city\":\"b\"}")),
 	OK(FULL("\"X\":1,\"x\":2")), OK(FULL("\"geo\":{\"ad_id\":1}")), OK(FULL("\"x\":[{\"y\":1},{\"y\":1}]")),
 	OK(FULL("\"\\\\u0078\":1,\"x\":2")), OK(FULL("\"a\":1,\"aa\":2,\"aaa\":3,\"\":4")), OK(FULL("\"a\\u0000\":1,\"a\":2")),
+	OK(FULL("\"x\":1,\"geo\":{\"x\":1,\"city\":\"y\"}")), OK(FULL("\"geo\":{\"x\":1,\"city\":\"y\"},\"x\":1,\"user_id\":\"u\"")),
+	BAD(FULL("\"x\":1,\"geo\":{\"x\":1,\"city\":\"y\"},\"x\":1,\"user_id\":\"u\""), DUPLICATE_KEY, NONE),
 	OK(FULL("\"Ad_id\":1")), OK(FULL("\"ad_i\":1,\"ad_idx\":2,\"ad_ie\":3")),
 	/* a broken value behind a duplicate is still broken */
 	BROKEN(FULL("\"ad_id\":tru")), BROKEN(FULL("\"x\":1,\"x\":[1")),
@@ -111,6 +113,7 @@ static const struct sample samples[] = {
 	BAD(FULL("\"user_id\":\"\\ud83d\""), BAD_UTF8, USER_ID), BAD(FULL("\"user_id\":\"\\ude00\""), BAD_UTF8, USER_ID),
 	BAD(FULL("\"user_id\":\"\\ud83d\\u0041\""), BAD_UTF8, USER_ID), BAD(FULL("\"user_id\":\"\\ud83d\\ud83d\\ude00\""), BAD_UTF8, USER_ID),
 	BAD(FULL("\"user_id\":\"\\ud83dx\""), BAD_UTF8, USER_ID), BAD(FULL("\"user_id\":\"\\ude00\\ud83d\""), BAD_UTF8, USER_ID),
+	BAD(FULL("\"user_id\":\"\\ud83d\\uffff\""), BAD_UTF8, USER_ID), BAD(FULL("\"user_id\":\"\\ud83d\\udbff\""), BAD_UTF8, USER_ID),
 	BAD(FULL("\"x\":\"\\ud83d\""), BAD_UTF8, NONE), BAD(FULL("\"\\udfff\":1"), BAD_UTF8, NONE),
 	BROKEN(FULL("\"user_id\":\"\\x\"")), BROKEN(FULL("\"user_id\":\"\\u12\"")), BROKEN(FULL("\"user_id\":\"\\u12g4\"")),
 	BROKEN(FULL("\"user_id\":\"\\U0041\"")), BROKEN(FULL("\"user_id\":\"\\")), BROKEN(FULL("\"user_id\":\"\\u")),
@@ -323,6 +326,28 @@ static void test_lengths(void **state)
 	format_check(TP_OK, TP_FIELD_NONE, FULL("\"bid_price\":\"%s\""), value);
 }
 
+/* Strings of every length at every place: no boundary of vectors, words or blocks hides a quote. */
+static void test_string_ends(void **state)
+{
+	(void)state;
+	for (size_t before = 0; before < 65; before++) {
+		for (size_t bytes = 0; bytes < 200; bytes++) {
+			static char text[1024];
+			int used = snprintf(text, sizeof text, "{%*s\"user_agent\":\"%0*d\"," REST "}", (int)before, "", (int)bytes,
+					    0);
+			if (bytes == 0) /* "%0*d" makes at least one digit */
+				used = snprintf(text, sizeof text, "{%*s\"user_agent\":\"\"," REST "}", (int)before, "");
+			for (const struct dp_json_variant *const *v = dp_json_variants(); *v; v++) {
+				struct tp_parsed p;
+				struct dp_json_result r = run(*v, text, (size_t)used, &p);
+				assert_int_equal(r.reason, TP_OK);
+				assert_int_equal(p.string[TP_USER_AGENT].bytes, bytes);
+				assert_int_equal(p.string[TP_ADVERTISER_ID].bytes, 1);
+			}
+		}
+	}
+}
+
 static void test_timestamp(void **state)
 {
 	(void)state;
@@ -403,17 +428,23 @@ static void test_depth(void **state)
 			check(text, at, deep ? TP_MALFORMED : TP_OK, TP_FIELD_NONE, deep);
 		}
 	}
-	/* geo is a level of its own; an array around nothing counts too */
-	for (unsigned containers = 61; containers < 64; containers++) {
-		static char text[4096];
-		size_t at = 0;
-		append(text, &at, "{" REST ",\"geo\":{\"x\":");
-		memset(text + at, '[', containers);
-		memset(text + at + containers, ']', containers);
-		at += 2 * containers;
-		append(text, &at, "}}");
-		bool deep = containers + 2 > DP_JSON_DEPTH_MAX;
-		check(text, at, deep ? TP_MALFORMED : TP_OK, TP_FIELD_NONE, deep);
+	/* geo is a level of its own, for members of a wrong type as for unknown ones */
+	for (int known = 0; known < 2; known++) {
+		for (unsigned containers = 61; containers < 64; containers++) {
+			static char text[4096];
+			size_t at = 0;
+			append(text, &at, "{" REST ",\"geo\":{\"%s\":", known ? "city" : "x");
+			memset(text + at, '[', containers);
+			memset(text + at + containers, ']', containers);
+			at += 2 * (size_t)containers;
+			append(text, &at, "}}");
+			bool deep = containers + 2 > DP_JSON_DEPTH_MAX;
+			check(text, at,
+			      deep    ? TP_MALFORMED
+			      : known ? TP_BAD_TYPE
+				      : TP_OK,
+			      known && !deep ? TP_FIELD_CITY : TP_FIELD_NONE, deep);
+		}
 	}
 	/* not a stack's worth of recursion */
 	size_t bytes = 1 << 20;
@@ -648,10 +679,10 @@ static void test_too_large(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_samples),   cmocka_unit_test(test_truncation), cmocka_unit_test(test_lengths),
-		cmocka_unit_test(test_timestamp), cmocka_unit_test(test_depth),      cmocka_unit_test(test_many_keys),
-		cmocka_unit_test(test_values),    cmocka_unit_test(test_prices),     cmocka_unit_test(test_devices),
-		cmocka_unit_test(test_trace),     cmocka_unit_test(test_too_large),
+		cmocka_unit_test(test_samples),     cmocka_unit_test(test_truncation), cmocka_unit_test(test_lengths),
+		cmocka_unit_test(test_string_ends), cmocka_unit_test(test_timestamp),  cmocka_unit_test(test_depth),
+		cmocka_unit_test(test_many_keys),   cmocka_unit_test(test_values),     cmocka_unit_test(test_prices),
+		cmocka_unit_test(test_devices),     cmocka_unit_test(test_trace),      cmocka_unit_test(test_too_large),
 	};
 	return cmocka_run_group_tests(tests, NULL, json_test_end);
 }
