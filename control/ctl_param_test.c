@@ -1,0 +1,240 @@
+/* Targets and the parameters of analytics: what is read, and the problem that each wrong one gets. */
+#include "ctl_param.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define NOW_MS     1795305630250ULL /* 2026-11-22T00:00:30.250Z */
+#define NOW_MINUTE (NOW_MS / TP_MINUTE_MS)
+
+static void targets_are_split_and_decoded(void **state)
+{
+	(void)state;
+	struct ctl_target target;
+
+	assert_int_equal(ctl_target_parse("/api/v1/ads/a%2Fb%20+c?x=1+2&y=%2b&z&=&w=a=b", &target), 0);
+	assert_int_equal(target.segments, 4);
+	assert_true(ctl_text_is(&target.segment[0], "api"));
+	assert_true(ctl_text_is(&target.segment[3], "a/b +c"));
+	assert_int_equal(target.params, 5);
+	assert_string_equal(ctl_target_param(&target, "x")->at, "1 2");
+	assert_string_equal(ctl_target_param(&target, "y")->at, "+");
+	assert_string_equal(ctl_target_param(&target, "z")->at, "");
+	assert_string_equal(ctl_target_param(&target, "w")->at, "a=b");
+	assert_null(ctl_target_param(&target, "v"));
+	ctl_target_free(&target);
+
+	assert_int_equal(ctl_target_parse("/", &target), 0);
+	assert_int_equal(target.segments, 1);
+	assert_int_equal(target.segment[0].bytes, 0);
+	ctl_target_free(&target);
+	assert_int_equal(ctl_target_parse("/a/?", &target), 0);
+	assert_int_equal(target.segments, 2);
+	assert_int_equal(target.params, 0);
+	ctl_target_free(&target);
+	assert_int_equal(ctl_target_parse("/%C3%A4%ff", &target), 0);
+	assert_string_equal(target.segment[0].at, "\xc3\xa4\xff");
+	ctl_target_free(&target);
+}
+
+static void broken_targets_are_refused(void **state)
+{
+	(void)state;
+	static const char *const broken[] = {
+		"",
+		"*",
+		"a",
+		"http://host/",
+		"/%",
+		"/%4",
+		"/%4g",
+		"/%00",
+		"/a?b=%00",
+		"/a?%zz=1",
+		"/a?b=%",
+		"/1/2/3/4/5/6/7/8/9",
+		"/?1&2&3&4&5&6&7&8&9&10&11&12&13&14&15&16&17&18&19&20&21&22&23&24&25&26&27&28&29&30&31&32&33",
+	};
+	for (size_t i = 0; i < sizeof(broken) / sizeof(broken[0]); i++) {
+		struct ctl_target target;
+		assert_int_equal(ctl_target_parse(broken[i], &target), -EINVAL);
+	}
+}
+
+struct good {
+	const char *query;
+	uint64_t from_minute, to_minute;
+	uint32_t step, slide;
+	const char *groups; /* initials */
+};
+
+#define DAY 1440ULL
+static const struct good good[] = {
+	{"", NOW_MINUTE - 60, NOW_MINUTE + 1, 1, 1, ""},
+	{"window=1h", NOW_MINUTE - 60, NOW_MINUTE + 1, 1, 1, ""},
+	{"window=30s", NOW_MINUTE, NOW_MINUTE + 1, 1, 1, ""},
+	{"window=31s", NOW_MINUTE - 1, NOW_MINUTE + 1, 1, 1, ""},
+	{"window=7h", NOW_MINUTE - 420, NOW_MINUTE + 1, 60, 60, ""},
+	{"window=30d&step=1h", NOW_MINUTE - 30 * DAY, NOW_MINUTE + 1, 60, 60, ""},
+	{"window=30d", NOW_MINUTE - 30 * DAY, NOW_MINUTE + 1, 1440, 1440, ""},
+	{"window=100y", 0, NOW_MINUTE + 1, 1440, 1440, ""},
+	{"from=0&to=60000", 0, 1, 1, 1, ""},
+	{"from=0&to=60001", 0, 2, 1, 1, ""},
+	{"from=59999&to=60000", 0, 1, 1, 1, ""},
+	{"from=90000&to=90000", 1, 1, 1, 1, ""},
+	{"from=2026-11-21T10:00:00Z&to=2026-11-21T11:00:00Z", 29920920, 29920980, 1, 1, ""},
+	{"from=2026-11-21T12:00:00%2B02:00&to=2026-11-21T11:00:00Z", 29920920, 29920980, 1, 1, ""},
+	{"from=2026-11-21T12:00:00+02:00&to=2026-11-21T11:00:00Z", 29920920, 29920980, 1, 1, ""},
+	{"from=2026-11-21T23:00:00Z", NOW_MINUTE - 60, NOW_MINUTE + 1, 1, 1, ""},
+	{"to=2026-11-22T00:00:00Z", NOW_MINUTE - 60, NOW_MINUTE, 1, 1, ""},
+	{"from=2030-01-01T00:00:00Z", 31557600, 31557660, 1, 1, ""},
+	{"from=0&step=1d", 0, NOW_MINUTE + 1, 1440, 1440, ""},
+	{"step=1h&slide=5m", NOW_MINUTE - 60, NOW_MINUTE + 1, 60, 5, ""},
+	{"step=1h&slide=1h", NOW_MINUTE - 60, NOW_MINUTE + 1, 60, 60, ""},
+	{"step=1d&slide=90m", NOW_MINUTE - 60, NOW_MINUTE + 1, 1440, 90, ""},
+	{"group_by=", NOW_MINUTE - 60, NOW_MINUTE + 1, 1, 1, ""},
+	{"group_by=ad", NOW_MINUTE - 60, NOW_MINUTE + 1, 1, 1, "a"},
+	{"group_by=ad,publisher,country,region,device", NOW_MINUTE - 60, NOW_MINUTE + 1, 1, 1, "apcrd"},
+	{"group_by=device%2Ccampaign,advertiser", NOW_MINUTE - 60, NOW_MINUTE + 1, 1, 1, "dca"},
+};
+
+static bool read_query(const char *text, struct ctl_query *query, struct ctl_reply *reply)
+{
+	char room[512];
+	struct ctl_target target;
+
+	snprintf(room, sizeof(room), "/x?%s", text);
+	assert_int_equal(ctl_target_parse(room, &target), 0);
+	*query = (struct ctl_query){0};
+	*reply = (struct ctl_reply){0};
+	bool fine = ctl_param_analytics(&target, NOW_MS, query, reply);
+	ctl_target_free(&target);
+	return fine;
+}
+
+static void good_parameters_are_read(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+		struct ctl_query query;
+		struct ctl_reply reply;
+		char groups[CTL_DIMENSIONS + 1] = "";
+		bool fine = read_query(good[i].query, &query, &reply);
+		if (!fine)
+			print_error("%s: %s\n", good[i].query, reply.body);
+		assert_true(fine);
+		for (uint32_t g = 0; g < query.group_count; g++)
+			groups[g] = ctl_dimension_name((enum ctl_dimension)query.group[g])[0];
+		if (query.from_minute != good[i].from_minute || query.to_minute != good[i].to_minute)
+			print_error("%s: %llu to %llu\n", good[i].query, (unsigned long long)query.from_minute,
+				    (unsigned long long)query.to_minute);
+		assert_int_equal(query.from_minute, good[i].from_minute);
+		assert_int_equal(query.to_minute, good[i].to_minute);
+		assert_int_equal(query.step_minutes, good[i].step);
+		assert_int_equal(query.slide_minutes, good[i].slide);
+		assert_string_equal(groups, good[i].groups);
+	}
+}
+
+struct bad {
+	const char *query;
+	uint16_t status;
+	const char *parameter, *detail;
+};
+
+static const struct bad bad[] = {
+	{"windows=1h", 400, "windows", "windows: unknown parameter, expected window, from, to, step, slide or group_by"},
+	{"window=1h&window=2h", 400, "window", "window: expected once, found twice"},
+	{"window=1h&to=0", 400, "window", "window: expected either window, or from and to, found both"},
+	{"window=hour", 400, "window", "window: expected a duration such as 1h, found \"hour\""},
+	{"window=0", 400, "window", "window: expected a duration such as 1h, found \"0\""},
+	{"window=-1h", 400, "window", "window: expected a duration such as 1h, found \"-1h\""},
+	{"window=", 400, "window", "window: expected a duration such as 1h, found \"\""},
+	{"from=yesterday", 400, "from", "from: expected an RFC 3339 time or milliseconds since 1970, found \"yesterday\""},
+	{"to=2026-02-30T00:00:00Z", 400, "to",
+	 "to: expected an RFC 3339 time or milliseconds since 1970, found \"2026-02-30T00:00:00Z\""},
+	{"to=99999999999999999", 400, "to", "to: expected a time before the year 10000, found \"99999999999999999\""},
+	{"from=2&to=1", 400, "from", "from: expected a time not after to, found from 2 and to 1"},
+	{"step=2m", 400, "step", "step: expected 1m, 1h or 1d, found \"2m\""},
+	{"step=", 400, "step", "step: expected 1m, 1h or 1d, found \"\""},
+	{"step=1h&slide=7m", 400, "slide", "slide: expected whole minutes that divide the step, such as 5m, found \"7m\""},
+	{"step=1m&slide=1h", 400, "slide", "slide: expected whole minutes that divide the step, such as 5m, found \"1h\""},
+	{"step=1m&slide=30s", 400, "slide", "slide: expected whole minutes that divide the step, such as 5m, found \"30s\""},
+	{"slide=0", 400, "slide", "slide: expected whole minutes that divide the step, such as 5m, found \"0\""},
+	{"group_by=city", 400, "group_by",
+	 "group_by: expected each once, separated by commas, of ad, campaign, advertiser, publisher, country, region, device, "
+	 "found "
+	 "\"city\""},
+	{"group_by=ad,ad", 400, "group_by",
+	 "group_by: expected each once, separated by commas, of ad, campaign, advertiser, publisher, country, region, device, "
+	 "found "
+	 "\"ad,ad\""},
+	{"group_by=ad,,device", 400, "group_by",
+	 "group_by: expected each once, separated by commas, of ad, campaign, advertiser, publisher, country, region, device, "
+	 "found "
+	 "\"ad,,device\""},
+	{"from=0&step=1m", 422, "step",
+	 "step: the range has 29921761 buckets, at most 50000 are answered: ask for a shorter range or a longer step"},
+};
+
+static void bad_parameters_get_their_problem(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		struct ctl_query query;
+		struct ctl_reply reply;
+		bool fine = read_query(bad[i].query, &query, &reply);
+		if (fine)
+			print_error("%s was taken\n", bad[i].query);
+		assert_false(fine);
+		assert_int_equal(reply.status, bad[i].status);
+		assert_string_equal(reply.type, "application/problem+json");
+		json_t *problem = json_loads(reply.body, 0, NULL);
+		assert_non_null(problem);
+		assert_string_equal(json_string_value(json_object_get(problem, "detail")), bad[i].detail);
+		assert_string_equal(json_string_value(json_object_get(problem, "parameter")), bad[i].parameter);
+		assert_int_equal(json_integer_value(json_object_get(problem, "status")), bad[i].status);
+		assert_non_null(strstr(json_string_value(json_object_get(problem, "type")), "urn:turnpike:problem:"));
+		json_decref(problem);
+		free(reply.body);
+	}
+}
+
+static void steps_are_written_as_they_are_asked(void **state)
+{
+	(void)state;
+	char text[24];
+	assert_string_equal(ctl_step_text(1, text), "1m");
+	assert_string_equal(ctl_step_text(60, text), "1h");
+	assert_string_equal(ctl_step_text(90, text), "90m");
+	assert_string_equal(ctl_step_text(1440, text), "1d");
+}
+
+static void text_that_is_no_utf8_still_makes_json(void **state)
+{
+	(void)state;
+	json_t *text = ctl_json_text("a\xff\xc3\xa4", 4);
+	assert_string_equal(json_string_value(text), "a???");
+	json_decref(text);
+	text = ctl_json_text("\xc3\xa4\"", 3);
+	assert_string_equal(json_string_value(text), "\xc3\xa4\"");
+	json_decref(text);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(targets_are_split_and_decoded),
+		cmocka_unit_test(broken_targets_are_refused),
+		cmocka_unit_test(good_parameters_are_read),
+		cmocka_unit_test(bad_parameters_get_their_problem),
+		cmocka_unit_test(steps_are_written_as_they_are_asked),
+		cmocka_unit_test(text_that_is_no_utf8_still_makes_json),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
