@@ -180,8 +180,14 @@ static uint64_t log_file_bytes(const struct tp_config *config)
 {
 	struct statvfs fs;
 	uint64_t bytes = config->log_file_bytes;
-	if (statvfs(config->data_dir, &fs))
-		return bytes;
+	char path[4096];
+	snprintf(path, sizeof(path), "%s", config->data_dir);
+	while (statvfs(path, &fs)) { /* the folder may not be there yet: ask the one above */
+		char *slash = strrchr(path, '/');
+		if (!slash || slash == path)
+			return bytes;
+		*slash = 0;
+	}
 	uint64_t eighth = (uint64_t)fs.f_bavail * fs.f_frsize / 8 >> 20 << 20;
 	if (eighth < LOG_FILE_BYTES_MIN)
 		eighth = LOG_FILE_BYTES_MIN;

@@ -69,13 +69,13 @@ def fixed_ports(made):
     made.write_config()
 
 
-def kill_loop(build, kills, extra=""):
+def kill_loop(build, kills, extra="", longest=0.6):
     with node(build, extra=extra) as n:
         fixed_ports(n)
         clients = Clients(n)
         dice = random.Random(1)
         for _ in range(kills):
-            time.sleep(dice.uniform(0.05, 0.6))
+            time.sleep(dice.uniform(0.05, longest))
             n.kill()
             n.start(control=False)
         time.sleep(0.3)
@@ -94,7 +94,7 @@ def test_kill_under_load(build):
 
 
 def test_kill_under_load_while_sealing(build):
-    kill_loop(build, int(os.environ.get("TURNPIKE_KILLS", "6")), extra="durability: {seal_after: 100ms}\n")
+    kill_loop(build, int(os.environ.get("TURNPIKE_KILLS", "6")), extra="durability: {seal_after: 1s}\n", longest=1.6)
 
 
 def test_restart_with_other_shard_counts(build):

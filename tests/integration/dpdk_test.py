@@ -43,7 +43,7 @@ def test_a_body_of_many_segments(build):
         path = n.folder / "body.json"
         path.write_text(json.dumps(events))
         assert path.stat().st_size > 700_000
-        answer = curl(namespace, "-H", "Expect:", "--data-binary", f"@{path}", "http://10.77.0.1/api/v1/clicks?report=1")
+        answer = curl(namespace, "-H", "Expect:", "-H", "Content-Type: application/json", "--data-binary", f"@{path}", "http://10.77.0.1/api/v1/clicks?report=1")
         assert json.loads(answer)["accepted"] == 1500, answer[:300]
         assert n.totals("campaigns", "camp_1")["gross_clicks"] == 1500
 
@@ -134,7 +134,8 @@ def test_both_drivers_at_once_equal_the_ledger(build):
             for line in open(n.folder / f"ledger{number}"):
                 identity, kind, campaign, _, micros = line.split()
                 ledger[identity] = (kind, campaign, int(micros))
-        assert len(ledger) == len(jobs) * count, len(ledger)
+        copies = len(jobs) * count - len(ledger)  # of --events, a tenth are retries of what is acknowledged
+        assert 0.05 < copies / (len(jobs) * count) < 0.15, copies
         for campaign in {campaign for _, campaign, _ in ledger.values()}:
             mine = [(kind, micros) for kind, c, micros in ledger.values() if c == campaign]
             totals = n.totals("campaigns", campaign)
@@ -142,3 +143,4 @@ def test_both_drivers_at_once_equal_the_ledger(build):
             assert totals["gross_clicks"] == sum(kind == "click" for kind, _ in mine), (campaign, totals)
         events = n.audit()["events"]
         assert events["accepted"] + events["late"] == len(ledger) and not events["conflicts"], events
+        assert events["duplicates"] >= copies, events

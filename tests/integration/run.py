@@ -17,7 +17,7 @@ def main():
     passed = failed = skipped = 0
     for path in sorted(HERE.glob("*_test.py")):
         module = importlib.import_module(path.stem)
-        for name, function in vars(module).items():
+        for name, function in list(vars(module).items()):
             if not name.startswith("test_") or not callable(function):
                 continue
             title = f"{path.stem}.{name}"
