@@ -4,8 +4,10 @@
  *   a round:  what changed since the last one ─► submissions ─► one io_uring_enter, if there is anything to submit or to run
  *             ─► completions ─► accept / read / send / datagram
  *
- * An idle round makes no system call: with DEFER_TASKRUN the kernel raises a flag in the ring when it has work for us. The ring's
- * descriptor becomes readable for the same reason, so a core can sleep on it.
+ * An idle round makes no system call: with DEFER_TASKRUN the kernel raises a flag in the ring when it has work for us. To sleep, a
+ * core asks for a descriptor: the ring's own would not do, because the kernel (6.18 too) wakes nobody who polls it when it defers
+ * work. An eventfd is woken. It is told to be quiet except while the core may sleep; asking for it makes it speak, and readable at
+ * once when there is work already.
  *
  * The ring is made at open, on the main thread, but belongs to one submitter, the rx core: it is made disabled, and enabled by the
  * first poll. From then on only that thread may submit; close, on the main thread again, makes plain system calls only.
@@ -16,10 +18,13 @@
 #include "turnpike/log.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 enum { SUBMISSIONS = 2048, COMPLETIONS = 16384 };
@@ -162,35 +167,43 @@ static int ring_make(struct dp_port *port)
 		};
 
 		result = io_uring_queue_init_params(SUBMISSIONS, &port->ring, &params);
-		port->defer = (wish[i] & IORING_SETUP_TASKRUN_FLAG) != 0;
 	}
 	if (result != 0) {
 		ring_error_log(-result);
 		return result;
 	}
 	port->ring_made = true;
-	return 0;
+	port->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (port->event_fd < 0)
+		return -errno;
+	io_uring_cq_eventfd_toggle(&port->ring, false);
+	result = io_uring_register_eventfd(&port->ring, port->event_fd);
+	if (result != 0)
+		ring_error_log(-result);
+	return result;
 }
 
 static void ring_enable(struct dp_port *port)
 {
-	const int result = io_uring_enable_rings(&port->ring);
-
-	if (result != 0) {
-		tp_logf(TP_ERROR, "io_uring cannot be enabled", "error=\"%s\"", strerror(-result));
+	/* liburing 2.3 declares io_uring_enable_rings() and does not export it. */
+	if (syscall(__NR_io_uring_register, port->ring.ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0) != 0) {
+		tp_logf(TP_ERROR, "io_uring cannot be enabled", "error=\"%s\"", strerror(errno));
 		abort(); /* the flags are ours, so this is a bug of ours */
 	}
 	port->enabled = true;
 	port->thread = gettid();
 }
 
+/* True if the kernel waits for us to run its deferred work, or holds completions that did not fit. A plain look at the ring. */
+static bool ring_has_work(const struct dp_port *port)
+{
+	return (IO_URING_READ_ONCE(*port->ring.sq.kflags) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0;
+}
+
 /* Submits and lets the kernel post what is ready, in one system call or none. */
 static void ring_enter(struct dp_port *port)
 {
-	/* relaxed: a flag seen late is seen in the next round */
-	const bool work = port->defer && (IO_URING_READ_ONCE(*port->ring.sq.kflags) & IORING_SQ_TASKRUN);
-
-	if (work || io_uring_cq_has_overflow(&port->ring))
+	if (ring_has_work(port))
 		io_uring_submit_and_get_events(&port->ring);
 	else if (io_uring_sq_ready(&port->ring) > 0)
 		io_uring_submit(&port->ring);
@@ -245,12 +258,23 @@ static uint32_t completions_reap(struct dp_port *port)
 	return count;
 }
 
+static void sleep_end(struct dp_port *port)
+{
+	eventfd_t count;
+
+	port->awaited = false;
+	io_uring_cq_eventfd_toggle(&port->ring, false);
+	eventfd_read(port->event_fd, &count);
+}
+
 static uint32_t socket_poll(struct dp_port *port, uint64_t now_ns)
 {
 	uint32_t done;
 
 	if (!port->enabled)
 		ring_enable(port);
+	if (port->awaited)
+		sleep_end(port);
 	port->now_ns = now_ns;
 	dp_socket_listen_round(port);
 	dp_socket_datagram_round(port);
@@ -261,7 +285,13 @@ static uint32_t socket_poll(struct dp_port *port, uint64_t now_ns)
 
 static int socket_fd(struct dp_port *port)
 {
-	return port->ring.ring_fd;
+	port->awaited = true;
+	io_uring_cq_eventfd_toggle(&port->ring, true);
+	/* full fence: the kernel sees that the descriptor may speak, or we see its work; pairs with its atomic list of work */
+	atomic_thread_fence(memory_order_seq_cst);
+	if (ring_has_work(port) || io_uring_cq_ready(&port->ring) > 0 || port->dirty_head != DP_SOCKET_NONE)
+		eventfd_write(port->event_fd, 1);
+	return port->event_fd;
 }
 
 static uint32_t socket_drain(struct dp_port *port, uint64_t now_ns)
@@ -322,6 +352,8 @@ static void socket_close(struct dp_port *port)
 	}
 	if (port->ring_made)
 		io_uring_queue_exit(&port->ring);
+	if (port->event_fd >= 0)
+		close(port->event_fd);
 	dp_socket_datagram_close(port);
 	dp_socket_buffers_free(&port->read);
 	if (port->connection != NULL)
@@ -342,7 +374,7 @@ static int socket_open(struct dp_port **out, const struct dp_port_options *optio
 	if (port == NULL)
 		return -ENOMEM;
 	port->options = *options;
-	port->listen_fd = port->udp_fd = -1;
+	port->listen_fd = port->udp_fd = port->event_fd = -1;
 	port->connections_max = connections_limit(options->queues);
 	result = ring_make(port);
 	if (result == 0)

@@ -262,9 +262,10 @@ int dp_socket_datagram_open(struct dp_port *port)
 	/* Above the system's limit only with CAP_NET_ADMIN; without, as much as the limit allows. */
 	if (option_set(fd, SOL_SOCKET, SO_RCVBUFFORCE, SOCKET_BUFFER_BYTES) != 0)
 		option_set(fd, SOL_SOCKET, SO_RCVBUF, SOCKET_BUFFER_BYTES);
-	if (port->udp_any && option_set(fd, IPPROTO_IP, IP_PKTINFO, 1) != 0 && port->udp_family == AF_INET)
-		return -errno;
-	if (port->udp_any && port->udp_family == AF_INET6)
+	/* On an IPv6 socket the one message tells IPv4 addresses too, as ::ffff:a.b.c.d. */
+	if (port->udp_any && port->udp_family == AF_INET)
+		option_set(fd, IPPROTO_IP, IP_PKTINFO, 1);
+	else if (port->udp_any)
 		option_set(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);
 	port->udp_message.msg_namelen = NAME_BYTES;
 	port->udp_message.msg_controllen = port->udp_any ? CONTROL_BYTES : 0;

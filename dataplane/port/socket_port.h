@@ -95,7 +95,9 @@ enum dp_socket_udp_state { DP_UDP_NONE, DP_UDP_OPEN, DP_UDP_DRAINING, DP_UDP_STO
 
 struct dp_port {
 	struct io_uring ring;
-	bool ring_made, enabled, defer;
+	bool ring_made, enabled;
+	int event_fd; /* to sleep on; the ring signals it while `awaited` */
+	bool awaited;
 	pid_t thread; /* that polls; 0: none yet */
 	struct dp_port_options options;
 	bool draining;
