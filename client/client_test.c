@@ -406,6 +406,71 @@ static void test_rejects_are_told(void **state)
 	close(server.fd);
 }
 
+/* An answer counts only if it is whole and names this very batch: source, number, content and count of events. */
+static void test_forged_acknowledgements(void **state)
+{
+	(void)state;
+	struct server server;
+	struct heard heard = {0};
+	server_open(&server, 7);
+	struct tpc_options options = {.host = "127.0.0.1", .port = server.port, .source_id = 42, .window = 4, .retry_ms = 1000};
+	struct tpc_client *client = tpc_open(&options, on_ack, &heard);
+	struct tpc_event event = click("a");
+	assert_int_equal(tpc_add(client, &event), 0);
+	assert_int_equal(tpc_flush(client), 0);
+	assert_int_equal(tpc_add(client, &event), 0); /* a second batch stays open */
+	uint8_t batch[2048], good[TPC_ACK_BYTES];
+	socklen_t peer_bytes = sizeof server.peer;
+	poll(&(struct pollfd){.fd = server.fd, .events = POLLIN}, 1, 5000);
+	assert_true(recvfrom(server.fd, batch, sizeof batch, 0, (struct sockaddr *)&server.peer, &peer_bytes) > 0);
+	ack_make(batch, false, good);
+	static const struct {
+		uint8_t at;
+		uint8_t flip;
+		bool seal;
+	} forged[] = {
+		{28, 1, false}, /* damaged on the way */
+		{36, 3, false}, /* … in a count */
+		{8, 1, true},   /* another source */
+		{16, 1, true},  /* another number */
+		{17, 1, true},  /* … whose place in the window is the same */
+		{32, 1, true},  /* another content */
+		{26, 3, true},  /* another count of events, so the sum is wrong */
+		{0, 1, true},   {4, 3, true}, {5, 3, true}, {6, 1, true}, {46, 1, true},
+	};
+	for (size_t i = 0; i < sizeof forged / sizeof *forged; i++) {
+		uint8_t ack[TPC_ACK_BYTES];
+		memcpy(ack, good, sizeof ack);
+		ack[forged[i].at] ^= forged[i].flip;
+		if (forged[i].seal)
+			ack_seal(ack, sizeof ack);
+		ack_send(&server, ack, sizeof ack);
+	}
+	uint8_t two[TPC_ACK_BYTES], longer[TPC_ACK_BYTES + 4] = {0};
+	memcpy(two, good, sizeof two); /* another count of events, with a sum that fits */
+	two[26] = two[36] = 2;
+	ack_seal(two, sizeof two);
+	ack_send(&server, two, sizeof two);
+	memcpy(longer, good, sizeof good); /* more than it lists */
+	ack_seal(longer, sizeof longer);
+	ack_send(&server, longer, sizeof longer);
+	uint8_t open[TPC_ACK_BYTES]; /* of the batch that was not sent yet */
+	memcpy(open, good, sizeof open);
+	put(open + 16, tpc_batch(client), 8);
+	put(open + 32, 0, 4);
+	ack_seal(open, sizeof open);
+	ack_send(&server, open, sizeof open);
+	ack_send(&server, good, TPC_ACK_BYTES - 1);
+	assert_int_equal(tpc_poll(client, 30), 1);
+	assert_int_equal(heard.acks, 0);
+	ack_send(&server, good, sizeof good);
+	assert_int_equal(tpc_poll(client, 5000), 0);
+	assert_int_equal(heard.acks, 1);
+	assert_int_equal(tpc_pending(client), 1);
+	tpc_close(client);
+	close(server.fd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -417,6 +482,7 @@ int main(void)
 		cmocka_unit_test(test_cruel_network),
 		cmocka_unit_test(test_server_comes_later),
 		cmocka_unit_test(test_rejects_are_told),
+		cmocka_unit_test(test_forged_acknowledgements),
 	};
 	return cmocka_run_group_tests_name("client", tests, NULL, NULL);
 }

@@ -544,6 +544,63 @@ static void test_event_rules(void **state)
 	}
 }
 
+/* Strings are valid here exactly when they are in JSON: short runs of the bytes around which UTF-8 decides. */
+static void test_text_rules_are_those_of_json(void **state)
+{
+	(void)state;
+	static const uint8_t edge[] = {'a',  0x7f, 0x80, 0x8f, 0x90, 0x9f, 0xa0, 0xbf, 0xc0, 0xc1, 0xc2, 0xdf,
+				       0xe0, 0xe1, 0xec, 0xed, 0xee, 0xef, 0xf0, 0xf1, 0xf3, 0xf4, 0xf5, 0xff};
+	enum { EDGES = sizeof edge, CITY_AT = 32 + 110, CITY_BYTES = 13 };
+	struct dp_json_scratch *scratch = dp_json_scratch_new();
+	uint8_t bytes[4096];
+	client_batch(bytes, page_event, 2, NULL);
+	assert_memory_equal(bytes + CITY_AT, "San Francisco", CITY_BYTES);
+	uint32_t good = 0;
+	for (uint32_t combination = 0; combination < EDGES * EDGES * EDGES * EDGES; combination++) {
+		uint32_t rest = combination;
+		for (int i = 0; i < 4; i++, rest /= EDGES)
+			bytes[CITY_AT + CITY_BYTES - 4 + i] = edge[rest % EDGES];
+		char json[512];
+		int count = snprintf(
+			json, sizeof json,
+			"{\"event_id\":\"e\",\"event_type\":\"click\",\"timestamp\":1,\"ad_id\":\"a\",\"campaign_id\":\"c\","
+			"\"advertiser_id\":\"v\",\"geo\":{\"city\":\"%.*s\"}}",
+			CITY_BYTES, (const char *)bytes + CITY_AT);
+		struct tp_parsed parsed;
+		struct dp_batch_event event = dp_batch_event(bytes + 32, &limits, &parsed);
+		struct dp_json_result result = dp_json_event(scratch, json, (size_t)count, &limits, &parsed);
+		assert_int_equal(event.reason, result.reason);
+		assert_int_equal(event.field, result.reason == TP_OK ? TP_FIELD_NONE : TP_FIELD_CITY);
+		good += event.reason == TP_OK;
+	}
+	assert_true(good > 100);
+	dp_json_scratch_free(scratch);
+}
+
+/* A trace without a trace id or span id is left out, and the event counts. */
+static void test_bad_trace(void **state)
+{
+	(void)state;
+	struct tpc_event event = page_event[1];
+	event.trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+	uint8_t bytes[4096];
+	struct tp_parsed parsed;
+	client_batch(bytes, &event, 1, NULL);
+	uint8_t *trace = bytes + 32 + 28;
+	assert_int_equal(dp_batch_event(bytes + 32, &limits, &parsed).bad_trace, false);
+	assert_true(parsed.fixed.flags & TP_HAS_TRACE);
+	assert_memory_equal(parsed.fixed.trace_id, trace, 16);
+	assert_memory_equal(parsed.fixed.span_id, trace + 16, 8);
+	assert_int_equal(parsed.fixed.trace_flags, 1);
+	for (int part = 0; part < 2; part++) {
+		client_batch(bytes, &event, 1, NULL);
+		memset(trace + (part ? 16 : 0), 0, part ? 8 : 16);
+		struct dp_batch_event got = dp_batch_event(bytes + 32, &limits, &parsed);
+		assert_true(got.reason == TP_OK && got.bad_trace);
+		assert_false(parsed.fixed.flags & TP_HAS_TRACE);
+	}
+}
+
 static void test_future_limit_is_inclusive(void **state)
 {
 	(void)state;
@@ -625,6 +682,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_damage_is_found),
 		cmocka_unit_test(test_header_rules),
 		cmocka_unit_test(test_event_rules),
+		cmocka_unit_test(test_text_rules_are_those_of_json),
+		cmocka_unit_test(test_bad_trace),
 		cmocka_unit_test(test_future_limit_is_inclusive),
 		cmocka_unit_test(test_answer_is_never_larger),
 		cmocka_unit_test(test_nonsense_inside),
