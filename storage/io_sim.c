@@ -623,7 +623,8 @@ static void power_off(struct sim_disk *disk)
 				uint64_t at = s * SECTOR;
 				uint64_t old = at < node->stable.bytes ? node->stable.bytes - at : 0;
 				memset(node->now.at + at, 0, SECTOR);
-				memcpy(node->now.at + at, node->stable.at + at, old < SECTOR ? old : SECTOR);
+				if (old)
+					memcpy(node->now.at + at, node->stable.at + at, old < SECTOR ? old : SECTOR);
 			}
 			node->dirty_sectors--;
 			node->dirty[s] = 0;

@@ -1,6 +1,6 @@
 /*
  * The manifest: which log files are sealed and which segments are published. Append-only; the append, once synced, is the commit point
- * of every publication and deletion. Bytes at the top of manifest.c.
+ * of every publication and deletion. Bytes in manifest_format.h.
  */
 #ifndef STORAGE_MANIFEST_H
 #define STORAGE_MANIFEST_H

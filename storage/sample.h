@@ -13,6 +13,8 @@
 
 #define SAMPLE_MS 1700000040000ULL /* a whole minute */
 
+enum { SAMPLE_ROWS = 512, SAMPLE_HEAP_BYTES = 1 << 16 };
+
 static inline uint64_t sample_mix(uint64_t z)
 {
 	z += 0x9e3779b97f4a7c15ULL;
@@ -59,10 +61,10 @@ static inline uint64_t sample_number(const struct tp_event *event)
 
 static inline struct tp_rollup *sample_rollup(uint64_t file_id)
 {
-	struct tp_rollup *table = aligned_alloc(64, (tp_rollup_bytes(4096, 1 << 18) + 63) / 64 * 64);
+	struct tp_rollup *table = aligned_alloc(64, (tp_rollup_bytes(SAMPLE_ROWS, SAMPLE_HEAP_BYTES) + 63) / 64 * 64);
 	if (!table)
 		abort();
-	tp_rollup_format(table, 4096, 1 << 18);
+	tp_rollup_format(table, SAMPLE_ROWS, SAMPLE_HEAP_BYTES);
 	tp_rollup_reset(table, file_id);
 	return table;
 }

@@ -1,0 +1,181 @@
+/*
+ * The byte tables of docs/log-format.md and docs/segment-format.md against the structs: every field is there, at its place, with its
+ * size, in order, and nothing else.
+ */
+#include "log_format.h"
+#include "manifest_format.h"
+#include "segment_format.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+struct field {
+	const char *name;
+	size_t at, bytes;
+};
+
+#define F(type, member) \
+	{ \
+#member, offsetof(struct type, member), sizeof(((struct type *)0)->member) \
+	}
+
+static const struct field log_block[] = {
+	F(log_block, checksum),
+	F(log_block, magic),
+	F(log_block, version),
+	F(log_block, shard),
+	F(log_block, file_id),
+	F(log_block, salt),
+	F(log_block, sequence),
+	F(log_block, previous),
+	F(log_block, watermark_ms),
+	F(log_block, durable_sequence),
+	F(log_block, kind),
+	F(log_block, block_bytes),
+	F(log_block, payload_bytes),
+	F(log_block, records),
+	F(log_block, file_bytes),
+	F(log_block, first_record),
+	F(log_block, offset),
+	F(log_block, reserved),
+	{0},
+};
+
+static const struct field segment_header[] = {
+	F(segment_header, magic),     F(segment_header, version),  F(segment_header, shard),
+	F(segment_header, sequence),  F(segment_header, file_id),  F(segment_header, node_id),
+	F(segment_header, sealed_ms), F(segment_header, checksum), {0},
+};
+
+static const struct field segment_index_entry[] = {
+	F(segment_index_entry, id),   F(segment_index_entry, fingerprint), F(segment_index_entry, minute),
+	F(segment_index_entry, zero), F(segment_index_entry, row_at),      {0},
+};
+
+static const struct field tp_rollup_row[] = {
+	F(tp_rollup_row, key_hash),          F(tp_rollup_row, minute),      F(tp_rollup_row, string_at),
+	F(tp_rollup_row, string_bytes),      F(tp_rollup_row, device),      F(tp_rollup_row, country),
+	F(tp_rollup_row, currency),          F(tp_rollup_row, pad),         F(tp_rollup_row, version),
+	F(tp_rollup_row, sums.impressions),  F(tp_rollup_row, sums.clicks), F(tp_rollup_row, sums.flagged_clicks),
+	F(tp_rollup_row, sums.conversions),  F(tp_rollup_row, sums.late),   F(tp_rollup_row, sums.reserved),
+	F(tp_rollup_row, sums.spend_micros), F(tp_rollup_row, pad2),        {0},
+};
+
+static const struct field segment_footer[] = {
+	F(segment_footer, section),
+	F(segment_footer, totals.rows),
+	F(segment_footer, totals.counted),
+	F(segment_footer, totals.late),
+	F(segment_footer, totals.conflicts),
+	F(segment_footer, totals.from_ms),
+	F(segment_footer, totals.to_ms),
+	F(segment_footer, totals.minute_min),
+	F(segment_footer, totals.minute_max),
+	F(segment_footer, totals.watermark_ms),
+	F(segment_footer, totals.impressions),
+	F(segment_footer, totals.clicks),
+	F(segment_footer, totals.flagged_clicks),
+	F(segment_footer, totals.conversions),
+	F(segment_footer, totals.spend_micros),
+	F(segment_footer, id_first),
+	F(segment_footer, id_last),
+	F(segment_footer, zeros),
+	F(segment_footer, bytes),
+	F(segment_footer, version),
+	F(segment_footer, magic),
+	F(segment_footer, checksum),
+	{0},
+};
+
+static const struct field manifest_header_unit[] = {
+	F(manifest_header_unit, checksum),
+	F(manifest_header_unit, magic),
+	F(manifest_header_unit, version),
+	F(manifest_header_unit, zero),
+	F(manifest_header_unit, node_id),
+	F(manifest_header_unit, zeros),
+	{0},
+};
+
+static const struct field manifest_record_unit[] = {
+	F(manifest_record_unit, checksum),
+	F(manifest_record_unit, sequence),
+	F(manifest_record_unit, previous),
+	F(manifest_record_unit, kind),
+	F(manifest_record_unit, zero),
+	F(manifest_record_unit, segment),
+	F(manifest_record_unit, file_id),
+	F(manifest_record_unit, rows),
+	F(manifest_record_unit, late),
+	F(manifest_record_unit, from_ms),
+	F(manifest_record_unit, to_ms),
+	F(manifest_record_unit, minute_min),
+	F(manifest_record_unit, minute_max),
+	F(manifest_record_unit, watermark_ms),
+	F(manifest_record_unit, sealed_ms),
+	F(manifest_record_unit, bytes),
+	F(manifest_record_unit, hash),
+	F(manifest_record_unit, zero_too),
+	{0},
+};
+
+static void check_table(const char *page, const char *name, const struct field *field, size_t whole)
+{
+	char path[4096], line[1024], wanted[128];
+	snprintf(path, sizeof(path), "%s/%s", DOCS, page);
+	snprintf(wanted, sizeof(wanted), "<!-- struct %s -->\n", name);
+	FILE *file = fopen(path, "r");
+	assert_non_null(file);
+	bool found = false, inside = false;
+	size_t behind = 0;
+	while (fgets(line, sizeof(line), file)) {
+		if (!strcmp(line, wanted)) {
+			found = inside = true;
+			continue;
+		}
+		if (!inside)
+			continue;
+		size_t at, bytes;
+		char member[64];
+		if (line[0] != '|')
+			break;
+		if (sscanf(line, "| %zu | %zu | %63[^ ] |", &at, &bytes, member) != 3)
+			continue; /* the heading */
+		if (!field->name)
+			fail_msg("%s: struct %s has no %s", page, name, member);
+		if (strcmp(member, field->name) != 0 || at != field->at || bytes != field->bytes)
+			fail_msg("%s: struct %s: the page has %s at %zu with %zu bytes, the code %s at %zu with %zu", page, name,
+				 member, at, bytes, field->name, field->at, field->bytes);
+		assert_int_equal(at, behind);
+		behind = at + bytes;
+		field++;
+	}
+	fclose(file);
+	if (!found || field->name)
+		fail_msg("%s: struct %s: %s is missing", page, name, found ? field->name : "the table");
+	assert_int_equal(behind, whole);
+}
+
+static void test_tables(void **state)
+{
+	(void)state;
+#define CHECK(page, name) check_table(page, #name, name, sizeof(struct name))
+	CHECK("log-format.md", log_block);
+	CHECK("segment-format.md", segment_header);
+	CHECK("segment-format.md", segment_index_entry);
+	CHECK("segment-format.md", tp_rollup_row);
+	CHECK("segment-format.md", segment_footer);
+	CHECK("segment-format.md", manifest_header_unit);
+	CHECK("segment-format.md", manifest_record_unit);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_tables)};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
