@@ -257,3 +257,76 @@ def udp_send(target, payload):
     family = socket.AF_INET6 if ":" in target[0] else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as sender:
         sender.sendto(payload, target)
+
+
+# A node that starts quickly: small log files and tables. For tests that need no volume.
+SMALL = "durability: {log_file: 16MiB}\nmemory: {dedup: 64MiB, hop: 4MiB}\n"
+
+
+@contextlib.contextmanager
+def findings():
+    """Yields same(what, got, wanted), which collects what differs: one run of a table shows all of its broken rows."""
+    found = []
+
+    def same(what, got, wanted):
+        fine = got in wanted if isinstance(wanted, (set, frozenset)) else got == wanted
+        if not fine:
+            found.append(f"{what}: got {got!r}, wanted {wanted!r}")
+
+    yield same
+    assert not found, f"{len(found)} rows differ:\n  " + "\n  ".join(found)
+
+
+class Ledger:
+    """Sends bodies with ?report=1 over one connection and keeps the books that the node must end with."""
+
+    VERDICTS = ("accepted", "duplicates", "late", "conflicts")
+
+    def __init__(self, made):
+        self.node = made
+        self.counts = dict.fromkeys(self.VERDICTS, 0)
+        self.rejected = {}
+        self.connection = http.client.HTTPConnection(*made.http[0], timeout=30)
+
+    def send(self, body, headers=None):
+        """(status, document) of one body."""
+        if isinstance(body, str):
+            body = body.encode("utf-8", "surrogatepass")
+        self.connection.request("POST", "/api/v1/clicks?report=1", body, headers or {})
+        answer = self.connection.getresponse()
+        content = answer.read()
+        document = json.loads(content) if content else None
+        if answer.status == 200:
+            for verdict in self.VERDICTS:
+                self.counts[verdict] += document[verdict]
+            for one in document["rejected"]:
+                self.rejected[one["reason"]] = self.rejected.get(one["reason"], 0) + 1
+        elif "reason" in document:
+            self.rejected[document["reason"]] = self.rejected.get(document["reason"], 0) + 1
+        return answer.status, document
+
+    def verdict(self, body, headers=None):
+        """What became of a body with one event: a verdict, or the reason of its rejection."""
+        status, document = self.send(body, headers)
+        if status == 200:
+            return next((verdict for verdict in self.VERDICTS if document[verdict]), "") or document["rejected"][0]["reason"]
+        assert status == 400, (status, document)
+        return document["reason"]
+
+    def close(self):
+        """The audit balances and says what the answers said."""
+        self.connection.close()
+        events = self.node.audit()["events"]
+        got = {verdict: events[verdict] for verdict in self.VERDICTS}
+        rejected = {reason: count for reason, count in events["rejected"].items() if count}
+        assert (got, rejected) == (self.counts, self.rejected), f"the audit says {got} {rejected}, the answers {self.counts} {self.rejected}"
+
+
+@contextlib.contextmanager
+def ledger(build, **options):
+    options.setdefault("extra", SMALL)
+    options.setdefault("control", False)
+    with node(build, **options) as made:
+        books = Ledger(made)
+        yield books
+        books.close()
