@@ -34,9 +34,7 @@
 enum {
 	/* A body is at most 1 MiB; the rest is room for whoever embeds one. */
 	DP_JSON_BYTES_MAX = (1 << 20) + (64 << 10),
-	/*
-	 * Unknown keys open at once: all but the first of each open object cost at least 5 bytes (`"":0,`).
-	 */
+	/* Unknown keys of all open objects: all but the first of each cost at least 5 bytes (`"":0,`). */
 	DP_JSON_KEYS_MAX = DP_JSON_BYTES_MAX / 5 + 2 * DP_JSON_DEPTH_MAX,
 	DP_JSON_COPY_MAX = 4096,   /* the fast case works on a copy of up to this many bytes of the text */
 	DP_JSON_COPY_FIRST = 1024, /* … at first; seldom is an event longer */
@@ -179,7 +177,7 @@ uint8_t dp_json_device(const char *text, size_t bytes);
 /* json_skip.c. All return where the thing ends, or NULL with s->at at the fault when it is no JSON. */
 const char *dp_json_space(const char *at, const char *end);
 const char *dp_json_number(struct dp_json_scratch *s, const char *at, bool *integer);
-/* `depth` containers are open around the value. Records faults under `field`. */
+/* `depth` containers are open around the value. Faults inside belong to no field. */
 const char *dp_json_skip(struct dp_json_scratch *s, const char *at, unsigned depth);
 
 /* json_string.c. `at` is behind the opening quote; the result behind the closing one. */
