@@ -3,12 +3,15 @@
  *
  *   free ──tpc_add()──► open ──full, or tpc_flush()──► sent ──acknowledged──► free
  *                                                     │  ▲
- *                                                     └──┘ overdue: the same bytes again, after 1, 2, 4 … times retry_ms
+ *                                                     └──┘ overdue: the same bytes again, after 1, 2, 4 … times the timeout
+ *
+ * The timeout follows the round trips, as TCP's does: a server that is merely slow is not sent everything twice. It is never below
+ * retry_ms nor above 1 s; answers to batches sent once measure it, and a batch that is overdue doubles it, once a timeout.
  *
  * One thread per client. Invariants: a sent batch never changes; a number is never used twice under one source id (numbers start at
  * the clock's nanoseconds, so a restarted program with a fixed source id goes on above its old ones); an acknowledgement is taken
  * only if it carries the checksum of the very batch. All memory is taken in tpc_open().
- * Source: docs/protocol.md.
+ * Source: docs/protocol.md; RFC 6298 sections 2, 3 and 5 (the timeout).
  */
 #include "turnpike/client.h"
 
@@ -25,6 +28,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#define RETRY_NS_MAX 1000000000ULL
 enum { NONE = UINT32_MAX, RETRY_MS_MAX = 1000, EVENTS_MAX = 65535, RECEIVE_BURST = 256, SOCKET_BYTES = 4 << 20 };
 
 enum slot_state { SLOT_FREE, SLOT_OPEN, SLOT_SENT };
@@ -44,7 +48,10 @@ struct tpc_client {
 	uint64_t source;
 	uint64_t next_number, last_number;
 	uint32_t window, datagram_bytes;
-	uint64_t retry_ns;
+	uint64_t retry_ns;   /* the least timeout */
+	uint64_t timeout_ns; /* of batches that are sent now */
+	uint64_t srtt_ns, rttvar_ns;
+	uint64_t doubled_ns; /* when the timeout was doubled last */
 	bool sign;
 	uint8_t key[16];
 	tpc_ack_fn fn;
@@ -127,7 +134,7 @@ struct tpc_client *tpc_open(const struct tpc_options *options, tpc_ack_fn fn, vo
 	client->context = context;
 	client->window = window;
 	client->datagram_bytes = datagram_bytes;
-	client->retry_ns = retry_ms * 1000000ULL;
+	client->retry_ns = client->timeout_ns = retry_ms * 1000000ULL;
 	client->open = NONE;
 	client->due_ns = UINT64_MAX;
 	client->source = options->source_id;
@@ -193,10 +200,36 @@ static void slot_send(struct tpc_client *client, struct slot *slot, uint64_t now
 	slot->sends++;
 	slot->due_ns = now_ns + slot->interval_ns;
 	slot->interval_ns *= 2;
-	if (slot->interval_ns > RETRY_MS_MAX * 1000000ULL)
-		slot->interval_ns = RETRY_MS_MAX * 1000000ULL;
+	if (slot->interval_ns > RETRY_NS_MAX)
+		slot->interval_ns = RETRY_NS_MAX;
 	if (slot->due_ns < client->due_ns)
 		client->due_ns = slot->due_ns;
+}
+
+/* A round trip of a batch that was sent once: of one sent twice nobody knows which copy was answered. */
+static void round_trip_learn(struct tpc_client *client, uint64_t rtt_ns)
+{
+	if (client->srtt_ns == 0) {
+		client->srtt_ns = rtt_ns;
+		client->rttvar_ns = rtt_ns / 2;
+	} else {
+		uint64_t off_ns = rtt_ns > client->srtt_ns ? rtt_ns - client->srtt_ns : client->srtt_ns - rtt_ns;
+		client->rttvar_ns += off_ns / 4 - client->rttvar_ns / 4;
+		client->srtt_ns += rtt_ns / 8 - client->srtt_ns / 8;
+	}
+	uint64_t timeout_ns = client->srtt_ns + 4 * client->rttvar_ns;
+	if (timeout_ns < client->retry_ns)
+		timeout_ns = client->retry_ns;
+	client->timeout_ns = timeout_ns < RETRY_NS_MAX ? timeout_ns : RETRY_NS_MAX;
+}
+
+/* A batch is overdue. Many of one burst are one event. */
+static void timeout_double(struct tpc_client *client, uint64_t now_ns)
+{
+	if (now_ns - client->doubled_ns < client->timeout_ns)
+		return;
+	client->doubled_ns = now_ns;
+	client->timeout_ns = 2 * client->timeout_ns < RETRY_NS_MAX ? 2 * client->timeout_ns : RETRY_NS_MAX;
 }
 
 static int slot_open(struct tpc_client *client)
@@ -227,7 +260,7 @@ int tpc_flush(struct tpc_client *client)
 	tpc_batch_seal(slot->datagram, slot->bytes, client->source, slot->number, slot->events, key_of(client));
 	slot->checksum = tpc_batch_checksum(slot->datagram);
 	slot->state = SLOT_SENT;
-	slot->interval_ns = client->retry_ns;
+	slot->interval_ns = client->timeout_ns;
 	slot->first_sent_ns = clock_ns(CLOCK_MONOTONIC);
 	client->open = NONE;
 	client->in_flight++;
@@ -284,6 +317,8 @@ static bool answer_take(struct tpc_client *client, size_t count, uint64_t now_ns
 	struct tpc_ack *ack = &answer.ack;
 	ack->latency_ns = now_ns - slot->first_sent_ns;
 	ack->sends = slot->sends;
+	if (slot->sends == 1)
+		round_trip_learn(client, ack->latency_ns);
 	slot_release(client, which); /* before the callback, which may add events */
 	if (client->fn) {
 		struct tpc_reject rejects[(TPC_BATCH_BYTES_MAX - TPC_ACK_BYTES) / TPC_REJECT_BYTES];
@@ -325,10 +360,12 @@ static void overdue_send(struct tpc_client *client, uint64_t now_ns)
 		struct slot *slot = &client->slot[i];
 		if (slot->state != SLOT_SENT)
 			continue;
-		if (slot->due_ns <= now_ns)
+		if (slot->due_ns <= now_ns) {
+			timeout_double(client, now_ns);
 			slot_send(client, slot, now_ns);
-		else if (slot->due_ns < client->due_ns)
+		} else if (slot->due_ns < client->due_ns) {
 			client->due_ns = slot->due_ns;
+		}
 	}
 }
 

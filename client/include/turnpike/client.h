@@ -17,7 +17,7 @@ struct tpc_options {
 	uint64_t source_id;      /* 0: random */
 	uint32_t window;         /* batches unacknowledged at once, the open one included; default 64 */
 	uint32_t datagram_bytes; /* largest datagram, 64 to 65507; default 1400. Only kernel sockets take fragmented ones */
-	uint32_t retry_ms;       /* first retry, doubling to 1 s; default 50 */
+	uint32_t retry_ms;       /* least time to the first retry, doubling to 1 s; default 50. It grows with a slow server */
 	const uint8_t *key;      /* 16 bytes, copied: sign batches (SipHash-2-4); NULL: do not. A server without keys ignores it */
 };
 
