@@ -36,6 +36,8 @@ struct sto_queue_ops {
 	int (*write)(struct sto_queue *queue, int fd, const void *from, uint32_t bytes, uint64_t offset, uint64_t tag);
 	/* Takes up to `max` completions, in any order. Returns how many, or -errno. Does not block. */
 	int (*reap)(struct sto_queue *queue, struct sto_done *done, uint32_t max);
+	/* True while the kernel has not taken all writes yet: reap() tries again, so do not sleep. */
+	bool (*waiting)(const struct sto_queue *queue);
 	/* A descriptor that is readable while completions wait. */
 	int (*fd)(const struct sto_queue *queue);
 	void (*close)(struct sto_queue *queue);

@@ -292,6 +292,12 @@ static int sync_queue_reap(struct sto_queue *queue, struct sto_done *done, uint3
 	return (int)count;
 }
 
+static bool sync_queue_waiting(const struct sto_queue *queue)
+{
+	(void)queue;
+	return false;
+}
+
 static int sync_queue_fd(const struct sto_queue *queue)
 {
 	return ((const struct sync_queue *)queue)->event_fd;
@@ -305,8 +311,11 @@ static void sync_queue_close(struct sto_queue *queue)
 
 int sto_queue_sync_open(uint32_t depth, struct sto_queue **queue)
 {
-	static const struct sto_queue_ops ops = {
-		.write = sync_queue_write, .reap = sync_queue_reap, .fd = sync_queue_fd, .close = sync_queue_close};
+	static const struct sto_queue_ops ops = {.write = sync_queue_write,
+						 .reap = sync_queue_reap,
+						 .waiting = sync_queue_waiting,
+						 .fd = sync_queue_fd,
+						 .close = sync_queue_close};
 	struct sync_queue *q = calloc(1, sizeof(*q) + depth * sizeof(q->done[0]));
 	if (!q)
 		return -ENOMEM;

@@ -69,6 +69,11 @@ static int uring_queue_reap(struct sto_queue *queue, struct sto_done *done, uint
 	return (int)count;
 }
 
+static bool uring_queue_waiting(const struct sto_queue *queue)
+{
+	return ((const struct uring_queue *)queue)->unsubmitted;
+}
+
 static int uring_queue_fd(const struct sto_queue *queue)
 {
 	return ((const struct uring_queue *)queue)->ring.ring_fd;
@@ -83,8 +88,11 @@ static void uring_queue_close(struct sto_queue *queue)
 
 int sto_queue_uring_open(void *buffers, uint64_t buffer_bytes, uint32_t depth, struct sto_queue **queue)
 {
-	static const struct sto_queue_ops ops = {
-		.write = uring_queue_write, .reap = uring_queue_reap, .fd = uring_queue_fd, .close = uring_queue_close};
+	static const struct sto_queue_ops ops = {.write = uring_queue_write,
+						 .reap = uring_queue_reap,
+						 .waiting = uring_queue_waiting,
+						 .fd = uring_queue_fd,
+						 .close = uring_queue_close};
 	struct uring_queue *q = calloc(1, sizeof(*q));
 	if (!q)
 		return -ENOMEM;

@@ -134,8 +134,9 @@ void *sto_wal_reserve(struct sto_wal *wal, uint32_t bytes)
 		/* head - tail <= writes_in_flight < buffers: this buffer is free */
 		wal->payload_max = (uint32_t)block_bytes - LOG_HEADER_BYTES;
 		wal->payload_bytes = wal->records = 0;
+		wal->payload = (uint8_t *)buffer_at(wal, wal->head)->block + LOG_HEADER_BYTES;
 	}
-	return (uint8_t *)buffer_at(wal, wal->head)->block + LOG_HEADER_BYTES + wal->payload_bytes;
+	return wal->payload + wal->payload_bytes;
 }
 
 void sto_wal_append(struct sto_wal *wal, uint32_t bytes, uint64_t now_ns)
@@ -378,6 +379,8 @@ uint64_t sto_wal_file_records(const struct sto_wal *wal)
 
 uint64_t sto_wal_deadline_ns(const struct sto_wal *wal)
 {
+	if (wal->queue->ops->waiting(wal->queue))
+		return 0;
 	if (wal->full)
 		return wal->retry_ns;
 	/* With all writes on their way only a completion helps, and that makes sto_wal_fd() readable. */

@@ -71,6 +71,7 @@ struct sto_wal {
 	struct wal_buffer buffer[WAL_WRITES_MAX + 1];
 	uint32_t buffers;
 	uint64_t head, tail;
+	uint8_t *payload;                    /* of the open block */
 	uint32_t payload_bytes, payload_max; /* of the open block; payload_max 0: no open block */
 	uint32_t records;                    /* in the open block */
 	uint64_t opened_ns;                  /* when its first record came */

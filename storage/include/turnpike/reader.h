@@ -1,7 +1,7 @@
 /*
  * Read-only access to the data folder for other processes: the manifest as a snapshot, segments by mmap, every block verified before
  * its first use. Never writes, never locks. Owned by one thread; segments stay mapped until the reader lets them go, so that a
- * deletion never surprises it.
+ * deletion never surprises it: what a call returned stays valid until the next refresh.
  */
 #ifndef TURNPIKE_READER_H
 #define TURNPIKE_READER_H
