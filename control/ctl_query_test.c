@@ -37,8 +37,9 @@ static void events_make(unsigned seed)
 		snprintf(one->ad, sizeof(one->ad), "a%d", rand_r(&seed) % 4);
 		snprintf(one->campaign, sizeof(one->campaign), "c%d", rand_r(&seed) % 3);
 		snprintf(one->advertiser, sizeof(one->advertiser), "v%d", rand_r(&seed) % 2);
-		snprintf(one->publisher, sizeof(one->publisher), rand_r(&seed) % 3 ? "p%d" : "", rand_r(&seed) % 3);
-		snprintf(one->region, sizeof(one->region), rand_r(&seed) % 3 ? "r%d" : "", rand_r(&seed) % 2);
+		snprintf(one->publisher, sizeof(one->publisher), "%.*s", rand_r(&seed) % 3 ? 2 : 0,
+			 rand_r(&seed) % 2 ? "p1" : "p2");
+		snprintf(one->region, sizeof(one->region), "%.*s", rand_r(&seed) % 3 ? 2 : 0, rand_r(&seed) % 2 ? "r0" : "r1");
 		snprintf(one->country, sizeof(one->country), "%s", rand_r(&seed) % 3 ? "DE" : rand_r(&seed) % 2 ? "FR" : "");
 		snprintf(one->currency, sizeof(one->currency), "%s", rand_r(&seed) % 3 ? "USD" : "EUR");
 	}
