@@ -175,26 +175,27 @@ static struct tp_rollup_row *row_add(struct tp_rollup *table, const struct row_k
 	uint32_t strings = key->bytes - KEY_FIXED_BYTES;
 	assert(at < table->rows_max && strings <= table->heap_bytes_max - table->heap_bytes);
 
-	struct tp_rollup_row *row = &rows_of(table)[at];
-	memset(row, 0, sizeof(*row));
-	row->key_hash = key->hash;
-	memcpy(&row->minute, key->byte, sizeof(row->minute));
-	row->string_at = table->heap_bytes;
-	memcpy(row->string_bytes, key->byte + KEY_LENGTHS, TP_DIMENSIONS);
-	row->device = key->byte[KEY_DEVICE];
-	memcpy(row->country, key->byte + KEY_COUNTRY, sizeof(row->country));
-	memcpy(row->currency, key->byte + KEY_CURRENCY, sizeof(row->currency));
+	struct tp_rollup_row made = {.key_hash = key->hash, .string_at = table->heap_bytes, .device = key->byte[KEY_DEVICE]};
+	memcpy(&made.minute, key->byte, sizeof(made.minute));
+	memcpy(made.string_bytes, key->byte + KEY_LENGTHS, TP_DIMENSIONS);
+	memcpy(made.country, key->byte + KEY_COUNTRY, sizeof(made.country));
+	memcpy(made.currency, key->byte + KEY_CURRENCY, sizeof(made.currency));
+	/* by words: a reader that still takes the row for one of the table's former file reads it now, and will see file_id change */
+	uint64_t word[sizeof(made) / 8], *to = (uint64_t *)(void *)&rows_of(table)[at];
+	memcpy(word, &made, sizeof(made));
+	for (uint32_t i = 0; i < sizeof(made) / 8; i++)
+		__atomic_store_n(&to[i], word[i], __ATOMIC_RELAXED);
 	memcpy((char *)table + table->heap_at + table->heap_bytes, key->byte + KEY_FIXED_BYTES, strings);
 	table->heap_bytes += strings;
 	*slot = (key->hash >> 32) << 32 | (at + 1);
 
-	if (row->minute < atomic_load_explicit(&table->minute_min, memory_order_relaxed))
-		atomic_store_explicit(&table->minute_min, row->minute, memory_order_relaxed);
-	if (row->minute > atomic_load_explicit(&table->minute_max, memory_order_relaxed))
-		atomic_store_explicit(&table->minute_max, row->minute, memory_order_relaxed);
+	if (made.minute < atomic_load_explicit(&table->minute_min, memory_order_relaxed))
+		atomic_store_explicit(&table->minute_min, made.minute, memory_order_relaxed);
+	if (made.minute > atomic_load_explicit(&table->minute_max, memory_order_relaxed))
+		atomic_store_explicit(&table->minute_max, made.minute, memory_order_relaxed);
 	/* release: who sees the count sees key, strings and hints of the rows below it; pairs with the readers' acquire of rows */
 	atomic_store_explicit(&table->rows, at + 1, memory_order_release);
-	return row;
+	return &rows_of(table)[at];
 }
 
 static struct tp_rollup_row *row_find(struct tp_rollup *table, const struct row_key *key)
