@@ -1,6 +1,6 @@
 /*
- * Crashes at every operation of a short life of a data folder, on the simulated disk: process death, power loss, a disk that fails, a disk
- * that is full. After each one, and after a second crash in mid-recovery:
+ * Crashes at every operation of a short life of a data folder, on the simulated disk: process death, power loss, a disk that fails,
+ * a disk that is full. After each one, and after a second crash in mid-recovery:
  *
  *   acknowledged ⊆ recovered ⊆ appended, in order, each once; recovering again finds the same.
  */
@@ -249,7 +249,7 @@ static void check_reader(struct sim_disk *disk, struct ledger *ledger)
 	sto_reader_close(reader);
 }
 
-/* One story: a life that ends before operation `at`, then recovery, crashed once itself, then whole. False: it ended before `at`. */
+/* A life that ends before operation `at`, then recovery, crashed once itself, then whole. False: it ended before `at`. */
 static bool story(uint64_t at, enum sim_end end, uint64_t seed)
 {
 	static struct ledger ledger, again;

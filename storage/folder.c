@@ -8,8 +8,8 @@
  *     secret 32 hex digits
  *     check 16 hex digits              XXH3-64 of everything before this line
  *
- * The secret keys the hashes of event ids that are no UUIDs, which the segments keep: without it old ids cannot be found again. It is
- * nobody else's business, so the file is readable by its owner only.
+ * The secret keys the hashes of event ids that are no UUIDs, which the segments keep: without it old ids cannot be found again. It
+ * is nobody else's business, so the file is readable by its owner only.
  */
 #include "store_state.h"
 #include "turnpike/log.h"

@@ -1,6 +1,6 @@
 /*
- * The byte tables of docs/log-format.md and docs/segment-format.md against the structs: every field is there, at its place, with its
- * size, in order, and nothing else.
+ * The byte tables of docs/log-format.md and docs/segment-format.md against the structs: every field is there, at its place, with
+ * its size, in order, and nothing else.
  */
 #include "log_format.h"
 #include "manifest_format.h"

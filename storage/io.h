@@ -4,8 +4,8 @@
  *   sto_io_system()   plain system calls; block writes of the log through io_uring (io_sync.c, io_uring.c)
  *   sim_disk_io()     a simulated disk with crashes and faults, for tests (io_sim.c)
  *
- * Everything that touches a file goes through here, so that the simulator sees every write, sync and directory change. All functions
- * return 0 (or what they say) or -errno. A queue is for one thread; everything else may be called by any thread.
+ * Everything that touches a file goes through here, so that the simulator sees every write, sync and directory change. All
+ * functions return 0 (or what they say) or -errno. A queue is for one thread; everything else may be called by any thread.
  */
 #ifndef STORAGE_IO_H
 #define STORAGE_IO_H

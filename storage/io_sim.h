@@ -1,9 +1,10 @@
 /*
- * A simulated disk behind the io table: everything in memory, every operation counted, crashes and faults at will, all from one seed.
+ * A simulated disk behind the io table: everything in memory, every operation counted, crashes and faults at will, all from one
+ * seed.
  *
- * Each file has two images: `now`, what programs see, and `stable`, what survives a power failure. A write changes `now` and marks the
- * 512-byte sectors it touched; a sync copies marked sectors to `stable`. Folders work alike: a name that was made, renamed or removed
- * is only `now` until its folder is synced.
+ * Each file has two images: `now`, what programs see, and `stable`, what survives a power failure. A write changes `now` and marks
+ * the 512-byte sectors it touched; a sync copies marked sectors to `stable`. Folders work alike: a name that was made, renamed or
+ * removed is only `now` until its folder is synced.
  *
  * A crash comes before operation number `crash_at`: from there on every operation fails with -ESHUTDOWN, until sim_restart():
  *   SIM_KILL   the process died: what was written stays, writes in flight have happened in part (any subset of their sectors)

@@ -1,5 +1,6 @@
 /*
- * The simulated disk: writes in flight, crashes and faults, and what tests reach for. What it models is said in io_sim.h. Tests only.
+ * The simulated disk: writes in flight, crashes and faults, and what tests reach for. What it models is said in io_sim.h. Tests
+ * only.
  */
 #include "io_sim_state.h"
 

@@ -1,9 +1,9 @@
 /*
- * The inside of the simulated disk, shared by its two halves: io_sim.c (names, bytes, the io table) and io_sim_crash.c (writes in flight,
- * crashes, what tests reach for).
+ * The inside of the simulated disk, shared by its two halves: io_sim.c (names, bytes, the io table) and io_sim_crash.c (writes in
+ * flight, crashes, what tests reach for).
  *
- * Nodes (files and folders) are kept in one array; names are full paths. A name entry has a `now` and a `stable` node index; a folder's
- * sync makes the entries of its direct children stable. Random numbers come from one splitmix generator.
+ * Nodes (files and folders) are kept in one array; names are full paths. A name entry has a `now` and a `stable` node index; a
+ * folder's sync makes the entries of its direct children stable. Random numbers come from one splitmix generator.
  */
 #ifndef STORAGE_IO_SIM_STATE_H
 #define STORAGE_IO_SIM_STATE_H

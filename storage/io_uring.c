@@ -1,7 +1,7 @@
 /*
- * The log's write queue through io_uring: each block is one write with RWF_DSYNC from a registered buffer. RWF_DSYNC makes the kernel
- * see to it that the block is stable when the completion comes: on a drive with a volatile cache it uses FUA or flushes the cache,
- * on one without it costs nothing.
+ * The log's write queue through io_uring: each block is one write with RWF_DSYNC from a registered buffer. RWF_DSYNC makes the
+ * kernel see to it that the block is stable when the completion comes: on a drive with a volatile cache it uses FUA or flushes the
+ * cache, on one without it costs nothing.
  *
  * The ring is made by the thread that opens and used by the shard's thread, one after the other: so neither SINGLE_ISSUER nor
  * DEFER_TASKRUN. COOP_TASKRUN stays off too: with it a completion would need a system call to become visible, while now the

@@ -1,7 +1,7 @@
 /*
- * kill -9 on a real file system: a child appends, tells its parent through a pipe which events are durable, and is killed at a random
- * moment; the parent then opens the folder and looks for each of them. Ten times over the same folder, so that each child also
- * recovers what the ones before left.
+ * kill -9 on a real file system: a child appends, tells its parent through a pipe which events are durable, and is killed at a
+ * random moment; the parent then opens the folder and looks for each of them. Ten times over the same folder, so that each child
+ * also recovers what the ones before left.
  */
 #include "sample.h"
 #include "store_state.h"

@@ -24,8 +24,8 @@
  *   112   16 bytes of zero
  *   128   payload: tp_event records, one after the other; then zeros to block_bytes
  *
- * The seed is XXH3-64 of {file_id, salt, offset}. A block that an earlier file left there does not check out; one that was written to the
- * wrong place is no part of the prefix, but still a witness for rule 2.
+ * The seed is XXH3-64 of {file_id, salt, offset}. A block that an earlier file left there does not check out; one that was written
+ * to the wrong place is no part of the prefix, but still a witness for rule 2.
  *
  * Blocks are submitted in order and complete in any order; an event is acknowledged when its block and all before it are stable.
  * So after a crash the acknowledged events lie in the longest run of good blocks from the start ("the provable prefix"):

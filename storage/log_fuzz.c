@@ -1,6 +1,7 @@
 /*
- * Fuzzes the reading of log files. The first byte of the input says whether checksums are put right before reading, block by block from
- * the front, so that what lies behind a checksum is reached too. Asserts what must hold for any bytes: reading twice says the same.
+ * Fuzzes the reading of log files. The first byte of the input says whether checksums are put right before reading, block by block
+ * from the front, so that what lies behind a checksum is reached too. Asserts what must hold for any bytes: reading twice says the
+ * same.
  */
 #include "io_sim.h"
 #include "log_format.h"

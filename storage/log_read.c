@@ -1,6 +1,6 @@
 /*
- * Reading a log file: the longest provable prefix, and whether something beyond it proves damage. Bytes from disk are foreign: every
- * length is checked before use. Format and rules: log_format.h.
+ * Reading a log file: the longest provable prefix, and whether something beyond it proves damage. Bytes from disk are foreign:
+ * every length is checked before use. Format and rules: log_format.h.
  *
  * Threads: any; all state is on the stack and in one buffer.
  */

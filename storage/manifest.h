@@ -1,6 +1,6 @@
 /*
- * The manifest: which log files are sealed and which segments are published. Append-only; the append, once synced, is the commit point
- * of every publication and deletion. Bytes in manifest_format.h.
+ * The manifest: which log files are sealed and which segments are published. Append-only; the append, once synced, is the commit
+ * point of every publication and deletion. Bytes in manifest_format.h.
  */
 #ifndef STORAGE_MANIFEST_H
 #define STORAGE_MANIFEST_H
@@ -61,9 +61,10 @@ void manifest_record_write(uint8_t to[MANIFEST_UNIT], const struct manifest *man
 typedef int (*manifest_fn)(void *context, const struct manifest_record *record);
 
 /*
- * Takes in `from[0..bytes)`, which follows on what was read before; calls fn for each record in it. Stops at the first that is not whole
- * or not good; `manifest->bytes` tells how far it came. Returns 1 if bytes are left over that can only be an append that was never
- * synced (at most one record), 0 if all was taken, -EBADMSG when what is left over proves damage, else what fn returned or -ENOMEM.
+ * Takes in `from[0..bytes)`, which follows on what was read before; calls fn for each record in it. Stops at the first that is not
+ * whole or not good; `manifest->bytes` tells how far it came. Returns 1 if bytes are left over that can only be an append that was
+ * never synced (at most one record), 0 if all was taken, -EBADMSG when what is left over proves damage, else what fn returned or
+ * -ENOMEM.
  */
 int manifest_feed(struct manifest *manifest, const uint8_t *from, uint64_t bytes, manifest_fn fn, void *context);
 

@@ -1,6 +1,6 @@
 /*
- * Fuzzes the manifest. With the first bit set, checksums and the chain are put right first. Asserts that reading in two pieces says the
- * same as reading at once, and that the set of sealed files stays in order.
+ * Fuzzes the manifest. With the first bit set, checksums and the chain are put right first. Asserts that reading in two pieces says
+ * the same as reading at once, and that the set of sealed files stays in order.
  */
 #include "manifest.h"
 

@@ -114,7 +114,7 @@ static void test_torn(void **state)
 	}
 }
 
-/* Every bit flipped: in the last record it may be an append that was torn, before it is damage. Never a record that is not there. */
+/* Every bit flipped: in the last record it may be a torn append, before that it is damage. Never a record that is not there. */
 static void test_flips(void **state)
 {
 	(void)state;

@@ -2,7 +2,8 @@
  * Reading segments by mapping. Everything in the file is foreign until its checksum and its inner lengths have been checked; each
  * section is checked once, before its first use. Format: segment_format.h.
  *
- * A page of a mapped file that the disk cannot read ends the process by SIGBUS: for the data process that is the fail-stop it wants.
+ * A page of a mapped file that the disk cannot read ends the process by SIGBUS: for the data process that is the fail-stop it
+ * wants.
  *
  * Threads: a struct segment belongs to one.
  */

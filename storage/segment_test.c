@@ -1,6 +1,6 @@
 /*
- * Segments and the store around them: round trip, look-ups, cross-check of the sums, damage, retention, the reader of another process,
- * and what a start clears away. On the simulated disk.
+ * Segments and the store around them: round trip, look-ups, cross-check of the sums, damage, retention, the reader of another
+ * process, and what a start clears away. On the simulated disk.
  */
 #include "io_sim.h"
 #include "sample.h"

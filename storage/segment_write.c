@@ -1,6 +1,6 @@
 /*
- * Sealing: a finished log file becomes a segment. One pass over the log copies the rows and collects the index; then index, rollup and
- * footer follow. Format: segment_format.h.
+ * Sealing: a finished log file becomes a segment. One pass over the log copies the rows and collects the index; then index, rollup
+ * and footer follow. Format: segment_format.h.
  *
  * The rollup comes from another way through the code than the rows (the shard's live table against the log), so their sums are
  * compared before anything is published: what a bill is made of and what proves the bill must agree to the micro.

@@ -1,6 +1,6 @@
 /*
- * Opening the data folder: the lock, the node file, the manifest, and clearing away what unfinished work left behind. The folder and
- * the life of a file in it are drawn in turnpike/store.h.
+ * Opening the data folder: the lock, the node file, the manifest, and clearing away what unfinished work left behind. The folder
+ * and the life of a file in it are drawn in turnpike/store.h.
  *
  * What may be deleted at start, and why that is safe:
  *   a temporary file                         it never got its name
@@ -11,8 +11,8 @@
  *                                            it had been published, and the manifest's end is damaged: refuse
  * A log file that may hold a record is never deleted here.
  *
- * The manifest is synced before it is believed: a killed process may have left an append in the page cache, and what is deleted on its
- * word must not come back after a power failure.
+ * The manifest is synced before it is believed: a killed process may have left an append in the page cache, and what is deleted on
+ * its word must not come back after a power failure.
  *
  * Threads: the opening thread, then housekeeping.
  */
@@ -28,8 +28,9 @@
 /* ---- folders, lock ---- */
 
 /*
- * Makes data_dir with all its parents, and what is in it. Each name is synced into its folder, also those that were there: a process that
- * was killed may have made them a moment ago. Above data_dir we may lack the right to do so, and then it is not ours to do.
+ * Makes data_dir with all its parents, and what is in it. Each name is synced into its folder, also those that were there: a
+ * process that was killed may have made them a moment ago. Above data_dir we may lack the right to do so, and then it is not ours
+ * to do.
  */
 static int folder_make(const struct sto_io *io, const char *path, bool inner)
 {

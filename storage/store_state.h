@@ -1,6 +1,6 @@
 /*
- * The inside of a store: the folder's paths, the manifest, the mapped segments. Belongs to the housekeeping thread, but for the parts
- * that are set at open and never change.
+ * The inside of a store: the folder's paths, the manifest, the mapped segments. Belongs to the housekeeping thread, but for the
+ * parts that are set at open and never change.
  */
 #ifndef STORAGE_STORE_STATE_H
 #define STORAGE_STORE_STATE_H

@@ -1,8 +1,8 @@
 /*
  * What is done with an open data folder: reading unsealed logs, sealing, look-ups in segments, retention.
  *
- * Sealing:   log file ─ segment_write ─► <seq>.tmp (synced) ─ rename ─► <seq>.seg ─ sync folder ─► manifest append (synced) = published
- * A crash before the append leaves a file that nobody knows; the next start removes it and seals the log again.
+ * Sealing:   log file ─ segment_write ─► <seq>.tmp (synced) ─ rename ─► <seq>.seg ─ sync folder ─► manifest append (synced) =
+ * published A crash before the append leaves a file that nobody knows; the next start removes it and seals the log again.
  *
  * Threads: housekeeping, but sto_log_read(): any.
  */

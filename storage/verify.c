@@ -1,6 +1,6 @@
 /*
- * Checking a whole data folder: node file, manifest, each published segment with its totals, each log file that is not sealed. Reads
- * only. Meant for a stopped node: an open log is in flux, so a folder in use is refused.
+ * Checking a whole data folder: node file, manifest, each published segment with its totals, each log file that is not sealed.
+ * Reads only. Meant for a stopped node: an open log is in flux, so a folder in use is refused.
  *
  * Threads: any; all state is local.
  */

@@ -313,8 +313,8 @@ static int completed(struct sto_wal *wal, const struct sto_done *done)
 	uint64_t offset = is_end ? end->offset : buffer->offset;
 	uint32_t bytes = is_end ? LOG_UNIT : buffer->bytes;
 	/*
-	 * Written in part: a file system that ran out of room in mid-block says so this way. The rest of the block is not stable, and
-	 * nobody was told anything; the same bytes to the same place later are no lie.
+	 * Written in part: a file system that ran out of room in mid-block says so this way. The rest of the block is not stable,
+	 * and nobody was told anything; the same bytes to the same place later are no lie.
 	 */
 	if (sto_io_full(done->result) || (done->result >= 0 && (uint32_t)done->result < bytes)) {
 		if (!wal->full_told)

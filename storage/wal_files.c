@@ -1,6 +1,6 @@
 /*
- * Log files from birth to hand-over: opening and closing a log writer, and the housekeeping thread's side of it (spares in, finished
- * files out). The shard's side is wal.c; who owns what when is in wal_state.h.
+ * Log files from birth to hand-over: opening and closing a log writer, and the housekeeping thread's side of it (spares in,
+ * finished files out). The shard's side is wal.c; who owns what when is in wal_state.h.
  *
  * A file is made whole before anybody uses it: created under its final name, given its room, its file block written, the file and
  * the folder synced. So a file that holds an acknowledged event can always be found again, and has a good file block.

@@ -1,10 +1,11 @@
 /*
- * The inside of a log writer, shared by its two halves: wal.c (the shard's side) and wal_files.c (opening, and the housekeeping side).
+ * The inside of a log writer, shared by its two halves: wal.c (the shard's side) and wal_files.c (opening, and the housekeeping
+ * side).
  *
  *   blocks, a ring:    tail ────────────────► head              head: the open block (or a free buffer)
  *                      oldest in flight   newest in flight      tail .. head-1: submitted, completing in any order
  *
- *   files:   housekeeping ─ spare ─► current ─ roll ─► finishing (until all its blocks and its end block are stable) ─ done ─► housekeeping
+ *   files:   housekeeping ─ spare ─► current ─ roll ─► finishing (blocks, then end block become stable) ─ done ─► housekeeping
  *
  * A buffer is free again only when its block and all before it are stable, so `tail` is the durable prefix.
  */

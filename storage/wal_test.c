@@ -1,6 +1,6 @@
 /*
- * The log writer on a real disk: what was acknowledged is read back, files roll, full files are ended, spares come and go. The crash
- * cases are in crash_test.c.
+ * The log writer on a real disk: what was acknowledged is read back, files roll, full files are ended, spares come and go. The
+ * crash cases are in crash_test.c.
  */
 #include "log_format.h"
 #include "log_read.h"

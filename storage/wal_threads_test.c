@@ -1,6 +1,6 @@
 /*
- * The two threads of a log writer at once: the shard appends and rolls, housekeeping gives spares and seals what is finished. For the
- * thread sanitizer, and for the hand-over's order.
+ * The two threads of a log writer at once: the shard appends and rolls, housekeeping gives spares and seals what is finished. For
+ * the thread sanitizer, and for the hand-over's order.
  */
 #include "sample.h"
 #include "store_state.h"

@@ -1,7 +1,7 @@
 /*
- * Read-only access to the data folder for other processes: the manifest as a snapshot, segments by mmap, every block verified before
- * its first use. Never writes, never locks. Owned by one thread; segments stay mapped until the reader lets them go, so that a
- * deletion never surprises it: what a call returned stays valid until the next refresh.
+ * Read-only access to the data folder for other processes: the manifest as a snapshot, segments by mmap, every block verified
+ * before its first use. Never writes, never locks. Owned by one thread; segments stay mapped until the reader lets them go, so that
+ * a deletion never surprises it: what a call returned stays valid until the next refresh.
  */
 #ifndef TURNPIKE_READER_H
 #define TURNPIKE_READER_H
@@ -41,9 +41,9 @@ int sto_reader_rollup(struct sto_reader *reader, uint32_t index, const struct tp
 int sto_reader_events(struct sto_reader *reader, uint32_t index, sto_event_fn fn, void *context);
 
 /*
- * Checks the whole folder of a stopped node: node file, manifest, each published segment down to its totals, each log file that is not
- * sealed. Calls fn once for each damaged or missing file. Returns how many there were; -EBUSY: a data process is using the folder;
- * -ENOENT: no data folder; other -errno. Details go to the log.
+ * Checks the whole folder of a stopped node: node file, manifest, each published segment down to its totals, each log file that is
+ * not sealed. Calls fn once for each damaged or missing file. Returns how many there were; -EBUSY: a data process is using the
+ * folder; -ENOENT: no data folder; other -errno. Details go to the log.
  */
 typedef void (*sto_fault_fn)(void *context, const char *path, const char *what);
 int sto_verify(const char *data_dir, sto_fault_fn fn, void *context);

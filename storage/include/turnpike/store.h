@@ -7,9 +7,9 @@
  *   <data_dir>/log/<id>.log    write-ahead log files, <id> = 16 hex digits, growing
  *   <data_dir>/segments/<seq>.seg   immutable
  *
- * The life of a log file: created by the housekeeping thread (spare) → taken by a shard's log writer (open) → finished → sealed into
- * exactly one segment, published by one manifest append → deleted. At start every log file that the manifest does not call sealed
- * is recovered and then sealed like the rest; writing never goes on in an old file.
+ * The life of a log file: created by the housekeeping thread (spare) → taken by a shard's log writer (open) → finished → sealed
+ * into exactly one segment, published by one manifest append → deleted. At start every log file that the manifest does not call
+ * sealed is recovered and then sealed like the rest; writing never goes on in an old file.
  *
  * Threads: the store belongs to the housekeeping thread, except where a function says otherwise.
  */
@@ -40,8 +40,8 @@ void sto_store_close(struct sto_store *store);
 /* ---- recovery ---- */
 
 /*
- * Log files that are not sealed and that no log writer has: those found at open, oldest first, then those that writers finished. The
- * array is the caller's to free().
+ * Log files that are not sealed and that no log writer has: those found at open, oldest first, then those that writers finished.
+ * The array is the caller's to free().
  */
 int sto_store_unsealed(struct sto_store *store, uint64_t **file_ids, uint32_t *count);
 
@@ -69,8 +69,8 @@ int sto_log_read(struct sto_store *store, uint64_t file_id, sto_event_fn fn, voi
  * caller), publishes it in the manifest, synced. After this returns 0, readers find it. An empty log file makes no segment: its end
  * is recorded in the manifest. The log file itself is removed by sto_log_delete() once the live table was given back.
  *
- * -ENOSPC: try again later. -EBADMSG: the log is damaged or does not agree with `rollup` (logged); nothing was published. -EALREADY: it is
- * sealed. -EINVAL: no such file in sto_store_unsealed(). Anything else: the disk failed, stop.
+ * -ENOSPC: try again later. -EBADMSG: the log is damaged or does not agree with `rollup` (logged); nothing was published.
+ * -EALREADY: it is sealed. -EINVAL: no such file in sto_store_unsealed(). Anything else: the disk failed, stop.
  */
 int sto_seal(struct sto_store *store, uint64_t file_id, const struct tp_rollup *rollup);
 int sto_log_delete(struct sto_store *store, uint64_t file_id); /* -EINVAL: not sealed */

@@ -28,31 +28,31 @@ struct sto_wal_options {
 };
 
 /*
- * Cold; the opening thread (the ring is made here, the shard thread may use it). Makes a first file and takes it: sto_wal_file_id() is not
- * 0 afterwards, unless the disk is full; then the log begins with the first spare, by sto_wal_roll(). 0 or -errno; -EINVAL: the
- * store's log_file_bytes does not hold a block of block_bytes_max and 8 KiB more.
+ * Cold; the opening thread (the ring is made here, the shard thread may use it). Makes a first file and takes it: sto_wal_file_id()
+ * is not 0 afterwards, unless the disk is full; then the log begins with the first spare, by sto_wal_roll(). 0 or -errno; -EINVAL:
+ * the store's log_file_bytes does not hold a block of block_bytes_max and 8 KiB more.
  */
 int sto_wal_open(struct sto_wal **wal, struct sto_store *store, const struct sto_wal_options *options);
 /*
- * Cold; call after everything is durable, with the shard and housekeeping stopped. Ends the current file, so that the next start has
- * proof that nothing is missing; removes files that were never used. Files with records that were not taken by
+ * Cold; call after everything is durable, with the shard and housekeeping stopped. Ends the current file, so that the next start
+ * has proof that nothing is missing; removes files that were never used. Files with records that were not taken by
  * sto_wal_finished_take() are in sto_store_unsealed() then, and may be sealed.
  */
 void sto_wal_close(struct sto_wal *wal);
 
 /*
  * Room for `bytes` (at most TP_EVENT_BYTES_MAX, a multiple of 8) in the open block. Write the record there, then sto_wal_append();
- * without an append nothing has happened. Never moves on to another file: see sto_wal_must_roll(). NULL: no buffer is free (writes in
- * flight), or no file: stop taking events for now, poll, try again.
+ * without an append nothing has happened. Never moves on to another file: see sto_wal_must_roll(). NULL: no buffer is free (writes
+ * in flight), or no file: stop taking events for now, poll, try again.
  */
 void *sto_wal_reserve(struct sto_wal *wal, uint32_t bytes);
 void sto_wal_append(struct sto_wal *wal, uint32_t bytes, uint64_t now_ns);
 
 /*
- * Submits the open block if it is full, or has waited commit_interval, or `force`; but never more than writes_in_flight at once, and then
- * the next call does it. To cut the latency on an idle disk pass force = "nothing more is coming" && !sto_wal_busy(). watermark_ms
- * goes into the headers of the blocks from now on; those that sto_wal_reserve() submits because they are full have the last one given.
- * Returns how many blocks it submitted, or -errno when the disk failed.
+ * Submits the open block if it is full, or has waited commit_interval, or `force`; but never more than writes_in_flight at once,
+ * and then the next call does it. To cut the latency on an idle disk pass force = "nothing more is coming" && !sto_wal_busy().
+ * watermark_ms goes into the headers of the blocks from now on; those that sto_wal_reserve() submits because they are full have the
+ * last one given. Returns how many blocks it submitted, or -errno when the disk failed.
  */
 int sto_wal_flush(struct sto_wal *wal, uint64_t now_ns, uint64_t watermark_ms, bool force);
 
@@ -76,8 +76,8 @@ bool sto_wal_must_roll(const struct sto_wal *wal);
 
 /*
  * Finishes the current file after the open block. The next append goes to the spare, whose id sto_wal_file_id() tells at once.
- * -EAGAIN: no spare is there yet, or too many writes are in flight; nothing has changed for the caller, try again after polling. 0 and
- * the same file when it has no records.
+ * -EAGAIN: no spare is there yet, or too many writes are in flight; nothing has changed for the caller, try again after polling. 0
+ * and the same file when it has no records.
  */
 int sto_wal_roll(struct sto_wal *wal);
 
@@ -85,8 +85,8 @@ int sto_wal_roll(struct sto_wal *wal);
 int sto_wal_finish(struct sto_wal *wal);
 
 /*
- * True while what is left of the file, without a spare, would not hold reserve_bytes, and while a block waits for room on a full disk:
- * the node must refuse new beacons.
+ * True while what is left of the file, without a spare, would not hold reserve_bytes, and while a block waits for room on a full
+ * disk: the node must refuse new beacons.
  */
 bool sto_wal_no_space(const struct sto_wal *wal);
 
@@ -99,8 +99,8 @@ void sto_wal_stats(const struct sto_wal *wal, struct sto_wal_stats *stats);
 /* ---- housekeeping side ---- */
 bool sto_wal_spare_wanted(const struct sto_wal *wal);
 /*
- * Creates and preallocates a file and hands it over; with preallocate it is written full of zeros, which takes a moment (0.1 to 0.3 s
- * for 256 MiB). -ENOSPC is not an error of the disk: try again later. -EIO is.
+ * Creates and preallocates a file and hands it over; with preallocate it is written full of zeros, which takes a moment (0.1 to 0.3
+ * s for 256 MiB). -ENOSPC is not an error of the disk: try again later. -EIO is.
  */
 int sto_wal_spare_give(struct sto_wal *wal);
 /* A finished file whose blocks are all durable: its id, ready for sto_seal(); 0 when there is none. */
