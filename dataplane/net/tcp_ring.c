@@ -20,7 +20,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-enum { SPARE_CHUNKS_MIN = 1024 };
+enum { SPARE_CHUNKS_MIN = 64 };
 
 int dp_chunks_create(struct dp_tcp *tcp)
 {
