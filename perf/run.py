@@ -1,0 +1,207 @@
+#!/usr/bin/python3
+"""make perf: measures each part and the whole path, prints a table, writes perf/result.json. run.py BUILD [NAME…]
+
+Each row is the median of RUNS runs, its spread (largest minus smallest, over the median). Peers run in turn with ours, in the same
+invocation, and the ratio is the median of the ratios pair by pair. What each number shows and does not show: docs/performance.md.
+"""
+import contextlib
+import json
+import os
+import pathlib
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests/integration"))
+
+import harness  # noqa: E402  (the path is set just above)
+
+RUNS = int(os.environ.get("RUNS", "5"))
+SECONDS = float(os.environ.get("SECONDS_EACH", "4"))
+# rx and shard have a CPU each; clients share them where the machine has only two, which the guide says beside each figure.
+FREE = sorted(os.sched_getaffinity(0))[2:] or sorted(os.sched_getaffinity(0))
+
+
+def pinned(argv, cpus):
+    return ["taskset", "-c", ",".join(map(str, cpus)), *map(str, argv)]
+
+
+def output(argv):
+    return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+
+
+def first_number(text, unit):
+    return float(re.search(rf"([\d.]+) {re.escape(unit)}", text).group(1))
+
+
+# ---- parts on one core ----
+
+def parse_ours(build):
+    return first_number(output(pinned([build / "perf/bench_json", "--seconds", "0.5"], [0])), "events/s")
+
+
+def parse_simdjson(build):
+    return first_number(output(pinned([build / "perf/bench_simdjson", "--seconds", "0.5"], [0])), "events/s")
+
+
+def dedup(build):
+    return first_number(output(pinned([build / "perf/bench_dedup", "1024"], [0])), "inserts/s")
+
+
+def shard(build):
+    with harness.folder() as folder:
+        return first_number(output(pinned([build / "perf/bench_shard", folder / "data", "2"], [0])), "events/s")
+
+
+def disk(_):
+    """Raw: 256 KiB O_DIRECT|O_DSYNC writes over an existing file, one at a time, in MB/s."""
+    with harness.folder() as folder:
+        base = ["dd", "if=/dev/zero", f"of={folder}/raw", "bs=256k", "count=1024", "oflag=direct,dsync"]
+        subprocess.run(base, check=True, capture_output=True)
+        began = time.monotonic()
+        subprocess.run([*base, "conv=notrunc"], check=True, capture_output=True)
+        return 256 / (time.monotonic() - began)
+
+
+# ---- the whole path: wire to durable and acknowledged ----
+
+def blast(build, target, *arguments):
+    """Acknowledged events per second. A seed of its own each time, or all would be copies."""
+    blast.seed += 1
+    text = output(pinned([build / "perf/turnpike-blast", "--to", target, "--duration", str(SECONDS), "--seed", str(blast.seed), "--quiet",
+                          "--json", *arguments], FREE))
+    summary = json.loads(text.strip().splitlines()[-1])
+    return summary["acknowledged"] / summary["seconds"]
+
+
+blast.seed = int(time.time()) % 100000 * 1000
+
+
+def socket_node(build):
+    return harness.node(build, control=False, extra="memory: {dedup: 1GiB}\n")
+
+
+def batch(build):
+    with socket_node(build) as node:
+        return blast(build, "batch://%s:%d" % node.udp[0], "--duplicates", "0.01")
+
+
+def http_batches(build):
+    with socket_node(build) as node:
+        return blast(build, "http://%s:%d" % node.http[0], "--batch", "100", "--connections", "32", "--duplicates", "0.01")
+
+
+def wrk(target, folder, netns=None):
+    """Requests per second of single-event POSTs of about 490 bytes, 64 keep-alive connections."""
+    script = folder / "post.lua"
+    script.write_text(
+        'wrk.method = "POST"\nwrk.headers["Content-Type"] = "application/json"\nlocal n = 0\nlocal tag = tostring({}):gsub("%W", "")\n'
+        'function request()\n n = n + 1\n return wrk.format(nil, nil, nil, '
+        f'\'{{"event_id":"\'..tag..\'-\'..n..\'","event_type":"impression","timestamp":{harness.now_ms()},"ad_id":"ad_1","campaign_id":"camp_1",'
+        '"advertiser_id":"adv_1","publisher_id":"pub_1","device_id":"device-\'..(n % 100000)..\'","ip_address":"203.0.113.7","user_agent":'
+        '"Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/119.0 Safari/537.36",'
+        '"geo":{"country":"US","region":"CA","city":"San Francisco"},"referer":"https://publisher.example/page","bid_price":0.50}\')\nend\n')
+    argv = pinned(["wrk", "-t1", "-c64", f"-d{SECONDS:.0f}s", "-s", script, target], FREE)
+    if netns:
+        argv = ["ip", "netns", "exec", netns, *argv]
+    text = output(argv)
+    assert "Non-2xx" not in text and "Socket errors" not in text, text
+    return float(re.search(r"Requests/sec:\s*([\d.]+)", text).group(1))
+
+
+def http_single(build):
+    with socket_node(build) as node:
+        return wrk("http://%s:%d/api/v1/clicks" % node.http[0], node.folder)
+
+
+def http_single_bypass(build):
+    with harness.network() as (namespace, ours), harness.node(
+            build, control=False, ingest=harness.DPDK_INGEST.format(ours), extra="memory: {dedup: 1GiB}\n") as node:
+        return wrk("http://10.77.0.1/api/v1/clicks", node.folder, namespace)
+
+
+@contextlib.contextmanager
+def nginx(folder, listen):
+    """One worker that answers 204 and writes an access log, on CPU 0 like our rx core."""
+    config = folder / "nginx.conf"
+    config.write_text(
+        f"daemon off; worker_processes 1; worker_cpu_affinity 1; pid {folder}/pid; error_log {folder}/error.log;\n"
+        "events {}\nhttp { client_body_temp_path " + str(folder) + "/body; keepalive_requests 100000000; access_log "
+        + str(folder) + "/access.log;\n server { listen " + listen + "; location / { client_body_buffer_size 16k; return 204; } } }\n")
+    process = subprocess.Popen(["nginx", "-p", str(folder), "-c", str(config)], stderr=subprocess.DEVNULL)
+    try:
+        time.sleep(0.5)
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def nginx_loopback(_):
+    with harness.folder() as folder, nginx(folder, "127.0.0.1:18479"):
+        return wrk("http://127.0.0.1:18479/api/v1/clicks", folder)
+
+
+def nginx_veth(_):
+    with harness.network() as (namespace, ours), harness.folder() as folder:
+        subprocess.run(["ip", "addr", "add", "10.77.0.1/24", "dev", ours], check=True)
+        with nginx(folder, "10.77.0.1:80"):
+            return wrk("http://10.77.0.1/api/v1/clicks", folder, namespace)
+
+
+# name, unit, ours, peer's name, peer, aim, what the aim is compared with: "median" or "ratio"
+ROWS = [
+    ("JSON event parse, one core", "events/s", parse_ours, "simdjson 3.0 DOM", parse_simdjson, 1.5, "ratio"),
+    ("id table insert, 1 GiB, one core", "inserts/s", dedup, None, None, None, None),
+    ("shard path, parsed event to durable, one core", "events/s", shard, None, None, None, None),
+    ("raw disk, 256 KiB O_DIRECT+O_DSYNC, depth 1", "MB/s", disk, None, None, None, None),
+    ("UDP batch to durable and acknowledged, sockets", "events/s", batch, None, None, 4e6, "median"),
+    ("HTTP batches of 100, sockets", "events/s", http_batches, None, None, 2e6, "median"),
+    ("HTTP single events, sockets", "requests/s", http_single, "nginx 204 with access log, loopback", nginx_loopback, 1, "ratio"),
+    ("HTTP single events, AF_XDP on veth", "requests/s", http_single_bypass, "nginx 204 with access log, veth", nginx_veth, 1, "ratio"),
+]
+
+
+def measure(build, row):
+    name, unit, ours, peer_name, peer, aim, of = row
+    mine, theirs = [], []
+    for _ in range(RUNS):
+        mine.append(ours(build))
+        if peer:
+            theirs.append(peer(build))
+    median = statistics.median(mine)
+    ratio = statistics.median(a / b for a, b in zip(mine, theirs)) if theirs else None
+    value = {"median": median, "ratio": ratio, None: None}[of]
+    return {"name": name, "unit": unit, "median": round(median), "spread": round((max(mine) - min(mine)) / median, 3), "aim": aim,
+            "met": None if aim is None else value >= aim, "peer": peer_name and f"{peer_name}: {statistics.median(theirs):.0f}",
+            "ratio": None if ratio is None else round(ratio, 2)}
+
+
+def main():
+    build, wanted = pathlib.Path(sys.argv[1]).resolve(), sys.argv[2:]
+    rows = []
+    print(f"{'':52} {'median':>12} {'spread':>7} {'ratio':>6}  peer")
+    for row in ROWS:
+        if wanted and not any(word.lower() in row[0].lower() for word in wanted):
+            continue
+        if row[4] in (nginx_loopback, nginx_veth) and not shutil.which("nginx"):
+            row = (*row[:3], None, None, None, None)
+        try:
+            result = measure(build, row)
+        except harness.Skip as reason:
+            print(f"{row[0]:52} skipped: {reason}")
+            continue
+        rows.append(result)
+        print(f"{result['name']:52} {result['median']:>12,} {result['spread']:>7.0%} {result['ratio'] or '':>6}  {result['peer'] or ''}", flush=True)
+    model = re.search(r"^model name\s*: (.*)$", pathlib.Path("/proc/cpuinfo").read_text(), re.M)
+    result = {"machine": f"{os.cpu_count()} x {model.group(1) if model else os.uname().machine}, Linux {os.uname().release}",
+              "commit": output(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]).strip(), "rows": rows}
+    (ROOT / "perf/result.json").write_text(json.dumps(result, indent=1) + "\n")
+    print("perf/result.json written")
+
+
+main()
