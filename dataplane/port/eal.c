@@ -219,6 +219,7 @@ int dp_dpdk_init(const struct tp_config *config)
 	result = eal_start(bytes);
 	if (result != 0) {
 		tp_logf(TP_ERROR, "DPDK did not start", "error=\"%s\"", rte_strerror(-result));
+		runtime_folder_remove();
 		goto give;
 	}
 	dp_hugepages_settle(&dpdk.hugepages);

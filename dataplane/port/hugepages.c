@@ -20,6 +20,7 @@
 #define RECORD_PREFIX "hugepages."
 
 enum { PAGE_BYTES = 2 << 20, PATH_BYTES = 512, RECORD_BYTES = 64 };
+enum { SURPLUS_WAITS = 50, SURPLUS_WAIT_US = 10000 };
 
 void dp_hugepages_init(struct dp_hugepages *hugepages)
 {
@@ -62,9 +63,31 @@ static int number_write(const char *path, uint64_t value)
 	return result;
 }
 
+/*
+ * The pages that the machine keeps: what one writes to nr_hugepages. What one reads there counts surplus pages too, those that were
+ * given back while still mapped and go with their last user.
+ */
 static int pages_total(const struct dp_hugepages *hugepages, uint64_t *pages)
 {
-	return number_read(hugepages->sysfs, PAGE_FOLDER, "nr_hugepages", pages);
+	uint64_t surplus = 0;
+	const int result = number_read(hugepages->sysfs, PAGE_FOLDER, "nr_hugepages", pages);
+
+	number_read(hugepages->sysfs, PAGE_FOLDER, "surplus_hugepages", &surplus);
+	if (result == 0)
+		*pages -= surplus < *pages ? surplus : *pages;
+	return result;
+}
+
+/* An AF_XDP socket lets go of its pages a moment after its process has ended; asking for more would make them stay for good. */
+static void surplus_wait(const struct dp_hugepages *hugepages)
+{
+	uint64_t surplus = 0;
+
+	for (int i = 0; i < SURPLUS_WAITS; i++) {
+		if (number_read(hugepages->sysfs, PAGE_FOLDER, "surplus_hugepages", &surplus) != 0 || surplus == 0)
+			return;
+		usleep(SURPLUS_WAIT_US);
+	}
 }
 
 static int pages_total_set(const struct dp_hugepages *hugepages, uint64_t pages)
@@ -281,6 +304,7 @@ int dp_hugepages_take(struct dp_hugepages *hugepages, uint64_t bytes)
 
 	if (result == 0)
 		stale_give(hugepages);
+	surplus_wait(hugepages);
 	have = free_bytes(hugepages);
 	if (have >= bytes)
 		return 0; /* without the folder's lock too: then all pages are the machine's own */

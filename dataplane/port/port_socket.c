@@ -308,8 +308,9 @@ static uint32_t socket_drain(struct dp_port *port, uint64_t now_ns)
 /* ---- open and close ---- */
 
 /* A connection is a descriptor: take what the hard limit gives, and no more connections than that. */
-static uint32_t connections_limit(uint16_t cores)
+static uint32_t connections_limit(const struct dp_port_options *options)
 {
+	const rlim_t cores = options->queues > 0 ? options->queues : 1;
 	const rlim_t others = 1024; /* log files, segments, rings */
 	struct rlimit limit;
 	rlim_t share;
@@ -322,11 +323,13 @@ static uint32_t connections_limit(uint16_t cores)
 		if (setrlimit(RLIMIT_NOFILE, &raised) == 0)
 			limit = raised;
 	}
-	share = limit.rlim_cur > 2 * others ? (limit.rlim_cur - others) / (cores > 0 ? cores : 1) : limit.rlim_cur / 2;
+	share = limit.rlim_cur > 2 * others ? (limit.rlim_cur - others) / cores : limit.rlim_cur / 2;
 	if (share >= DP_SOCKET_CONNECTIONS_MAX)
 		return DP_SOCKET_CONNECTIONS_MAX;
-	tp_logf(TP_WARN, "limit of open files bounds TCP connections", "files=%llu connections=%llu command=\"ulimit -n 65536\"",
-		(unsigned long long)limit.rlim_cur, (unsigned long long)share);
+	if (options->queue == 0)
+		tp_logf(TP_WARN, "limit of open files bounds TCP connections",
+			"files=%llu connections=%llu command=\"ulimit -n 65536\"", (unsigned long long)limit.rlim_cur,
+			(unsigned long long)share);
 	return share > 16 ? (uint32_t)share : 16;
 }
 
@@ -375,7 +378,7 @@ static int socket_open(struct dp_port **out, const struct dp_port_options *optio
 		return -ENOMEM;
 	port->options = *options;
 	port->listen_fd = port->udp_fd = port->event_fd = -1;
-	port->connections_max = connections_limit(options->queues);
+	port->connections_max = connections_limit(options);
 	result = ring_make(port);
 	if (result == 0)
 		result = dp_socket_streams_open(port);

@@ -25,7 +25,7 @@
 #include <unistd.h>
 
 enum {
-	NAME_BYTES = sizeof(struct sockaddr_in6),
+	NAME_BYTES = 32,    /* struct sockaddr_in6, and what follows is aligned */
 	CONTROL_BYTES = 64, /* room for one of the two packet-info messages */
 	PAYLOAD_BYTES = 65536,
 	BUFFER_BYTES = (sizeof(struct io_uring_recvmsg_out) + NAME_BYTES + CONTROL_BYTES + PAYLOAD_BYTES + 63) / 64 * 64,
