@@ -161,12 +161,13 @@ static bool put_member(struct writer *w, const struct parameter *p, const char *
 	put_byte(w, '"');
 	put(w, p->name, p->bytes);
 	put(w, "\":", 2);
-	if (p->shape == NUMBER && is_integer(value, end)) {
-		put(w, value, (size_t)(end - value));
-		return true;
-	}
-	put_byte(w, '"'); /* a number that is none becomes a string, and so a bad_type */
+	char *quote = w->at;
+	put_byte(w, '"'); /* a number that is none stays a string, and so becomes a bad_type */
 	bool good = put_decoded(w, value, end);
+	if (p->shape == NUMBER && !w->full && is_integer(quote + 1, w->at)) {
+		memmove(quote, quote + 1, (size_t)(--w->at - quote));
+		return good;
+	}
 	put_byte(w, '"');
 	return good;
 }
