@@ -27,15 +27,26 @@ struct dp_port_options {
 
 struct dp_port_driver {
 	const char *name;
-	/* Cold, on the main thread, in order of queue. 0 or -errno (logged). */
+	/*
+	 * Cold, on the main thread, in order of queue. 0 or -errno (logged). -ENOTSUP, unlogged: the device has fewer queues than there
+	 * are rx cores and none is left for this one, which does without; queue 0 always has one.
+	 */
 	int (*open)(struct dp_port **port, const struct dp_port_options *options);
 	/* One round on the rx core: receive, hand up, send. Returns how much was done; 0: idle. */
 	uint32_t (*poll)(struct dp_port *port, uint64_t now_ns);
-	/* A descriptor that becomes readable when there is work, or -1 when only polling finds out. */
+	/*
+	 * A descriptor that becomes readable when there is work, or -1 when only polling finds out. Ask right before each sleep, after
+	 * the last poll: asking arms it, poll disarms it.
+	 */
 	int (*fd)(struct dp_port *port);
-	/* Stop taking new connections and datagrams; finish what is there. Returns connections left. Each round while stopping. */
+	/*
+	 * Stop taking new connections and datagrams; finish what is there. Each round while stopping. Returns what is left: on sockets,
+	 * connections with bytes still to go up or out and a UDP socket that still has datagrams from before (idle connections do not
+	 * count, close ends them); on DPDK, connections.
+	 */
 	uint32_t (*drain)(struct dp_port *port, uint64_t now_ns);
-	void (*close)(struct dp_port *port); /* cold, after the core has stopped */
+	/* Cold, after the core's thread has ended, or from that thread. Calls dp_stream_closed() for what is still open. */
+	void (*close)(struct dp_port *port);
 };
 
 extern const struct dp_port_driver dp_port_socket;
@@ -51,7 +62,10 @@ void dp_dpdk_fini(void);
 /* Names the receive path for people: "net_af_xdp0 on tp0, XDP native, our program". */
 const char *dp_dpdk_describe(void);
 
-/* Pushes the blocklist into each XDP program of ours that is attached for a port. Command thread. 0 or -errno. */
+/*
+ * Pushes the blocklist into each XDP program of ours that is attached for a port. Command thread. 0: what a program cannot hold, the
+ * rx cores check instead (a warning tells), as they do until the first call.
+ */
 int dp_dpdk_blocklist(const struct tp_prefix *list, uint32_t count);
 /* Reads the XDP programs' counters: blocklisted, passed, redirected. */
 int dp_dpdk_xdp_counters(uint64_t *blocklisted, uint64_t *passed, uint64_t *redirected);
