@@ -29,7 +29,8 @@ static const struct verb verb[] = {
 	 "  blocklist list                prefixes that are dropped, or counted"},
 	{"segments", ctl_tool_segments,
 	 "segments list                 the segment files\n"
-	 "  segments seal                 closes the current log now and seals it"},
+	 "  segments seal                 closes the current log now and seals it\n"
+	 "  segments verify               checks log, segments and manifest of a stopped node; names each damaged file"},
 };
 
 static void usage(FILE *to)

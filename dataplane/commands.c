@@ -19,6 +19,7 @@
 
 enum {
 	TICK_MS = 50,
+	FULL_TICKS = 20,
 	CLIENTS_MAX = 64,
 	LINE_BYTES = 4096,
 	SEAL_WAIT_MS = 20000,
@@ -65,6 +66,16 @@ static void space_watch(struct dp_node *node)
 	}
 }
 
+/* A log without room for a moment only waits for its spare: back-pressure serves. When it stays so, the disk takes no more. */
+static bool logs_full(struct dp_node *node)
+{
+	bool full = false;
+	for (uint32_t s = 0; s < node->config.shard_count; s++)
+		full |= atomic_load_explicit(&node->shard[s].no_space, memory_order_relaxed) != 0;
+	node->full_ticks = full ? node->full_ticks + 1 : 0;
+	return node->full_ticks >= FULL_TICKS;
+}
+
 static void live_update(struct dp_node *node)
 {
 	struct tp_live *live = node->live;
@@ -83,7 +94,7 @@ static void live_update(struct dp_node *node)
 	else if (!atomic_load_explicit(&live->ready, memory_order_relaxed))
 		refusing = TP_STARTING;
 	else if (atomic_load_explicit(&node->low_space, memory_order_relaxed) ||
-		 atomic_load_explicit(&node->no_space, memory_order_relaxed))
+		 atomic_load_explicit(&node->no_space, memory_order_relaxed) || logs_full(node))
 		refusing = TP_NO_SPACE;
 	atomic_store_explicit(&live->refusing, refusing, memory_order_relaxed);
 

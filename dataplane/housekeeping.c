@@ -252,8 +252,8 @@ int dp_housekeeping_prime(struct dp_node *node)
 {
 	node->rotated_ms = tp_now_ms();
 	spares_give(node);
-	if (node->space_lacks)
-		return -ENOSPC;
+	/* A full disk is no reason not to start: beacons are refused until there is space. */
+	atomic_store(&node->no_space, node->space_lacks);
 	return atomic_load(&node->failed);
 }
 

@@ -448,7 +448,7 @@ static int start(struct dp_node *node)
 	node->command_runs = !rc;
 	if (!rc) {
 		atomic_store(&node->live->ready, 1);
-		atomic_store(&node->live->refusing, TP_TAKING);
+		atomic_store(&node->live->refusing, atomic_load(&node->no_space) ? TP_NO_SPACE : TP_TAKING);
 	}
 	return rc;
 }

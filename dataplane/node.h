@@ -48,7 +48,8 @@ struct dp_node {
 	bool housekeeping_runs, command_runs, cores_run;
 	uint64_t rotated_ms; /* housekeeping's own, like the next */
 	bool space_lacks;
-	uint64_t expired_ms;         /* the command thread's own */
+	uint64_t expired_ms; /* the command thread's own, like the next */
+	uint32_t full_ticks;
 	struct tp_counters counters; /* of the background threads; the command thread publishes */
 	/* between threads */
 	_Atomic uint32_t no_space;  /* housekeeping: a spare or a segment did not fit */

@@ -16,10 +16,17 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-enum { FRAUD_MS = 2 * 3600 * 1000, RECOVERY_ROWS = 4 * DP_TABLE_ROWS, RECOVERY_HEAP_BYTES = 4 * DP_TABLE_HEAP_BYTES };
+enum {
+	FRAUD_MS = 2 * 3600 * 1000,
+	RECOVERY_ROWS = 4 * DP_TABLE_ROWS,
+	RECOVERY_HEAP_BYTES = 4 * DP_TABLE_HEAP_BYTES,
+	RECOVERY_WAIT_US = 200000
+};
 
 struct sums {
 	struct tp_rollup *table;
@@ -36,6 +43,21 @@ static int event_sum(void *context, const struct tp_event *event)
 	return 0;
 }
 
+/* A full disk is waited out: what the log holds is safe, and nobody is promised anything meanwhile. SIGTERM and SIGINT end the wait. */
+static int seal_patiently(struct dp_node *node, uint64_t file_id, const struct tp_rollup *table)
+{
+	int rc;
+	for (bool told = false; (rc = sto_seal(node->store, file_id, table)) == -ENOSPC; told = true) {
+		sigset_t pending;
+		if (!told)
+			tp_logf(TP_ERROR, "no space to recover the log, waiting for some", "data_dir=%s", node->config.data_dir);
+		if (!sigpending(&pending) && (sigismember(&pending, SIGTERM) || sigismember(&pending, SIGINT)))
+			return -EINTR;
+		usleep(RECOVERY_WAIT_US);
+	}
+	return rc;
+}
+
 static int file_recover(struct dp_node *node, struct tp_rollup *table, uint64_t file_id, uint64_t *watermark_ms)
 {
 	struct sums sums = {.table = table};
@@ -43,7 +65,7 @@ static int file_recover(struct dp_node *node, struct tp_rollup *table, uint64_t 
 	tp_rollup_reset(table, file_id);
 	int rc = sto_log_read(node->store, file_id, event_sum, &sums, &facts);
 	if (!rc)
-		rc = sto_seal(node->store, file_id, table);
+		rc = seal_patiently(node, file_id, table);
 	if (rc) {
 		tp_logf(TP_ERROR, "cannot recover a log file", "file=%016" PRIx64 " events=%" PRIu64 " error=\"%s\"", file_id,
 			sums.events, strerror(-rc));

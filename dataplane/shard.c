@@ -340,6 +340,9 @@ uint32_t dp_shard_poll(struct dp_shard *shard, uint64_t now_ms, uint64_t now_ns)
 		shard->failed = submitted;
 		return 0;
 	}
+	uint32_t no_space = sto_wal_no_space(shard->wal);
+	if (no_space != atomic_load_explicit(&shard->no_space, memory_order_relaxed))
+		atomic_store_explicit(&shard->no_space, no_space, memory_order_relaxed);
 	uint64_t durable = sto_wal_durable(shard->wal);
 	lane_answer(shard, durable);
 	marks_publish(shard, durable);

@@ -83,6 +83,7 @@ struct dp_shard {
 	/* the shard writes, housekeeping reads */
 	_Alignas(64) _Atomic uint32_t paused;
 	_Atomic uint64_t previous_file; /* the log file before the open one; 0: none in this run */
+	_Atomic uint32_t no_space;      /* the log has no room for what may still be in the hops */
 	_Atomic uint32_t rotate_wanted; /* the id table is too full */
 };
 

@@ -210,7 +210,8 @@ static const struct dp_request *answer_wait(struct rig *rig)
 			appended += sto_wal_appended(rig->wal[s]);
 			durable += sto_wal_durable(rig->wal[s]);
 		}
-		if (dp_intake_poll(rig->intake[0]))
+		/* With two shards one may be through while the other's block is still on its way. */
+		if (dp_intake_poll(rig->intake[0]) && rig->shards == 1)
 			assert_true(durable == appended);
 		if (i > 100)
 			usleep(100);

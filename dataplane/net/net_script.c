@@ -20,6 +20,7 @@ const uint8_t script_our6[16] = {0xfd, 0, [7] = 1, [15] = 1}, script_peer6[16] =
 struct peer {
 	uint16_t port;
 	uint32_t irs, iss, ts_base;
+	uint32_t sent_max; /* by the stack: the number after the highest */
 	bool iss_known, ts_known;
 	struct dp_stream *stream;
 	int64_t take;
@@ -265,6 +266,14 @@ void script_books(const struct script_net *net)
 	for (uint32_t i = 0; i < tcp->conns_max; i++) {
 		held += tcp->conn[i].tx_chunks + tcp->conn[i].rx_chunks;
 		holders += tcp->conn[i].tx_chunks > 0;
+		const struct dp_conn *conn = &tcp->conn[i];
+		if (conn->state == DP_TCP_CLOSED)
+			continue;
+		/* chunks only while bytes wait */
+		if (!dp_seq_lt(conn->snd_una, conn->snd_end))
+			assert_int_equal(conn->tx_chunks, 0);
+		if (conn->rcv_read == conn->rcv_nxt && !conn->ranges)
+			assert_int_equal(conn->rx_chunks, 0);
 	}
 	assert_int_equal(held + tcp->chunks_free, tcp->chunks);
 	assert_int_equal(holders, tcp->tx_holders);
@@ -343,7 +352,7 @@ size_t script_wrap(uint8_t *frame, uint8_t family, uint16_t vlan, const uint8_t 
 
 struct segment {
 	bool flags_known, range, ack_known, win_known, mss_known, ts_known, ts_any, ws_known, sack_known, opts_known, nots;
-	bool badsum, sackok;
+	bool badsum, sackok, above;
 	uint8_t flags, opts[40];
 	uint32_t from, to, ack, win, mss, ts_value, ts_echo, ws, cut, doff, opts_bytes, sacks, sack[8];
 	uint16_t vlan, port, dport;
@@ -441,6 +450,8 @@ static void segment_parse(struct run *run, struct segment *s)
 			s->opts_known = true;
 			for (; sscanf(hex, "%2x", &byte) == 1; hex += 2)
 				s->opts[s->opts_bytes++] = (uint8_t)byte;
+		} else if (!strcmp(word, "above")) {
+			s->above = true;
 		} else if (!strcmp(word, "badsum")) {
 			s->badsum = true;
 		} else if (!strcmp(word, "cut")) {
@@ -629,6 +640,11 @@ static void do_expect(struct run *run)
 			peer->ts_known = true;
 		}
 	}
+	if (s.above && (int32_t)(seen.seq - peer->sent_max) < 0)
+		fault("the number is not above %u", peer->sent_max);
+	uint32_t next = seen.seq + seen.bytes + (seen.flags & (DP_SYN | DP_FIN) ? 1 : 0);
+	if (seen.flags & DP_SYN || (int32_t)(next - peer->sent_max) > 0)
+		peer->sent_max = next;
 	if (s.flags_known)
 		check("flags", seen.flags, s.flags);
 	check("vlan", seen.vlan, s.vlan);

@@ -17,7 +17,7 @@
  *
  * Segment words: S F R P . flags; from:to numbers; ack N; win N; mss N; sackok; ts VALUE ECHO (* any); ws N; sack from:to …; opts HEX
  * (instead of built ones); badsum; cut N (bytes off the frame's end); doff N; vlan N; mac N (last byte); port N (the client's, 40000
- * unless told, also for > and app); dport N.
+ * unless told, also for > and app); dport N; above (the number lies above all that was sent on that port).
  */
 #ifndef TURNPIKE_NET_SCRIPT_H
 #define TURNPIKE_NET_SCRIPT_H

@@ -196,6 +196,8 @@ static void check_books(void)
 			      dp_seq_le(range->to, conn->rcv_adv));
 		}
 		CHECK(conn->timer.link);
+		CHECK(!conn->tx_chunks || dp_seq_lt(conn->snd_una, conn->snd_end));
+		CHECK(!conn->rx_chunks || conn->ranges || conn->rcv_read != conn->rcv_nxt || conn->flags & DP_C_DISCARD);
 	}
 	CHECK(held + tcp->chunks_free == tcp->chunks && holders == tcp->tx_holders);
 	CHECK(live <= tcp->conns);

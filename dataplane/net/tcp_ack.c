@@ -154,7 +154,6 @@ bool dp_conn_ack(struct dp_conn *conn, const struct dp_segment *segment)
 			conn->flags &= ~(uint32_t)DP_C_PERSIST;
 			conn->retries = 0;
 			conn->rto_at = 0;
-			conn->snd_nxt = conn->snd_una; /* the probe's byte may have been dropped */
 		}
 		conn->snd_wnd = window;
 		if (window > conn->max_wnd)

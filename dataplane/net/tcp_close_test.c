@@ -38,6 +38,8 @@ static const struct script_case cases[] = {
 	{"RFC 9293 3.10.7.4: the FIN again", PLAIN "< F. 1:1 ack 1\n> . ack 2\n+500\n< F. 1:1 ack 1\n> . 1:1 ack 2\napp eof 1\n"},
 	{"RFC 9293 3.10.7.4: bytes after the FIN",
 	 PLAIN "< F. 1:1 ack 1\n> . ack 2\n< P. 2:100 ack 1\nnone\napp got 0\ncount FRAMES_BAD_TCP 1\n"},
+	{"RFC 9293 3.10.7.4: bytes that run past a FIN seen before are cut",
+	 PLAIN "< F. 101:101 ack 1\n> . ack 1\n< P. 1:201 ack 1\n> . ack 102\napp got 100\napp eof 1\n"},
 	{"RFC 9293 3.10.7.4: bytes held beyond a FIN that comes later",
 	 PLAIN "< P. 101:201 ack 1\n>\n< F. 51:51 ack 1\n>\n< P. 1:51 ack 1\n> . ack 52\napp got 50\napp eof 1\n"},
 	{"RFC 9293 3.6: half-close, the answer comes later",
@@ -100,6 +102,10 @@ static const struct script_case cases[] = {
 	{"RFC 9293 3.10.7.4: a plain ACK in TIME_WAIT is not answered", CLOSED "< . 2:2 ack 2\nnone\n"},
 	{"RFC 6191 2: a later SYN by number reuses TIME_WAIT",
 	 CLOSED "< S 3:3 mss 1460\n> S. ack 4\n< . 4:4 ack 1\napp opened 2\nconns 1\n"},
+	{"RFC 9293 3.4.1, RFC 6191 2: the new number lies above the old ones",
+	 PLAIN "app send 14600\n>\n>\n>\n>\n>\n>\n>\n>\n>\n>\n< . 1:1 ack 14601\napp close\n> F. 14601:14601\n< F. 1:1 ack "
+	       "14602\n> . ack 2\n"
+	       "< S 3:3 mss 1460\n> S. ack 4 above\n"},
 	{"RFC 6191 2: an older SYN by number does not", CLOSED "< S 1:1 mss 1460\n> . 2:2 ack 2\n"},
 	{"RFC 6191 2: a later SYN by timestamp reuses TIME_WAIT",
 	 HELLO "app close\n> F. 1:1\n< F. 1:1 ack 2 ts 200 0\n> . 2:2 ack 2\n< S 4294900000:4294900000 mss 1460 ts 201 0\n> S. ack "
@@ -112,6 +118,8 @@ static const struct script_case cases[] = {
 	{"keep-alive alone does not hold a connection",
 	 PLAIN "+60000\n< . 0:0 ack 1\n> .\n+59900\nnone\n+200\n> F. 1:1 ack 1\napp closed 1\n"},
 	{"bytes do", PLAIN "+60000\n< P. 1:2 ack 1\n+60\n>\n+100000\nnone\n+20100\n> F. 1:1 ack 2\napp closed 1\n"},
+	{"so do bytes that the peer acknowledges",
+	 PLAIN "+60000\napp send 10\n> P. 1:11\n< . 1:1 ack 11\n+100000\nnone\n+20100\n> F. 11:11\n"},
 	{"a reader that never reads is cut after 120 s",
 	 PLAIN "< . 1:1 ack 1 win 0\napp send 100\n+210\n>\n< . 1:1 ack 1 win 0\n+410\n>\n< . 1:1 ack 1 win 0\n+810\n>\n< . 1:1 "
 	       "ack 1 win 0\n+1610\n>\n< . 1:1 ack 1 win 0\n"

@@ -76,7 +76,7 @@ static const struct script_case receive_cases[] = {
 	 PLAIN "< . 63000:64000 ack 1\n> . 1:1 ack 1\n< . 63489:63500 ack 1\n> . 1:1 ack 1\ncount FRAMES_BAD_TCP 1\n"},
 	{"RFC 9293 3.10.7.4: far outside the window",
 	 PLAIN "< P. 200000:200100 ack 1\n> . 1:1 ack 1\napp got 0\ncount FRAMES_BAD_TCP 1\n"},
-	{"RFC 9293 3.8.4: keep-alive of length 0", PLAIN "+5\n< . 0:0 ack 1\n> . 1:1 ack 1\n"},
+	{"RFC 9293 3.8.4: keep-alive of length 0", PLAIN "+5\n< . 0:0 ack 1\n> . 1:1 ack 1\n< . 0:0 ack 1\n> . 1:1 ack 1\n"},
 	{"RFC 9293 3.8.4: keep-alive of length 1", PLAIN "+5\n< . 0:1 ack 1\n> . 1:1 ack 1\napp got 0\n"},
 	{"RFC 7323 5.3: PAWS drops an old segment",
 	 HELLO "< P. 1:11 ack 1 ts 200 0\n+40\n> . ack 11 ts * 200\n< P. 11:21 ack 1 ts 199 0\n> . ack 11 ts * 200\napp got 10\n"
@@ -163,6 +163,10 @@ static const struct script_case send_cases[] = {
 	 PLAIN "< . 1:1 ack 1 win 0\napp send "
 	       "100\n+210\n>\n+410\n>\n+810\n>\n+1610\n>\n+3210\n>\n+6410\n>\n+12810\n>\n+25610\n>\n+51210\n>\n+20000\n> R. ack "
 	       "1\nconns 0\n"},
+	{"RFC 9293 3.10.7.4: a segment that was overtaken does not move the window back", PLAIN
+	 "< P. 11:21 ack 1 win 200\n> . ack 1\n< P. 1:11 ack 1 win 60000\n> . ack 21\napp send 1000\nnone\n+210\n> . 1:201\n"},
+	{"RFC 6582 3.2: a partial ACK takes what it acknowledged off the window", PLAIN
+	 "app send 20000\n" TEN "< . 1:1 ack 1\n< . 1:1 ack 1\n< . 1:1 ack 1\n> . 1:1461\n< . 1:1 ack 4381\n> . 4381:5841\nnone\n"},
 	{"RFC 9293 3.10.7.4: an old segment does not move the window back",
 	 PLAIN "< P. 1:11 ack 1 win 100\n< P. 1:11 ack 1 win 60000\n> . ack 11\napp send 500\nnone\n+210\n> . 1:101\n"},
 	{"stream.h: send takes what fits, writable comes once",
@@ -237,6 +241,7 @@ static void test_window(void **state)
 	line("> . ack 63489 win 0\n"
 	     "< . 63489:63490 ack 1\n> . ack 63489 win 0\n" /* a probe: RFC 9293 section 3.8.6.1 */
 	     "< P. 63489:64949 ack 1\n> . ack 63489 win 0\napp got 0\ncount FRAMES_BAD_TCP 2\n"
+	     "< F. 63489:63489 ack 1\n> . ack 63489 win 0\napp eof 0\n"               /* its number lies beyond the window */
 	     "app send 10\n> P. 1:11 ack 63489 win 0\n< . 63489:63489 ack 11\nnone\n" /* ACKs count while it is shut */
 	     "app take 1000\napp resume\nnone\napp got 1000\n"                        /* silly window: not yet */
 	     "app take 3000\napp resume\n> . 11:11 ack 63489 win 4000\napp got 4000\n"

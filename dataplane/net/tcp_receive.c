@@ -126,8 +126,7 @@ static void ranges_join(struct dp_conn *conn)
 		}
 		if (dp_seq_lt(conn->rcv_nxt, range[i].to))
 			conn->rcv_nxt = range[i].to;
-		range_remove(conn, i);
-		i = 0; /* an earlier one may follow now */
+		range_remove(conn, i); /* no other one can follow it: ranges that touch were made one */
 	}
 }
 

@@ -129,7 +129,16 @@ def test_stop_seals_and_restart_answers_the_same(build):
             for one in (old, event(device_id="a"), event(device_id="b", bid_price="1.000001")):
                 assert made.post(one)[0] == 204
             before = made.totals("campaigns", "camp_1")
+            assert made.data.popen.poll() is None
+            made.ctl("segments", "verify", status=1)  # a running node is not for verifying
             made.stop()
+            assert made.ctl("segments", "verify", "--json") == {"ok": True, "items": []}
+            segment = next((path / "data/segments").iterdir())
+            good = segment.read_bytes()
+            segment.write_bytes(good[:100] + bytes([good[100] ^ 1]) + good[101:])
+            faults = made.ctl("segments", "verify", "--json", status=1)["items"]
+            assert [fault["file"] for fault in faults] == [str(segment)] or segment.name in faults[0]["file"], faults
+            segment.write_bytes(good)
             assert list((path / "data/segments").iterdir()) and not list((path / "data/log").iterdir())
             made.start()
             assert made.totals("campaigns", "camp_1") == before
@@ -171,7 +180,13 @@ def test_full_disk_refuses_and_comes_back(build):
             assert status == 503 and "Retry-After" in headers, headers
             assert made.request("GET", "/healthz")[0] == 503
             counted = made.totals("campaigns", "camp_1")
+            made.kill()  # and a start on the full disk: it may wait for space, it may not give up
+            starting = threading.Thread(target=made.start, args=(False,))
+            starting.start()
+            time.sleep(1)
+            assert made.data.popen.poll() is None
             (mount / "filler").unlink()
+            starting.join(60)
             wait_until("beacons are taken again", lambda: made.post(event(event_id=str(uuid.UUID(int=7)), event_type="impression"))[0] == 204, 20)
             assert made.request("GET", "/healthz")[0] == 200
             assert made.totals("campaigns", "camp_1")["impressions"] == counted["impressions"] + 1
