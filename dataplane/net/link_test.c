@@ -446,7 +446,7 @@ static void test_arp(void **state)
 	arp_case((struct arp){1, 5, 2, 9, 5, true}, TP_C_FRAMES_NOT_OURS, false); /* for another */
 	arp_case((struct arp){1, 6, 3, 3, 6, true}, TP_C_FRAMES_NOT_OURS, false); /* gratuitous: nothing learnt */
 	assert_false(knows(3, 6));
-	arp_case((struct arp){1, 6, 2, 1, 7, true}, TP_C_FRAMES_BAD_ARP, false);  /* sender is not who sends */
+	arp_case((struct arp){1, 6, 4, 1, 7, true}, TP_C_FRAMES_BAD_ARP, false);  /* sender is not who sends */
 	arp_case((struct arp){1, 6, 1, 1, 6, true}, TP_C_FRAMES_BAD_ARP, false);  /* claims our address */
 	arp_case((struct arp){2, 6, 7, 1, 6, false}, TP_C_FRAMES_BAD_ARP, false); /* an answer to no question */
 	assert_false(knows(7, 6));

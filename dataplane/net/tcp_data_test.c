@@ -70,6 +70,10 @@ static const struct script_case receive_cases[] = {
 	       "+100\nnone\napp got 30\napp resume\napp got 100\nnone\n"},
 	{"back-pressure: resume after half", PLAIN "app take 30\n< P. 1:101 ack 1\n+40\n> . ack 101\napp take 20\napp resume\napp "
 						   "got 50\napp take -1\napp resume\napp got 100\n"},
+	{"RFC 9293 3.8.6.2.2: no update for a window that was never small",
+	 PLAIN "app take 0\nburst\n< . 1:1461 ack 1\n< . 1461:2921 ack 1\n< . 2921:4381 ack 1\n< . 4381:5841 ack 1\nend\n> . ack "
+	       "5841 win 57648\n"
+	       "app take -1\napp resume\nnone\napp got 5840\n"},
 	{"back-pressure: bytes behind queued ones wait in line",
 	 PLAIN "app take 0\n< P. 1:101 ack 1\napp take -1\n< P. 101:201 ack 1\n> . ack 201\napp got 0\napp resume\napp got 200\n"},
 	{"RFC 9293 3.10.7.4: what lies beyond the window is cut",
@@ -163,6 +167,11 @@ static const struct script_case send_cases[] = {
 	 PLAIN "< . 1:1 ack 1 win 0\napp send "
 	       "100\n+210\n>\n+410\n>\n+810\n>\n+1610\n>\n+3210\n>\n+6410\n>\n+12810\n>\n+25610\n>\n+51210\n>\n+20000\n> R. ack "
 	       "1\nconns 0\n"},
+	{"RFC 9293 3.8.3: R2 holds also against a peer that talks but never acknowledges",
+	 PLAIN "app send 10\n> P. 1:11\n+210\n>\n+410\n>\n+810\n>\n+1610\n>\n+3210\n>\n+6410\n>\n+12810\n>\n+25610\n>\n+51210\n> "
+	       "P. 1:11\n"
+	       "< P. 1:2 ack 1\n+40\n> . ack 2\n+60000\n> P. 1:11\n< P. 2:3 ack 1\n+40\n> . ack 3\napp closed 0\n+60000\n> R. "
+	       "11:11\napp closed 1\n"},
 	{"RFC 9293 3.10.7.4: a segment that was overtaken does not move the window back", PLAIN
 	 "< P. 11:21 ack 1 win 200\n> . ack 1\n< P. 1:11 ack 1 win 60000\n> . ack 21\napp send 1000\nnone\n+210\n> . 1:201\n"},
 	{"RFC 6582 3.2: a partial ACK takes what it acknowledged off the window", PLAIN
@@ -180,6 +189,9 @@ static const struct script_case send_cases[] = {
 	{"frames: a retransmission that the port refused comes again",
 	 PLAIN "app send 10\n> P. 1:11\nframes 0\n+210\nnone\nframes -1\n+420\n> P. 1:11\n"},
 	{"RFC 1191, 8201: too big is obeyed", PLAIN "app send 2920\n> . 1:1461\n> P. 1461:2921\ntoobig 1300 1\n>\n>\n>\nnone\n"},
+	{"RFC 1191 6.3: too big never makes larger",
+	 PLAIN "app send 1000\n> P. 1:1001\ntoobig 9000 1\nnone\ncount FRAMES_BAD_ICMP 1\n< . 1:1 ack 1001\napp send 1500\n"
+	       "> . 1001:2461\n> P. 2461:2501\n"},
 	{"RFC 5927 4.1: too big about nothing in flight is not",
 	 PLAIN "app send 1000\n> P. 1:1001\ntoobig 1300 1001\nnone\ntoobig 1300 4294900000\nnone\ncount FRAMES_BAD_ICMP 2\n"
 	       "< . 1:1 ack 1001\napp send 1460\n> P. 1001:2461\n"},

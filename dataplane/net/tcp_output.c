@@ -172,7 +172,7 @@ static void sent(struct dp_conn *conn, uint32_t next)
 	if (dp_seq_lt(conn->snd_max, next))
 		conn->snd_max = next;
 	conn->sent_ns = now;
-	if (!conn->rto_at || conn->flags & DP_C_PERSIST)
+	if (!conn->rto_at)
 		conn->rto_at = now + dp_conn_rto(conn);
 	conn->flags &= ~(uint32_t)DP_C_PERSIST;
 }

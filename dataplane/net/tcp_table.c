@@ -199,7 +199,7 @@ static void flush_one(struct dp_conn *conn)
 		return;
 	}
 	if (!(conn->flags & DP_C_APP_GONE)) {
-		conn->flags |= DP_C_APP_GONE | DP_C_DIRTY; /* DIRTY: ops called from in here must not put it on the list again */
+		conn->flags |= DP_C_APP_GONE;
 		dp_stream_closed(&conn->stream);
 	}
 	/* Only now, not when it ended: that may have been inside dp_stream_input(), with the app still reading from a chunk. */
