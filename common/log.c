@@ -3,7 +3,7 @@
  * write(2), so lines of several threads do not mix. A line that is too long is cut and ends in "…"; line breaks inside become
  * spaces.
  *
- *   level=warn program=turnpiked msg="log block refused" shard=0 file=17 error="bad checksum"
+ *   level=warn msg="log block refused" program=turnpiked shard=0 file=17 error="bad checksum"
  *
  * Source of the notification: sd_notify(3), "protocol" (a datagram to $NOTIFY_SOCKET, '@' for the abstract namespace).
  */
@@ -72,12 +72,12 @@ void tp_logf(enum tp_level level, const char *msg, const char *pairs_format, ...
 	const char *const end = line + sizeof line - sizeof cut;
 	char *at = put(line, end, "level=");
 	at = put(at, end, level_name(level));
+	at = put(at, end, " msg=");
+	at = put_quoted(at, end, msg);
 	if (program[0]) {
 		at = put(at, end, " program=");
 		at = put(at, end, program);
 	}
-	at = put(at, end, " msg=");
-	at = put_quoted(at, end, msg);
 	int too_long = at == end;
 	if (pairs_format && pairs_format[0] && !too_long) {
 		*at++ = ' ';

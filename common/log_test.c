@@ -52,9 +52,9 @@ static void a_line_has_level_message_and_pairs(void **state)
 	assert_string_equal(line_read(), "level=info msg=\"ready\" http=127.0.0.1 port=8080\n");
 	tp_log_program_set("turnpiked");
 	tp_logf(TP_ERROR, "log write failed", NULL);
-	assert_string_equal(line_read(), "level=error program=turnpiked msg=\"log write failed\"\n");
+	assert_string_equal(line_read(), "level=error msg=\"log write failed\" program=turnpiked\n");
 	tp_logf(TP_WARN, "nothing to add", "%s", "");
-	assert_string_equal(line_read(), "level=warn program=turnpiked msg=\"nothing to add\" \n");
+	assert_string_equal(line_read(), "level=warn msg=\"nothing to add\" program=turnpiked \n");
 }
 
 static void the_level_holds_back_what_is_below(void **state)
