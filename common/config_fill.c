@@ -21,6 +21,8 @@
 #define YEAR                (365 * DAY)
 #define MIB                 (1024 * 1024ULL)
 #define NODE_NAME_BYTES_MAX 63
+#define HTTP_PORT           80
+#define UDP_PORT            7771
 
 struct fill {
 	const struct config_tree *tree;
@@ -100,14 +102,15 @@ static void endpoint(struct fill *fill, const char *text, const char *dotted, st
 	}
 }
 
-static struct tp_prefix *prefixes(struct fill *fill, char **text, uint32_t count, const char *key)
+/* `with_length`: a port must know what is on its link, so an address alone is not taken for a host. */
+static struct tp_prefix *prefixes(struct fill *fill, char **text, uint32_t count, const char *key, bool with_length)
 {
 	struct tp_prefix *made = array(fill, count, sizeof(*made));
 
 	for (uint32_t i = 0; made && i < count; i++) {
 		char dotted[CONFIG_DOTTED_BYTES];
 		snprintf(dotted, sizeof(dotted), "%s[%u]", key, i);
-		if (tp_prefix_parse(text[i], strlen(text[i]), &made[i]) != 0)
+		if (tp_prefix_parse(text[i], strlen(text[i]), &made[i]) != 0 || (with_length && !strchr(text[i], '/')))
 			say(fill, dotted, text[i]);
 	}
 	return made;
@@ -160,16 +163,17 @@ static void fill_ingest(struct fill *fill, const struct raw_ingest *raw, uint32_
 	endpoint(fill, raw->udp, KEY("udp"), &to->udp);
 	to->device = raw->device ? copy(fill, raw->device) : NULL;
 	to->address_count = raw->address_count;
-	to->address = prefixes(fill, raw->address, raw->address_count, KEY("address"));
+	to->address = prefixes(fill, raw->address, raw->address_count, KEY("address"), true);
 	gateway(fill, raw->gateway, KEY("gateway"), to);
-	to->http_port = raw->http_port ? *raw->http_port : 0;
-	to->udp_port = raw->udp_port ? *raw->udp_port : 0;
+	bool dpdk = to->driver == TP_DRIVER_DPDK;
+	to->http_port = raw->http_port ? *raw->http_port : dpdk ? HTTP_PORT : 0;
+	to->udp_port = raw->udp_port ? *raw->udp_port : dpdk ? UDP_PORT : 0;
 	to->auth_tokens = raw->auth == RAW_SEND_TOKENS;
 	rate_limit(fill, raw->rate_limit, KEY("rate_limit"), &to->rate_limit);
 	/* an empty list trusts nobody, which is not the same as no list */
 	if (config_tree_line(fill->tree, KEY("trusted"))) {
 		to->trusted_count = raw->trusted_count;
-		to->trusted = prefixes(fill, raw->trusted, raw->trusted_count, dotted);
+		to->trusted = prefixes(fill, raw->trusted, raw->trusted_count, dotted, false);
 		return;
 	}
 #undef KEY

@@ -220,7 +220,8 @@ static void other_values_and_styles_load(void **state)
 	assert_int_equal(config.ingest[1].rate_limit, 0);
 	assert_int_equal(config.ingest[2].rate_limit, 500);
 	assert_int_equal(config.ingest[3].gateway_count, 2);
-	assert_int_equal(config.ingest[3].http_port, 0);
+	assert_int_equal(config.ingest[3].http_port, 80);
+	assert_int_equal(config.ingest[3].udp_port, 1);
 	assert_false(config.idle_sleep);
 	assert_int_equal(config.commit_interval_ns, 0);
 	assert_false(config.preallocate);
@@ -350,8 +351,12 @@ static const struct broken broken[] = {
 	 "F:2: ingest[0].device: required with driver: dpdk, expected an EAL --vdev string such as net_af_xdp0,iface=tp0, or a PCI "
 	 "address\n"
 	 "F:2: ingest[0].address: required with driver: dpdk, expected a list of addresses such as [10.77.0.1/24, "
-	 "\"fd00:77::1/64\"]\n"
+	 "\"fd00:77::1/64\"]\n"},
+	{"ingest:\n  - {driver: dpdk, device: x, address: [10.0.0.1/8], http_port: 0, udp_port: 0}\n",
 	 "F:2: ingest[0]: expected http_port or udp_port from 1 to 65535, found neither\n"},
+	{"ingest: [{driver: dpdk, device: x, address: [10.0.0.1]}]\n",
+	 "F:1: ingest[0].address[0]: expected an address with its prefix length, such as 10.77.0.1/24 or \"fd00:77::1/64\", found "
+	 "\"10.0.0.1\"\n"},
 	{"ingest: [{driver: dpdk, device: x, address: [10.0.0.300/8], udp_port: 1}]\n",
 	 "F:1: ingest[0].address[0]: expected an address with its prefix length, such as 10.77.0.1/24 or \"fd00:77::1/64\", found "
 	 "\"10.0.0.300/8\"\n"},
