@@ -246,7 +246,8 @@ json_t *ctl_sample_json(const struct ctl_sample *late, const struct ctl_sample *
 	char text[TIME_BYTES];
 	json_t *message = json_object(), *cores = json_array();
 
-	if (early && ctl_sample_follows(late, early)) {
+	/* of a data process that is gone nothing is known, not even that it does nothing */
+	if (early && late->connected && ctl_sample_follows(late, early)) {
 		span.early = early;
 		span.seconds = (double)(late->mono_ns - early->mono_ns) / 1e9;
 	}

@@ -91,6 +91,24 @@ void ctl_tool_counters(const struct tp_live *live, struct tp_counters *sum)
 	tp_counters_add(&live->housekeeping, sum);
 }
 
+static int verb_run(struct ctl_tool *tool, const char *file, int words, char **word)
+{
+	for (size_t i = 0; i < sizeof(verb) / sizeof(verb[0]); i++) {
+		if (strcmp(word[0], verb[i].name))
+			continue;
+		if (tp_config_load(file, &tool->config, stderr))
+			return 2;
+		int status = verb[i].run(tool, words - 1, word + 1);
+		if (status == 2)
+			fprintf(stderr, "usage: turnpikectl -c FILE %s\n", verb[i].help);
+		tp_config_free(&tool->config);
+		return status;
+	}
+	fprintf(stderr, "turnpikectl: unknown verb \"%s\"\n", word[0]);
+	usage(stderr);
+	return 2;
+}
+
 int main(int argc, char **argv)
 {
 	struct ctl_tool tool = {0};
@@ -107,6 +125,7 @@ int main(int argc, char **argv)
 			file = argv[++i];
 		} else if (!strcmp(argv[i], "-h") || !strcmp(argv[i], "--help")) {
 			usage(stdout);
+			free(word);
 			return 0;
 		} else {
 			word[words++] = argv[i];
@@ -114,21 +133,11 @@ int main(int argc, char **argv)
 	}
 	if (!file || !words) {
 		usage(stderr);
+		free(word);
 		return 2;
 	}
 	tp_log_program_set("turnpikectl");
-	for (size_t i = 0; i < sizeof(verb) / sizeof(verb[0]); i++) {
-		if (strcmp(word[0], verb[i].name))
-			continue;
-		if (tp_config_load(file, &tool.config, stderr))
-			return 2;
-		int status = verb[i].run(&tool, words - 1, word + 1);
-		if (status == 2)
-			fprintf(stderr, "usage: turnpikectl -c FILE %s\n", verb[i].help);
-		tp_config_free(&tool.config);
-		return status;
-	}
-	fprintf(stderr, "turnpikectl: unknown verb \"%s\"\n", word[0]);
-	usage(stderr);
-	return 2;
+	int status = verb_run(&tool, file, words, word);
+	free(word);
+	return status;
 }

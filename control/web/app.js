@@ -9,6 +9,7 @@ import { look_up_campaign, redraw as redraw_lookup } from "./lookup.js";
 
 const $ = (id) => document.getElementById(id);
 const SPAN_MS = 600000;
+const SPAN_MIN_MS = 60000;
 const STALE_MS = 4000;
 
 /* Samples of the last ten minutes: {time, clicks, impressions, conversions, p50, p99, lag}. */
@@ -102,7 +103,9 @@ function show_now(message) {
 }
 
 function show_charts() {
-	const to = samples.length ? samples.at(-1).time : Date.now(), from = to - SPAN_MS;
+	const to = samples.length ? samples.at(-1).time : Date.now();
+	/* a young history fills the width, from one minute on */
+	const from = Math.min(to - SPAN_MIN_MS, Math.max(to - SPAN_MS, samples[0]?.time ?? 0));
 	const points = (...names) => samples.map((sample) => [sample.time, ...names.map((name) => sample[name])]);
 	charts.clicks.show(points("clicks"), from, to);
 	charts.impressions.show(points("impressions"), from, to);
@@ -274,7 +277,7 @@ setInterval(() => {
 	const age = Date.now() - last_at;
 	if (last && age > STALE_MS)
 		show_state("lost");
-	set("age", last ? `updated ${age < 1500 ? "now" : `${format.span(age)} ago`} · ${new Date(last.time_ms).toLocaleTimeString()}` : "waiting for the first message");
+	set("age", last ? `updated ${age < 1500 ? "now" : `${format.span(age)} ago`} · ${format.time(last.time_ms, true)}` : "waiting for the first message");
 }, 1000);
 
 /* ---- theme ---- */

@@ -3,7 +3,12 @@
  * sheet and draws once per frame at most, so a hidden tab costs nothing.
  */
 
+import * as text_of from "./format.js";
+
 const steps = [1, 2, 2.5, 5, 10];
+const TICKS = 4;
+/* Distances of the marks on the time axis, in ms. */
+const marks = [1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720, 1440, 2880, 10080].map((minutes) => minutes * 60000);
 
 /* The least round number that is not below value. */
 function round_up(value) {
@@ -24,14 +29,16 @@ function faded(name, share) {
 }
 
 export class Chart {
-	/* series: [{colour, fill, width}]; format: value to text; spark: without axes */
-	constructor(canvas, { series, format, spark = false, bars = false, label = (x) => new Date(x).toLocaleTimeString() }) {
+	/* series: [{colour, fill, width}]; format: value to text; spark: without axes; label, hover: time to text */
+	constructor(canvas, { series, format, spark = false, bars = false, label = (x) => text_of.time(x),
+		hover = (x) => text_of.time(x, true) }) {
 		this.canvas = canvas;
 		this.series = series;
 		this.format = format;
 		this.spark = spark;
 		this.bars = bars;
 		this.label = label;
+		this.hover_label = hover;
 		this.points = []; /* [x, y0, y1, …], oldest first */
 		this.hover = null;
 		this.wanted = false;
@@ -82,7 +89,7 @@ export class Chart {
 		for (const point of this.points)
 			for (let i = 1; i <= this.series.length; i++)
 				most = Math.max(most, point[i] ?? 0);
-		this.top = this.spark ? Math.max(most * 1.1, 1e-9) : round_up(most);
+		this.top = this.spark ? Math.max(most * 1.1, 1e-9) : TICKS * round_up(most / TICKS);
 		this.area = this.spark
 			? { left: 0, right: box.width, top: 2, bottom: box.height - 1 }
 			: { left: 44, right: box.width - 4, top: 8, bottom: box.height - 20 };
@@ -107,8 +114,8 @@ export class Chart {
 		pen.lineWidth = 1;
 		pen.textBaseline = "middle";
 		pen.textAlign = "right";
-		for (let i = 0; i <= 4; i++) {
-			const value = (this.top * i) / 4, y = Math.round(this.y(value)) + 0.5;
+		for (let i = 0; i <= TICKS; i++) {
+			const value = (this.top * i) / TICKS, y = Math.round(this.y(value)) + 0.5;
 			pen.strokeStyle = colour("line");
 			pen.beginPath();
 			pen.moveTo(left, y);
@@ -118,11 +125,14 @@ export class Chart {
 			pen.fillText(this.format(value), left - 7, y);
 		}
 		pen.textBaseline = "top";
-		const count = Math.max(2, Math.min(7, Math.floor((right - left) / 110)));
-		for (let i = 0; i < count; i++) {
-			const value = this.from + ((this.to - this.from) * i) / (count - 1);
-			pen.textAlign = i === 0 ? "left" : i === count - 1 ? "right" : "center";
-			pen.fillText(this.label(value), this.x(value), bottom + 6);
+		/* marks on whole minutes, hours or days of the reader's clock, as many as have room */
+		const zone = new Date(this.to).getTimezoneOffset() * 60000;
+		const room = ((this.to - this.from) * 90) / Math.max(1, right - left);
+		const step = marks.find((mark) => mark >= room) ?? marks.at(-1) * Math.ceil(room / marks.at(-1));
+		pen.textAlign = "center";
+		for (let value = Math.ceil((this.from - zone) / step) * step + zone; value <= this.to; value += step) {
+			const text = this.label(value), half = pen.measureText(text).width / 2;
+			pen.fillText(text, Math.min(Math.max(this.x(value), left + half), right - half), bottom + 6);
 		}
 	}
 
@@ -182,7 +192,7 @@ export class Chart {
 		if (!best)
 			return;
 		const x = this.x(best.point[0]);
-		const text = `${this.label(best.point[0])}   ${this.series.map((_, i) => this.format(best.point[i + 1])).join(" · ")}`;
+		const text = `${this.hover_label(best.point[0])}   ${this.series.map((_, i) => this.format(best.point[i + 1])).join(" · ")}`;
 		const wide = pen.measureText(text).width + 16;
 		const left = Math.max(this.area.left, Math.min(x - wide / 2, this.area.right - wide));
 		pen.strokeStyle = colour("faint");

@@ -14,6 +14,11 @@ export function rate(value) {
 	return value.toFixed(1);
 }
 
+/* 13:07, and with seconds where they matter. */
+export function time(ms, seconds = false) {
+	return new Date(ms).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit", second: seconds ? "2-digit" : undefined });
+}
+
 export function count(value) {
 	return value === null || value === undefined ? "–" : whole.format(value);
 }

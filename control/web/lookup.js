@@ -5,14 +5,14 @@ import * as format from "./format.js";
 
 const $ = (id) => document.getElementById(id);
 
+const day = (x) => new Date(x).toLocaleDateString("en-GB", { month: "short", day: "numeric" });
+
 const chart = new Chart($("lookup-chart"), {
 	series: [{ colour: "amber" }],
 	format: format.axis,
 	bars: true,
-	label: (x) => {
-		const time = new Date(x);
-		return long ? time.toLocaleDateString([], { month: "short", day: "numeric" }) : time.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
-	},
+	label: (x) => (long ? day(x) : format.time(x)),
+	hover: (x) => (long ? day(x) : `${day(x)} ${format.time(x)}`),
 });
 let long = false; /* whole days on the axis */
 let asked = 0; /* only the newest answer is shown */
@@ -49,8 +49,8 @@ function show(answer, group) {
 		fact("CTR", format.percent(totals.ctr)),
 		fact("spend", spend_of(totals)),
 		fact("revision", String(answer.revision)),
-		fact("final before", new Date(answer.watermark).toLocaleTimeString()));
-	long = answer.step === "1d";
+		fact("final before", `${day(Date.parse(answer.watermark))} ${format.time(Date.parse(answer.watermark), true)}`));
+	long = answer.step !== "1m";
 	const times = answer.series.map((bucket) => Date.parse(bucket.start));
 	const width = times.length > 1 ? times[1] - times[0] : 60000;
 	chart.show(answer.series.map((bucket, i) => [times[i], bucket.clicks, bucket.final]), times[0], (times.at(-1) ?? 0) + width);

@@ -1,0 +1,30 @@
+/* Request targets and analytics parameters from anybody: decoded within bounds, or refused with a problem. */
+#include "ctl_param.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t count);
+
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t count)
+{
+	struct ctl_target target;
+	struct ctl_query query = {0};
+	struct ctl_reply reply = {0};
+	char *text = malloc(count + 1);
+
+	memcpy(text, bytes, count);
+	text[count] = '\0';
+	if (ctl_target_parse(text, &target) == 0) {
+		for (uint32_t i = 0; i < target.segments; i++)
+			assert(strlen(target.segment[i].at) == target.segment[i].bytes);
+		if (ctl_param_analytics(&target, 1795305630250, &query, &reply))
+			assert(query.from_minute <= query.to_minute && ctl_query_slots(&query) <= CTL_BUCKETS_MAX);
+		else
+			assert(reply.status == 400 || reply.status == 422);
+		free(reply.body);
+		ctl_target_free(&target);
+	}
+	free(text);
+	return 0;
+}
