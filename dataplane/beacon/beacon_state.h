@@ -4,6 +4,7 @@
  *
  *   dp_beacon ─┬─ json, rejects    scratch of one dp_body_stage() call: valid until the next one, whoever makes it
  *              ├─ small, large     buffers for requests that did not arrive whole
+ *              ├─ rate             what each source sent lately; NULL without limits
  *              ├─ http             connections, exchanges, timers   (http.c, owner of the details in http.h)
  *              └─ datagram         UDP text and batches             (datagram.c)
  */
@@ -14,6 +15,7 @@
 #include "body.h"
 #include "buffer_pool.h"
 #include "json_event.h"
+#include "rate_limit.h"
 
 struct dp_http;
 struct dp_datagram_state;
@@ -25,6 +27,7 @@ struct dp_beacon {
 	struct dp_json_scratch *json;
 	struct dp_body_reject *rejects; /* DP_BODY_EVENTS_MAX entries */
 	struct dp_pool small, large;
+	struct dp_rate *rate;
 	struct dp_http *http;
 	struct dp_datagram_state *datagram;
 };
@@ -44,6 +47,12 @@ static inline struct dp_json_limits dp_beacon_json_limits(const struct dp_beacon
 static inline const struct tp_config_ingest *dp_beacon_ingest(const struct dp_beacon *beacon, uint16_t ingest)
 {
 	return &beacon->options.config->ingest[ingest];
+}
+
+/* True if `source` may send one more request or datagram now; then it is counted. */
+static inline bool dp_beacon_rate_allows(const struct dp_beacon *beacon, uint16_t ingest, const struct tp_addr *source)
+{
+	return beacon->rate == NULL || dp_rate_allows(beacon->rate, ingest, source, dp_intake_now_ns(beacon->intake));
 }
 
 /* True if the sender is a trusted source of the ingest entry (a proxy, a gateway): never taken for a user. */

@@ -260,6 +260,8 @@ void dp_datagram_input(struct dp_beacon *beacon, const struct dp_datagram_path *
 		TP_COUNT(counters, DATAGRAMS_BLOCKLISTED);
 	else if (dp_beacon_ingest(beacon, path->ingest)->auth_tokens)
 		TP_COUNT(counters, DATAGRAMS_UNAUTHORISED);
+	else if (!dp_beacon_rate_allows(beacon, path->ingest, &path->peer.addr))
+		TP_COUNT(counters, DATAGRAMS_RATE_LIMITED);
 	else if (dp_intake_refusing(beacon->intake))
 		TP_COUNT(counters, DATAGRAMS_REFUSING);
 	else if (bytes[0] == DP_BATCH_MAGIC_FIRST)

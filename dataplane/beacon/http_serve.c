@@ -2,7 +2,7 @@
  * A complete request to its answer: see http.h. What can be answered at once is; beacons go to the intake, and their exchange waits for
  * on_done(). Entered by the rx core.
  *
- * The order of checks is the contract's: path, method, permission, expectation, length, size, coding, type.
+ * The order of checks is the contract's: path, method, permission, rate, expectation, length, size, coding, type.
  */
 #include "http.h"
 
@@ -34,6 +34,14 @@ static bool authorised(const struct dp_http_connection *c, const char *bytes)
 	return options->authorised(options->authorised_context, value + 7, count - 7);
 }
 
+/* Within what its source may send: the user where a trusted proxy names one, else the peer. */
+static bool rate_allows(const struct dp_http_connection *c)
+{
+	const struct tp_addr *user = &c->current.source.ip;
+	return c->request_stalled /* it is looked at once more, and was counted before */ ||
+	       dp_beacon_rate_allows(c->http->beacon, c->stream->ingest, c->current.source.has_ip ? user : &c->stream->peer.addr);
+}
+
 /* The error that the head alone earns, or 0. */
 static uint16_t judge_status(struct dp_http_connection *c, const char *bytes)
 {
@@ -47,6 +55,8 @@ static uint16_t judge_status(struct dp_http_connection *c, const char *bytes)
 	if (beacon && head->method != DP_HTTP_OPTIONS && dp_beacon_ingest(c->http->beacon, c->stream->ingest)->auth_tokens &&
 	    !authorised(c, bytes))
 		return 401;
+	if (beacon && head->method != DP_HTTP_OPTIONS && !rate_allows(c))
+		return 429;
 	if (head->expect_other)
 		return 417;
 	if (head->method == DP_HTTP_POST && !head->chunked && !head->has_length)
@@ -79,12 +89,12 @@ void dp_http_judge(struct dp_http_connection *c, const char *bytes)
 		.has_body = head->chunked || head->content_length != 0,
 		.query = head->query,
 	};
+	if (current->route == DP_ROUTE_CLICKS || current->route == DP_ROUTE_PIXEL)
+		current->source = dp_forwarded_source(dp_beacon_ingest(c->http->beacon, c->stream->ingest), &c->stream->peer.addr,
+						      head, bytes);
 	current->status = judge_status(c, bytes);
 	current->keep_body = head->method == DP_HTTP_POST && current->status == 0;
 	current->coding = current->keep_body ? head->coding : DP_HTTP_IDENTITY;
-	if (current->status == 0 && (current->route == DP_ROUTE_CLICKS || current->route == DP_ROUTE_PIXEL))
-		current->source = dp_forwarded_source(dp_beacon_ingest(c->http->beacon, c->stream->ingest), &c->stream->peer.addr,
-						      head, bytes);
 	current->report = current->route == DP_ROUTE_CLICKS && dp_http_wants_report(head, bytes);
 	/*
 	 * An error is told after its body was read and thrown away, and the connection lives on; but not when the body is one that we

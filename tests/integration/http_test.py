@@ -687,6 +687,16 @@ def test_rate_limit(build):
         sheet = n.audit()
         same("books", (sheet["requests"]["rejected"]["429"], sheet["events"]["accepted"]), (len(refused), 200 - len(refused)))
         wait_until("the allowance comes back", lambda: n.request("POST", CLICKS, one())[0] == 204)
+        # Behind a trusted proxy each user has an allowance of his own; health is nobody's.
+        answers = [n.request("POST", CLICKS, one(), {"X-Forwarded-For": f"203.0.113.{i % 50}"})[0] for i in range(200)]
+        same("fifty users", set(answers), {204})
+        same("health", {n.request("GET", "/healthz")[0] for _ in range(60)}, {200})
+        before = n.audit()["datagrams"]
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            for _ in range(100):
+                sender.sendto(one(), n.udp[0])
+        after = wait_until("the datagrams were looked at", lambda: (d := n.audit()["datagrams"])["received"] == before["received"] + 100 and d)
+        same("datagrams", after["rejected"]["rate_limited"] > 0 and after["accepted"] + after["rejected"]["rate_limited"] == 100, True)
 
 
 def test_port_that_asks_for_tokens(build):

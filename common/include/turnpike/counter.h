@@ -64,7 +64,9 @@
 	X(DATAGRAMS_BAD_VERSION, DATAGRAMS, REJECTED, "bad_version", "Binary datagrams of an unknown version") \
 	X(DATAGRAMS_BAD_CHECKSUM, DATAGRAMS, REJECTED, "bad_checksum", "Binary datagrams whose checksum is wrong") \
 	X(DATAGRAMS_TRUNCATED, DATAGRAMS, REJECTED, "truncated", "Datagrams longer than the receive buffer") \
-	X(DATAGRAMS_UNAUTHORISED, DATAGRAMS, REJECTED, "unauthorised", "Datagrams to a port that asks for tokens, which UDP cannot carry") \
+	X(DATAGRAMS_UNAUTHORISED, DATAGRAMS, REJECTED, "unauthorised", \
+	  "Datagrams to a port that asks for tokens, which UDP cannot carry") \
+	X(DATAGRAMS_RATE_LIMITED, DATAGRAMS, REJECTED, "rate_limited", "Datagrams beyond what their source may send") \
 	X(DATAGRAMS_BLOCKLISTED, DATAGRAMS, DROPPED, "blocklisted", "Datagrams from a blocklisted prefix on kernel sockets") \
 	X(DATAGRAMS_RING_FULL, DATAGRAMS, DROPPED, "ring_full", "Datagrams dropped because a hop ring was full") \
 	X(DATAGRAMS_NO_REQUEST, DATAGRAMS, DROPPED, "no_request_slot", "Datagrams dropped because the request table was full") \
