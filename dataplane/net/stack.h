@@ -18,10 +18,10 @@ struct dp_stack_options {
 	uint32_t address_count;
 	const struct tp_addr *gateway; /* at most one per family */
 	uint32_t gateway_count;
-	uint16_t http_port, udp_port;
-	uint16_t ingest; /* index of the ingest entry, handed to streams */
+	uint16_t http_port, udp_port; /* 0: not wanted */
+	uint16_t ingest;              /* index of the ingest entry, handed to streams */
 	uint32_t connections_max;
-	uint32_t send_buffer_bytes; /* per connection, taken from a pool only while bytes are unacknowledged */
+	uint32_t send_buffer_bytes; /* at most, per connection (2 KiB … 62 KiB); taken from a pool only while unacknowledged */
 	uint64_t secret[2];         /* for initial sequence numbers and hashing, random per start */
 	struct dp_beacon *beacon;   /* handed to streams and datagrams */
 	struct tp_counters *counters;
@@ -37,16 +37,32 @@ struct dp_stack_options {
 	void *blocked_context;
 };
 
-int dp_stack_create(struct dp_stack **stack, const struct dp_stack_options *options); /* cold */
-void dp_stack_destroy(struct dp_stack *stack);                                        /* cold; closes every stream */
+/*
+ * Cold. Allocates and touches all memory, about 4 KiB a connection. 0, -EINVAL (no address, a mtu below 576, or below 1280 with an
+ * IPv6 address, no connections) or -ENOMEM. Addresses and gateways are copied. A link-local IPv6 address is made from the MAC.
+ */
+int dp_stack_create(struct dp_stack **stack, const struct dp_stack_options *options);
+/* Cold. Sends a RST on every connection (frame_open and frame_send must still work), calls dp_stream_closed() for each stream. */
+void dp_stack_destroy(struct dp_stack *stack);
 
-/* One received frame, from the destination MAC on. It is only read, and not kept. */
+/*
+ * One received frame, from the destination MAC on. It is only read, and not kept. Counts FRAMES_RECEIVED and exactly one of
+ * FRAMES_ACCEPTED or a reason. Sends little itself (ARP, ICMP, SYN-ACK, RST, ACKs of gaps): data and ACKs wait for the flush.
+ */
 void dp_stack_input(struct dp_stack *stack, const uint8_t *frame, size_t bytes, uint64_t now_ns);
-/* After each burst: delayed acks are sent and piggy-backed data flushed, so that a burst of requests shares segments. */
+/*
+ * After each burst: due ACKs and queued data leave, so that a burst of requests shares segments and one ACK. Call it in every round
+ * of the loop, also without frames: what streams were given outside of a frame (answers after durability), resumed, closed or
+ * aborted streams are worked off here. Calls dp_stream_input() after a resume, dp_stream_writable(), dp_stream_closed().
+ */
 void dp_stack_flush(struct dp_stack *stack, uint64_t now_ns);
 /* Timers: retransmission, delayed ack, idle, TIME_WAIT, neighbour entries. Cheap when nothing is due. Returns timers fired. */
 uint32_t dp_stack_tick(struct dp_stack *stack, uint64_t now_ns);
-/* Begin a graceful end: refuse new connections, send FIN where nothing is owed. Returns connections still there. */
+/*
+ * A graceful end: from the first call on SYNs are refused with a RST; each call sends FIN on connections where nothing is queued and
+ * that have been quiet for 250 ms (5 s if the peer was the last to speak: an answer may be owed). Call it in every round while
+ * stopping, beside input, flush and tick. Returns connections still there.
+ */
 uint32_t dp_stack_drain(struct dp_stack *stack, uint64_t now_ns);
 
 uint32_t dp_stack_connections(const struct dp_stack *stack);

@@ -573,7 +573,7 @@ static void test_skies(void **state)
 	(void)state;
 	const char *one = getenv("STACK_SIM_SEED");
 	for (size_t i = 0; i < sizeof(skies) / sizeof(skies[0]); i++) {
-		for (uint64_t n = 1; n <= 3; n++) {
+		for (uint64_t n = 1; n <= 10; n++) {
 			uint64_t with_seed = one ? strtoull(one, NULL, 10) : n * 1000 + i;
 			if (one)
 				print_message("sky: %s\n", skies[i].name);

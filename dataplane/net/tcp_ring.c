@@ -59,8 +59,8 @@ static uint32_t in_chunk(uint32_t seq, uint32_t count)
 }
 
 /* Returns how many bytes found room; *held counts the ring's chunks. */
-static uint32_t write(struct dp_tcp *tcp, struct dp_ring *ring, uint8_t *held, bool first_granted, uint32_t seq,
-		      const uint8_t *bytes, uint32_t count)
+static uint32_t ring_write(struct dp_tcp *tcp, struct dp_ring *ring, uint8_t *held, bool first_granted, uint32_t seq,
+			   const uint8_t *bytes, uint32_t count)
 {
 	uint32_t done = 0;
 	while (done < count) {
@@ -91,7 +91,7 @@ static void give(struct dp_tcp *tcp, uint32_t *chunk, uint8_t *held)
 	(*held)--;
 }
 
-static void release(struct dp_tcp *tcp, struct dp_ring *ring, uint8_t *held, uint32_t from, uint32_t to, bool empty)
+static void ring_release(struct dp_tcp *tcp, struct dp_ring *ring, uint8_t *held, uint32_t from, uint32_t to, bool empty)
 {
 	for (uint32_t at = from & ~(uint32_t)(DP_CHUNK_BYTES - 1); dp_seq_le(at + DP_CHUNK_BYTES, to); at += DP_CHUNK_BYTES)
 		give(tcp, &ring->chunk[slot_of(at)], held);
@@ -104,12 +104,12 @@ static void release(struct dp_tcp *tcp, struct dp_ring *ring, uint8_t *held, uin
 
 uint32_t dp_tx_write(struct dp_conn *conn, uint32_t seq, const uint8_t *bytes, uint32_t count)
 {
-	return write(conn->tcp, &dp_conn_rings(conn)->tx, &conn->tx_chunks, true, seq, bytes, count);
+	return ring_write(conn->tcp, &dp_conn_rings(conn)->tx, &conn->tx_chunks, true, seq, bytes, count);
 }
 
 uint32_t dp_rx_write(struct dp_conn *conn, uint32_t seq, const uint8_t *bytes, uint32_t count)
 {
-	return write(conn->tcp, &dp_conn_rings(conn)->rx, &conn->rx_chunks, false, seq, bytes, count);
+	return ring_write(conn->tcp, &dp_conn_rings(conn)->rx, &conn->rx_chunks, false, seq, bytes, count);
 }
 
 void dp_tx_read(const struct dp_conn *conn, uint32_t seq, uint8_t *to, uint32_t count)
@@ -137,7 +137,7 @@ void dp_tx_release(struct dp_conn *conn, uint32_t from, uint32_t to, bool empty)
 {
 	if (!conn->tx_chunks)
 		return;
-	release(conn->tcp, &dp_conn_rings(conn)->tx, &conn->tx_chunks, from, to, empty);
+	ring_release(conn->tcp, &dp_conn_rings(conn)->tx, &conn->tx_chunks, from, to, empty);
 	if (!conn->tx_chunks)
 		conn->tcp->tx_holders--;
 }
@@ -145,5 +145,5 @@ void dp_tx_release(struct dp_conn *conn, uint32_t from, uint32_t to, bool empty)
 void dp_rx_release(struct dp_conn *conn, uint32_t from, uint32_t to, bool empty)
 {
 	if (conn->rx_chunks)
-		release(conn->tcp, &dp_conn_rings(conn)->rx, &conn->rx_chunks, from, to, empty);
+		ring_release(conn->tcp, &dp_conn_rings(conn)->rx, &conn->rx_chunks, from, to, empty);
 }
