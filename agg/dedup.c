@@ -85,6 +85,7 @@ struct agg_dedup {
 	int64_t credit_block;
 	uint32_t current, previous, spare; /* indexes of generation[] */
 	_Atomic uint32_t floor;
+	_Atomic uint32_t rotations;
 	_Atomic bool spare_clean; /* the clearing thread sets it with release, the rotating one reads it with acquire */
 	struct generation generation[3];
 	struct stripe stripe[STRIPES];
@@ -405,6 +406,11 @@ void agg_dedup_floor_set(struct agg_dedup *dedup, uint32_t minute)
 	atomic_store_explicit(&dedup->floor, minute, memory_order_relaxed);
 }
 
+uint32_t agg_dedup_rotations(const struct agg_dedup *dedup)
+{
+	return atomic_load_explicit(&dedup->rotations, memory_order_relaxed);
+}
+
 bool agg_dedup_can_rotate(const struct agg_dedup *dedup)
 {
 	/* acquire: the cleared bytes are seen; pairs with the release in agg_dedup_clear_spare() */
@@ -414,6 +420,7 @@ bool agg_dedup_can_rotate(const struct agg_dedup *dedup)
 void agg_dedup_rotate(struct agg_dedup *dedup)
 {
 	assert(agg_dedup_can_rotate(dedup)); /* the caller asked; a dirty spare would bring back old ids as new ones' chains */
+	atomic_fetch_add_explicit(&dedup->rotations, 1, memory_order_relaxed);
 	uint32_t oldest = dedup->previous;
 	dedup->previous = dedup->current;
 	dedup->current = dedup->spare;

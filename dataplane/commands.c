@@ -198,6 +198,8 @@ static json_t *seal(struct dp_node *node)
 		}
 		if (sealed)
 			return result(0);
+		if (atomic_load_explicit(&node->stop_commands, memory_order_acquire))
+			return refused("the node is stopping");
 		if (tp_now_ms() > until_ms)
 			return refused("sealing takes too long; it goes on in the background");
 		usleep(2000);

@@ -46,12 +46,14 @@ static struct tp_rollup *table_free(struct dp_node *node)
 	for (uint32_t i = 0; i < node->live->rollup_count; i++) {
 		struct tp_rollup *table =
 			(struct tp_rollup *)(void *)((uint8_t *)node->live + node->live->rollup_at + i * node->live->rollup_bytes);
-		if (atomic_load_explicit(&table->file_id, memory_order_acquire))
-			continue;
+		/*
+		 * In this order: a shard gives a table its file's id before it takes it out of `spare_table`, so whoever finds it
+		 * promised no more (acquire) finds the id.
+		 */
 		bool promised = false;
 		for (uint32_t s = 0; s < node->config.shard_count; s++)
 			promised |= atomic_load_explicit(&node->shard[s].spare_table, memory_order_acquire) == table;
-		if (!promised)
+		if (!promised && !atomic_load_explicit(&table->file_id, memory_order_acquire))
 			return table;
 	}
 	return NULL;
@@ -173,10 +175,11 @@ static void files_age(struct dp_node *node, uint64_t now_ms)
 	}
 }
 
-static bool shards_paused(const struct dp_node *node)
+/* Each pause has its own number: a shard that has not noticed yet that the one before is over must not be taken for paused. */
+static bool shards_paused(const struct dp_node *node, uint32_t pause)
 {
 	for (uint32_t s = 0; s < node->config.shard_count; s++)
-		if (!atomic_load_explicit(&node->shard[s].paused, memory_order_acquire))
+		if (atomic_load_explicit(&node->shard[s].paused, memory_order_acquire) != pause)
 			return false;
 	return true;
 }
@@ -192,13 +195,26 @@ static void shards_pause(struct dp_node *node, uint32_t pause)
 }
 
 /*
- * The id table gets a new generation when the current one is nearly full or as old as the horizon. The previous one may be forgotten
- * only when every log file that held one of its ids is sealed, because from then on only the segments know them.
+ * True when no id of the previous generation can lie inside the horizon any more. What a generation held when it stopped taking ids
+ * was stamped at most lateness + max_future above the watermark of then; minutes are whole, and the shards' clocks of events lag.
+ */
+static bool ids_outlived(const struct dp_node *node, uint64_t now_ms, uint64_t watermark_ms)
+{
+	uint64_t span = node->config.horizon_ms + node->config.lateness_ms + node->config.max_future_ms + 2 * TP_MINUTE_MS;
+	/* And not at every turn of an old log that is replayed faster than it was written: each rotation ends a log file. */
+	return watermark_ms - node->rotated_watermark_ms >= span && now_ms - node->rotated_ms >= node->config.horizon_ms;
+}
+
+/*
+ * The id table gets a new generation when the current one is nearly full, or when the previous one has outlived the horizon of event
+ * time. The previous one may be forgotten only when every log file that held one of its ids is sealed, because from then on only the
+ * segments know them.
  */
 static void ids_rotate(struct dp_node *node, uint64_t now_ms)
 {
 	uint64_t ids = agg_dedup_ids(node->dedup), ids_max = agg_dedup_ids_max(node->dedup);
-	bool wanted = ids > ids_max / 10 * 9 || (ids && now_ms - node->rotated_ms >= node->config.horizon_ms);
+	uint64_t watermark_ms = atomic_load_explicit(&node->live->watermark_ms, memory_order_relaxed);
+	bool wanted = ids > ids_max / 10 * 9 || (ids && ids_outlived(node, now_ms, watermark_ms));
 	for (uint32_t s = 0; s < node->config.shard_count; s++)
 		wanted |= atomic_load_explicit(&node->shard[s].rotate_wanted, memory_order_relaxed) != 0;
 	if (!wanted || !agg_dedup_can_rotate(node->dedup))
@@ -215,11 +231,13 @@ static void ids_rotate(struct dp_node *node, uint64_t now_ms)
 	}
 	if (!sealed)
 		return;
-	shards_pause(node, 1);
+	if (++node->pauses == 0)
+		node->pauses = 1;
+	shards_pause(node, node->pauses);
 	uint64_t until_ns = tp_mono_ns() + PAUSE_NS_MAX;
-	while (!shards_paused(node) && tp_mono_ns() < until_ns)
+	while (!shards_paused(node, node->pauses) && tp_mono_ns() < until_ns)
 		nap(20000);
-	if (shards_paused(node)) {
+	if (shards_paused(node, node->pauses)) {
 		for (uint32_t s = 0; s < node->config.shard_count; s++) {
 			uint64_t file_id = atomic_load_explicit(&node->live->shard[s].file_id, memory_order_acquire);
 			struct tp_rollup *table = file_id ? table_of(node, file_id) : NULL;
@@ -232,6 +250,7 @@ static void ids_rotate(struct dp_node *node, uint64_t now_ms)
 		}
 		agg_dedup_rotate(node->dedup);
 		node->rotated_ms = now_ms;
+		node->rotated_watermark_ms = watermark_ms;
 	}
 	shards_pause(node, 0);
 	agg_dedup_clear_spare(node->dedup);
@@ -251,6 +270,7 @@ static void retain(struct dp_node *node, uint64_t now_ms)
 int dp_housekeeping_prime(struct dp_node *node)
 {
 	node->rotated_ms = tp_now_ms();
+	node->rotated_watermark_ms = atomic_load_explicit(&node->live->watermark_ms, memory_order_relaxed);
 	spares_give(node);
 	/* A full disk is no reason not to start: beacons are refused until there is space. */
 	atomic_store(&node->no_space, node->space_lacks);

@@ -29,15 +29,41 @@ enum {
 	SEAL_MS_MAX = 60000,
 };
 
-/* Memory touched at start: huge pages where the kernel gives them. */
+/* What the kernel could give without swapping, as it estimates itself; UINT64_MAX: it does not say. */
+static uint64_t memory_available(void)
+{
+	unsigned long long kib = UINT64_MAX >> 10;
+	char line[128];
+	FILE *file = fopen("/proc/meminfo", "re");
+	while (file && fgets(line, sizeof(line), file))
+		if (sscanf(line, "MemAvailable: %llu kB", &kib) == 1)
+			break;
+	if (file)
+		fclose(file);
+	return (uint64_t)kib << 10;
+}
+
+/* Memory touched at start: huge pages where the kernel gives them. Too little of it is an error here, not a kill at the touch. */
 static void *memory_map(uint64_t bytes)
 {
+	uint64_t available = memory_available();
+	if (bytes > available) {
+		tp_logf(TP_ERROR, "not enough memory", "wanted_bytes=%" PRIu64 " available_bytes=%" PRIu64, bytes, available);
+		return NULL;
+	}
 	void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (at == MAP_FAILED)
 		return NULL;
 	madvise(at, bytes, MADV_HUGEPAGE);
 	memset(at, 0, bytes);
 	return at;
+}
+
+/* An array of structs with cache lines of their own, zeroed. */
+static void *lines_make(uint32_t count, size_t bytes)
+{
+	void *at = aligned_alloc(64, count * bytes);
+	return at ? memset(at, 0, count * bytes) : NULL;
 }
 
 static void core_add(struct dp_node *node, uint32_t cpu, int32_t rx, struct dp_shard *shard)
@@ -79,10 +105,10 @@ static int memory_create(struct dp_node *node)
 	snprintf(node->live->node, sizeof(node->live->node), "%s", config->node_name);
 	atomic_store(&node->live->refusing, TP_STARTING);
 
-	node->core = aligned_alloc(64, (rx + shards) * sizeof(*node->core));
-	node->hop = aligned_alloc(64, rx * shards * sizeof(*node->hop));
-	node->late_ring = aligned_alloc(64, rx * shards * sizeof(*node->late_ring));
-	node->shard = aligned_alloc(64, shards * sizeof(*node->shard));
+	node->core = lines_make(rx + shards, sizeof(*node->core));
+	node->hop = lines_make(rx * shards, sizeof(*node->hop));
+	node->late_ring = lines_make(rx * shards, sizeof(*node->late_ring));
+	node->shard = lines_make(shards, sizeof(*node->shard));
 	node->keeping = calloc(shards, sizeof(*node->keeping));
 	node->fraud_memory = calloc(shards, sizeof(*node->fraud_memory));
 	node->wal = calloc(shards, sizeof(struct sto_wal *));
@@ -94,9 +120,6 @@ static int memory_create(struct dp_node *node)
 	if (!node->core || !node->hop || !node->late_ring || !node->shard || !node->keeping || !node->fraud_memory || !node->wal ||
 	    !node->rx_cores || !node->shard_cores || !node->dedup_memory || !node->fraud_ip_memory)
 		return -ENOMEM;
-	memset(node->shard, 0, shards * sizeof(*node->shard));
-	memset(node->hop, 0, rx * shards * sizeof(*node->hop));
-	memset(node->late_ring, 0, rx * shards * sizeof(*node->late_ring));
 	node->dedup = agg_dedup_create(node->dedup_memory, node->dedup_bytes);
 	struct agg_fraud_ip *fraud_ip = agg_fraud_ip_init(node->fraud_ip_memory, FRAUD_IP_ENTRIES);
 
@@ -457,8 +480,10 @@ int dp_node_start(struct dp_node *node)
 {
 	node->live_fd = node->command_listen_fd = -1;
 	int rc = start(node);
-	if (rc)
+	if (rc) {
+		tp_logf(TP_ERROR, "cannot start", "error=\"%s\"", strerror(-rc));
 		take_down(node);
+	}
 	return rc;
 }
 

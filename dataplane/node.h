@@ -46,7 +46,8 @@ struct dp_node {
 	int command_listen_fd;
 	pthread_t housekeeping_thread, command_thread;
 	bool housekeeping_runs, command_runs, cores_run;
-	uint64_t rotated_ms; /* housekeeping's own, like the next */
+	uint64_t rotated_ms, rotated_watermark_ms; /* housekeeping's own, like the next two */
+	uint32_t pauses;
 	bool space_lacks;
 	uint64_t expired_ms; /* the command thread's own, like the next */
 	uint32_t full_ticks;

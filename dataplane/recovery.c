@@ -5,7 +5,8 @@
  *      any finished file: which shard wrote it, and how many shards there are now, does not matter
  *   2. the id table is loaded from the segments that reach into the horizon, oldest first; its floor is the horizon's first minute,
  *      or nothing at all is below it when the segments hold nothing older
- *   3. the fraud rules see the last hour again, in order, without judging anew: the log recorded the verdicts
+ *   3. the fraud rules see the last hours again, in order, without judging anew: the log recorded the verdicts; and the clock of
+ *      event time finds its place again
  *
  * A crash in here changes nothing: the log files stay until their segment is published.
  */
@@ -22,7 +23,7 @@
 #include <unistd.h>
 
 enum {
-	FRAUD_MS = 2 * 3600 * 1000,
+	REPLAY_MS = 2 * 3600 * 1000,
 	RECOVERY_ROWS = 4 * DP_TABLE_ROWS,
 	RECOVERY_HEAP_BYTES = 4 * DP_TABLE_HEAP_BYTES,
 	RECOVERY_WAIT_US = 200000
@@ -124,13 +125,28 @@ static int id_load(void *context, struct tp_id id, uint64_t fingerprint, uint32_
 	return 0;
 }
 
-/* The rules of the shard that would get the event now see it again; what they say of it stands in the log already. */
-static int fraud_load(void *context, const struct tp_event *event)
+/* What the last events say about time, and where they go. */
+struct replay {
+	struct dp_node *node;
+	uint64_t high_ms, clock_ms;
+};
+
+/*
+ * The rules of the shard that would get the event now see it again; what they say of it stands in the log already. So does the clock
+ * of event time: with the stamps and when they came it goes on as if the node had been idle meanwhile, and never falls back behind
+ * what was called final.
+ */
+static int event_replay(void *context, const struct tp_event *event)
 {
-	struct dp_node *node = context;
+	struct replay *replay = context;
+	const struct dp_node *node = replay->node;
 	uint32_t shard = (uint32_t)(((unsigned __int128)event->shard_hash * node->config.shard_count) >> 64);
 	if (event->verdict == TP_ACCEPTED || event->verdict == TP_LATE)
 		agg_fraud_judge(node->shard[shard].fraud, &node->shard[shard].limits[0], event);
+	if (event->verdict == TP_ACCEPTED && event->timestamp_ms > replay->high_ms)
+		replay->high_ms = event->timestamp_ms;
+	if (event->verdict == TP_ACCEPTED && event->received_ms > replay->clock_ms)
+		replay->clock_ms = event->received_ms;
 	return 0;
 }
 
@@ -150,12 +166,15 @@ int dp_recover(struct dp_node *node)
 		return rc;
 	if (floor > agg_dedup_floor(node->dedup))
 		agg_dedup_floor_set(node->dedup, floor);
-	rc = sto_segments_events(node->store, watermark_ms > FRAUD_MS ? watermark_ms - FRAUD_MS : 0, fraud_load, node);
+	struct replay replay = {.node = node};
+	rc = sto_segments_events(node->store, watermark_ms > REPLAY_MS ? watermark_ms - REPLAY_MS : 0, event_replay, &replay);
 	if (rc)
 		return rc;
 	for (uint32_t s = 0; s < node->config.shard_count; s++) {
 		struct dp_shard *shard = &node->shard[s];
 		agg_watermark_init(&shard->watermark, node->config.lateness_ms, watermark_ms);
+		if (replay.clock_ms)
+			agg_watermark_see(&shard->watermark, replay.high_ms, replay.clock_ms);
 		shard->watermark_ms = watermark_ms;
 		shard->horizon_minute = floor;
 		atomic_store_explicit(&node->live->shard[s].watermark_ms, watermark_ms, memory_order_relaxed);

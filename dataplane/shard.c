@@ -59,6 +59,24 @@ static void watermark_advance(struct dp_shard *shard, uint64_t now_ms)
 	watermark_set(shard, now_ms);
 }
 
+/* The stamp of an accepted event. */
+static void stamp_see(struct dp_shard *shard, uint64_t timestamp_ms, uint64_t now_ms)
+{
+	bool newest = timestamp_ms > shard->watermark.high_ms;
+	agg_watermark_see(&shard->watermark, timestamp_ms, now_ms);
+	if (newest) /* at once, so that the next event of this burst is judged by it */
+		watermark_set(shard, now_ms);
+}
+
+/* For the other shards: once a burst, so that they seldom lose the line. */
+static void high_publish(struct dp_shard *shard)
+{
+	_Atomic uint64_t *published = &shard->live->shard[shard->number].high_ms;
+	uint64_t high = shard->watermark.high_ms;
+	if (high != atomic_load_explicit(published, memory_order_relaxed))
+		atomic_store_explicit(published, high, memory_order_relaxed);
+}
+
 /* Moves on to the spare log file and a fresh table, together. False: one of them is not there yet. */
 static bool shard_roll(struct dp_shard *shard)
 {
@@ -70,11 +88,12 @@ static bool shard_roll(struct dp_shard *shard)
 	uint64_t file_id = sto_wal_file_id(shard->wal);
 	if (shard->table && atomic_load_explicit(&shard->table->file_id, memory_order_relaxed) == file_id)
 		return true; /* nothing had been written: the same file goes on */
-	atomic_store_explicit(&shard->spare_table, NULL, memory_order_relaxed);
 	if (shard->table)
 		atomic_store_explicit(&shard->previous_file, atomic_load_explicit(&shard->table->file_id, memory_order_relaxed),
 				      memory_order_relaxed);
 	tp_rollup_reset(spare, file_id);
+	/* release, and only now: housekeeping takes a table for free that has no file and is nobody's spare */
+	atomic_store_explicit(&shard->spare_table, NULL, memory_order_release);
 	shard->table = spare;
 	atomic_store_explicit(&shard->live->shard[shard->number].file_id, file_id, memory_order_release);
 	return true;
@@ -116,7 +135,7 @@ static bool lane_give(struct dp_shard *shard, uint32_t rx, const struct tp_slot 
 	entry->owner = slot->owner;
 	entry->index = slot->index;
 	entry->rx = rx;
-	entry->floor = agg_dedup_floor(shard->dedup);
+	entry->rotations = agg_dedup_rotations(shard->dedup);
 	memcpy(entry->event, &slot->event, slot->event.bytes);
 	/* release: housekeeping sees the whole entry */
 	atomic_store_explicit(&lane->given, given + 1, memory_order_release);
@@ -142,8 +161,15 @@ static bool slot_decide(struct dp_shard *shard, uint32_t rx, struct tp_slot *slo
 		event->verdict = TP_DUPLICATE;
 		break;
 	case AGG_OTHER:
-		event->verdict = TP_CONFLICT;
-		break;
+		/*
+		 * The id may be in the table for another minute, as an event of its own, while this is a copy of one that the table
+		 * holds no more: the segments tell a duplicate from a conflict.
+		 */
+		if (minute >= agg_dedup_floor(shard->dedup)) {
+			event->verdict = TP_CONFLICT;
+			break;
+		}
+		/* fall through */
 	case AGG_BELOW_FLOOR:
 		event->verdict = lane_give(shard, rx, slot) ? TP_DEFERRED : TP_REFUSED;
 		break;
@@ -153,12 +179,8 @@ static bool slot_decide(struct dp_shard *shard, uint32_t rx, struct tp_slot *slo
 	}
 	if (event->verdict == TP_ACCEPTED || event->verdict == TP_LATE || event->verdict == TP_CONFLICT)
 		event_record(shard, record, event, event->verdict, now_ns);
-	if (event->verdict == TP_ACCEPTED) {
-		bool newest = event->timestamp_ms > shard->watermark.high_ms;
-		agg_watermark_see(&shard->watermark, event->timestamp_ms, now_ms);
-		if (newest) /* at once, so that the next event of this burst is judged by it */
-			watermark_set(shard, now_ms);
-	}
+	if (event->verdict == TP_ACCEPTED)
+		stamp_see(shard, event->timestamp_ms, now_ms);
 	return true;
 }
 
@@ -208,15 +230,13 @@ static uint32_t hops_take(struct dp_shard *shard, uint64_t now_ms, uint64_t now_
 	if (decided) {
 		TP_COUNT_ADD(shard->counters, SHARD_TAKEN, decided);
 		mark_add(shard);
-		uint64_t high = shard->watermark.high_ms;
-		if (high != atomic_load_explicit(&shard->live->shard[shard->number].high_ms, memory_order_relaxed))
-			atomic_store_explicit(&shard->live->shard[shard->number].high_ms, high, memory_order_relaxed);
+		high_publish(shard);
 	}
 	return decided;
 }
 
 /* Events that came back from the look-up in the segments: decide them now. In order, so that copies fall behind their original. */
-static uint32_t lane_decide(struct dp_shard *shard, uint64_t now_ns)
+static uint32_t lane_decide(struct dp_shard *shard, uint64_t now_ms, uint64_t now_ns)
 {
 	struct dp_late_lane *lane = &shard->lane;
 	/* acquire: the look-up's result is seen; pairs with housekeeping's release */
@@ -232,8 +252,9 @@ static uint32_t lane_decide(struct dp_shard *shard, uint64_t now_ns)
 			entry->verdict = TP_DUPLICATE;
 		} else if (entry->lookup == STO_OTHER) {
 			entry->verdict = TP_CONFLICT;
-		} else if (entry->lookup != STO_ABSENT || entry->floor != agg_dedup_floor(shard->dedup)) {
-			entry->verdict = TP_REFUSED; /* unreadable, or the table moved on meanwhile: the client tries again */
+		} else if (entry->lookup != STO_ABSENT || agg_dedup_rotations(shard->dedup) - entry->rotations >= 2) {
+			/* Unreadable, or a copy that came meanwhile may have gone from the table again: the client tries again. */
+			entry->verdict = TP_REFUSED;
 		} else {
 			uint32_t minute = (uint32_t)(event->timestamp_ms / TP_MINUTE_MS);
 			bool late = agg_minute_closed(event->timestamp_ms, shard->watermark_ms);
@@ -255,8 +276,12 @@ static uint32_t lane_decide(struct dp_shard *shard, uint64_t now_ns)
 		}
 		if (entry->verdict == TP_ACCEPTED || entry->verdict == TP_LATE || entry->verdict == TP_CONFLICT)
 			event_record(shard, record, event, entry->verdict, now_ns);
+		if (entry->verdict == TP_ACCEPTED)
+			stamp_see(shard, event->timestamp_ms, now_ms);
 		entry->record = sto_wal_appended(shard->wal);
 	}
+	if (decided)
+		high_publish(shard);
 	return decided;
 }
 
@@ -319,18 +344,18 @@ uint32_t dp_shard_poll(struct dp_shard *shard, uint64_t now_ms, uint64_t now_ns)
 	uint32_t done = (uint32_t)completed;
 	watermark_advance(shard, now_ms);
 
-	bool pause = atomic_load_explicit(&shard->pause_wanted, memory_order_acquire);
+	uint32_t pause = atomic_load_explicit(&shard->pause_wanted, memory_order_acquire);
 	if (!pause) {
 		if (atomic_load_explicit(&shard->paused, memory_order_relaxed))
 			atomic_store_explicit(&shard->paused, 0, memory_order_release);
-		done += lane_decide(shard, now_ns);
+		done += lane_decide(shard, now_ms, now_ns);
 		done += hops_take(shard, now_ms, now_ns);
 		if (atomic_load_explicit(&shard->roll_wanted, memory_order_relaxed) &&
 		    (!sto_wal_file_records(shard->wal) || shard_roll(shard)))
 			atomic_store_explicit(&shard->roll_wanted, 0, memory_order_relaxed);
-	} else if (!atomic_load_explicit(&shard->paused, memory_order_relaxed)) {
+	} else if (atomic_load_explicit(&shard->paused, memory_order_relaxed) != pause) {
 		/* release: housekeeping sees all that this shard did to the id table before it stopped */
-		atomic_store_explicit(&shard->paused, 1, memory_order_release);
+		atomic_store_explicit(&shard->paused, pause, memory_order_release);
 		done++;
 	}
 

@@ -25,8 +25,8 @@ struct dp_late_entry {
 	uint64_t owner;
 	uint32_t index;
 	uint32_t rx;
-	uint32_t floor; /* of the id table when it was handed over */
-	int32_t lookup; /* enum sto_lookup or -errno */
+	uint32_t rotations; /* of the id table when it was handed over */
+	int32_t lookup;     /* enum sto_lookup or -errno */
 	uint32_t verdict;
 	uint64_t record; /* appended count that must be durable before it is answered */
 	_Alignas(8) uint8_t event[TP_EVENT_BYTES_MAX];
@@ -76,15 +76,15 @@ struct dp_shard {
 	int failed;                /* -errno of the disk */
 	bool stalled;
 	/* housekeeping writes, the shard reads */
-	_Alignas(64) _Atomic(struct tp_rollup *) spare_table; /* shard takes it by exchange */
+	_Alignas(64) _Atomic(struct tp_rollup *) spare_table; /* the shard sets it to NULL once the table has its file's id */
 	_Atomic uint32_t roll_wanted;                         /* set by housekeeping, cleared by the shard once done */
-	_Atomic uint32_t pause_wanted;
-	_Atomic uint32_t limits_now; /* main writes */
+	_Atomic uint32_t pause_wanted;                        /* number of the pause that is asked for; 0: go on */
+	_Atomic uint32_t limits_now;                          /* main writes */
 	/* the shard writes, housekeeping reads */
-	_Alignas(64) _Atomic uint32_t paused;
-	_Atomic uint64_t previous_file; /* the log file before the open one; 0: none in this run */
-	_Atomic uint32_t no_space;      /* the log has no room for what may still be in the hops */
-	_Atomic uint32_t rotate_wanted; /* the id table is too full */
+	_Alignas(64) _Atomic uint32_t paused; /* number of the pause that it keeps: an earlier one's does not count */
+	_Atomic uint64_t previous_file;       /* the log file before the open one; 0: none in this run */
+	_Atomic uint32_t no_space;            /* the log has no room for what may still be in the hops */
+	_Atomic uint32_t rotate_wanted;       /* the id table is too full */
 };
 
 /* One round: returns how much was done. shard->failed tells a disk failure. */

@@ -61,6 +61,8 @@ bool agg_dedup_can_rotate(const struct agg_dedup *dedup);
  * id of the old previous generation has been sealed.
  */
 void agg_dedup_rotate(struct agg_dedup *dedup);
+/* Rotations so far. What was inserted since this was n is still in the table while it is at most n + 1. */
+uint32_t agg_dedup_rotations(const struct agg_dedup *dedup);
 /* Clears the spare. A background thread, after a rotation; takes milliseconds per 100 MiB. */
 void agg_dedup_clear_spare(struct agg_dedup *dedup);
 
