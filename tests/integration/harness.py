@@ -133,12 +133,12 @@ class Node:
         self.api = endpoint(match.group(1))
 
     def stop(self):
-        codes = []
+        said = ""
         for process in (self.control, self.data):
-            if process:
-                codes.append(process.stop())
+            if process and (code := process.stop()):
+                said += f"exit status {code}: {process.popen.args}\n{process.tail()}\n"
         self.control = self.data = None
-        assert not any(codes), f"exit status {codes}"
+        assert not said, said
 
     def kill(self):
         """kill -9 of the data process."""
