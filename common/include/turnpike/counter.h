@@ -105,9 +105,9 @@
 	X(EVENTS_DUPLICATES, EVENTS, DUPLICATES, "", "Copies with the same payload") \
 	X(EVENTS_LATE, EVENTS, LATE, "", "Events counted after their minute was closed") \
 	X(EVENTS_CONFLICTS, EVENTS, CONFLICTS, "", "Copies of an id with another payload") \
-	X(EVENTS_MALFORMED, EVENTS, REJECTED, "malformed", "Not JSON, or not an object") \
+	X(EVENTS_MALFORMED, EVENTS, REJECTED, "malformed", "Not JSON") \
 	X(EVENTS_MISSING_FIELD, EVENTS, REJECTED, "missing_field", "A required field is not there") \
-	X(EVENTS_BAD_TYPE, EVENTS, REJECTED, "bad_type", "A field has another JSON type") \
+	X(EVENTS_BAD_TYPE, EVENTS, REJECTED, "bad_type", "A field has another JSON type, or the event is no object") \
 	X(EVENTS_BAD_VALUE, EVENTS, REJECTED, "bad_value", "A field's value is out of range") \
 	X(EVENTS_TOO_LONG, EVENTS, REJECTED, "too_long", "A string is too long") \
 	X(EVENTS_DUPLICATE_KEY, EVENTS, REJECTED, "duplicate_key", "An object has a key twice") \
