@@ -244,7 +244,8 @@ struct dp_pixel_result dp_pixel_parse(struct dp_pixel_scratch *pixel, struct dp_
 		mint_id(&pixel->mint, &w);
 		result.minted = true;
 	}
-	if ((seen & 1U << TP_FIELD_TIMESTAMP) == 0) {
+	bool minted_stamp = (seen & 1U << TP_FIELD_TIMESTAMP) == 0;
+	if (minted_stamp) {
 		mint_timestamp(limits->now_ms, &w);
 		result.minted = true;
 	}
@@ -266,5 +267,12 @@ struct dp_pixel_result dp_pixel_parse(struct dp_pixel_scratch *pixel, struct dp_
 	result.reason = verdict.reason;
 	result.field = verdict.field;
 	result.bad_trace = verdict.bad_trace;
+	if (minted_stamp && result.reason == TP_OK) {
+		/* A retry gets another stamp from us and is the same payload all the same: fingerprint what was sent. */
+		uint64_t stamp = parsed->fixed.timestamp_ms;
+		parsed->fixed.timestamp_ms = 0;
+		tp_event_finish(parsed);
+		parsed->fixed.timestamp_ms = stamp;
+	}
 	return result;
 }

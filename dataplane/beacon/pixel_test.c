@@ -35,14 +35,21 @@ static int tear_down(void **state)
 	return 0;
 }
 
-static struct dp_pixel_result parse(const char *query, struct tp_parsed *parsed)
+static struct dp_pixel_result parse_at(uint64_t now_ms, const char *query, struct tp_parsed *parsed)
 {
+	struct dp_json_limits then = limits;
+	then.now_ms = now_ms;
 	size_t bytes = strlen(query);
 	char *exact = malloc(bytes + 1);
 	memcpy(exact, query, bytes);
-	struct dp_pixel_result result = dp_pixel_parse(&pixel, json, exact, bytes, &limits, parsed);
+	struct dp_pixel_result result = dp_pixel_parse(&pixel, json, exact, bytes, &then, parsed);
 	free(exact); /* nothing of *parsed may point into it */
 	return result;
+}
+
+static struct dp_pixel_result parse(const char *query, struct tp_parsed *parsed)
+{
+	return parse_at(NOW_MS, query, parsed);
 }
 
 static void test_same_event_as_json(void **state)
@@ -147,6 +154,14 @@ static void test_minted(void **state)
 	assert_true(parse(LEAST STAMP, &parsed).minted);
 	assert_true(parse(LEAST "&event_id=x", &parsed).minted);
 	assert_false(parse(LEAST "&event_id=x" STAMP, &parsed).minted);
+	/* A retry is minted another stamp and is a copy all the same; another payload is not. */
+	parse(LEAST "&event_id=x", &parsed);
+	uint64_t fingerprint = parsed.fixed.fingerprint;
+	parse_at(NOW_MS + 1000, LEAST "&event_id=x", &parsed);
+	assert_int_equal(parsed.fixed.timestamp_ms, NOW_MS + 1000);
+	assert_true(parsed.fixed.fingerprint == fingerprint);
+	parse(LEAST "&event_id=x&city=y", &parsed);
+	assert_true(parsed.fixed.fingerprint != fingerprint);
 	assert_true(parse(LEAST "&event_id=x&trace=y" STAMP, &parsed).bad_trace);
 }
 
