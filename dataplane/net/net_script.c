@@ -10,11 +10,7 @@
 
 #include <cmocka.h>
 
-enum { PORTS_MAX = 64, WORDS_MAX = 48, HTTP_PORT = 80, UDP_PORT = 7771, CLIENT_PORT = 40000, MTU4 = 1500, MTU6 = 1520 };
-
-const uint8_t script_our_mac[6] = {0x02, 0, 0, 0, 0, 0x01}, script_peer_mac[6] = {0x02, 0, 0, 0, 0, 0x55};
-const uint8_t script_our4[4] = {10, 0, 0, 1}, script_peer4[4] = {10, 0, 0, 2}, script_far4[4] = {192, 0, 2, 9};
-const uint8_t script_our6[16] = {0xfd, 0, [7] = 1, [15] = 1}, script_peer6[16] = {0xfd, 0, [7] = 1, [15] = 2};
+enum { PORTS_MAX = 64, WORDS_MAX = 48, CLIENT_PORT = 40000 };
 
 /* One client port: its numbers and the app behind it. */
 struct peer {
@@ -29,7 +25,6 @@ struct peer {
 	bool refuse, in_close, in_abort;
 };
 
-static struct script_net *current;
 static struct peer peers[PORTS_MAX];
 static uint32_t peers_used;
 static char where[512]; /* the case and line, for messages */
@@ -131,17 +126,6 @@ void dp_stream_closed(struct dp_stream *stream)
 	peer->closed++;
 }
 
-void dp_datagram_input(struct dp_beacon *beacon, const struct dp_datagram_path *path, const uint8_t *bytes, size_t count)
-{
-	(void)beacon;
-	current->datagrams++;
-	current->datagram_bytes = count;
-	memcpy(current->datagram, bytes, count < sizeof(current->datagram) ? count : sizeof(current->datagram));
-	current->path = *path;
-	if (current->echo_datagrams)
-		path->send(path, bytes, count);
-}
-
 static void app_send(struct peer *peer, uint32_t count)
 {
 	uint8_t bytes[65536];
@@ -152,200 +136,6 @@ static void app_send(struct peer *peer, uint32_t count)
 		bytes[i] = server_byte(1 + from + i);
 	size_t taken = peer->stream->ops->send(peer->stream, bytes, count);
 	app_sent[peer - peers] += (uint32_t)taken;
-}
-
-/* ---- the port under the stack ---- */
-
-static void *frame_open(void *context, size_t bytes)
-{
-	struct script_net *net = context;
-	assert_true(bytes <= sizeof(net->frame[0]));
-	if (!net->grant)
-		return NULL;
-	if (net->grant > 0)
-		net->grant--;
-	if (net->frames == 256)
-		fault("the stack sent 256 frames that nobody expected");
-	return net->frame[(net->frames_first + net->frames) % 256];
-}
-
-static void frame_send(void *context, void *frame, size_t bytes)
-{
-	struct script_net *net = context;
-	uint32_t at = (net->frames_first + net->frames) % 256;
-	assert_ptr_equal(frame, net->frame[at]);
-	net->frame_bytes[at] = bytes;
-	net->frames++;
-}
-
-static bool blocked(void *context, const struct tp_addr *peer)
-{
-	(void)peer;
-	return ((struct script_net *)context)->blocked;
-}
-
-void script_open(struct script_net *net, const struct script_options *options)
-{
-	memset(net, 0, sizeof(*net));
-	net->grant = -1;
-	net->now_ns = 10 * DP_SECOND;
-	struct tp_prefix address[2] = {{.bits = 24}, {.bits = 64}};
-	address[0].addr = dp_addr_from4(script_our4);
-	address[1].addr = dp_addr_from6(script_our6);
-	uint8_t gateway[4] = {10, 0, 0, 254};
-	struct tp_addr gateways[1] = {dp_addr_from4(gateway)};
-	struct dp_stack_options with = {
-		.mtu = options->family == 6 ? MTU6 : MTU4,
-		.address = address,
-		.address_count = 2,
-		.gateway = gateways,
-		.gateway_count = 1,
-		.http_port = HTTP_PORT,
-		.udp_port = UDP_PORT,
-		.ingest = 3,
-		.connections_max = options->connections_max ? options->connections_max : 64,
-		.send_buffer_bytes = 32768,
-		.secret = {0x1234, 0x5678},
-		.counters = &net->counters,
-		.frame_open = frame_open,
-		.frame_send = frame_send,
-		.context = net,
-		.blocked = blocked,
-		.blocked_context = net,
-	};
-	memcpy(with.mac, script_our_mac, 6);
-	current = net;
-	assert_int_equal(dp_stack_create(&net->stack, &with), 0);
-	dp_stack_tick(net->stack, net->now_ns);
-}
-
-void script_close(struct script_net *net)
-{
-	net->frames = 0;
-	dp_stack_destroy(net->stack);
-	current = NULL;
-}
-
-void script_input(struct script_net *net, const uint8_t *frame, size_t bytes)
-{
-	/* An exact copy on the heap, so that the address sanitizer sees a read past the end. */
-	uint8_t *copy = malloc(bytes ? bytes : 1);
-	memcpy(copy, frame, bytes);
-	dp_stack_input(net->stack, copy, bytes, net->now_ns);
-	free(copy);
-}
-
-const uint8_t *script_next(struct script_net *net, size_t *bytes)
-{
-	if (!net->frames)
-		return NULL;
-	const uint8_t *frame = net->frame[net->frames_first];
-	*bytes = net->frame_bytes[net->frames_first];
-	net->frames_first = (net->frames_first + 1) % 256;
-	net->frames--;
-	return frame;
-}
-
-void script_books(const struct script_net *net)
-{
-	uint64_t received = 0, ended = 0;
-	static const uint8_t kind[TP_COUNTERS] = {
-#define X(name, layer, kind, label, help) TP_LAYER_##layer == TP_LAYER_FRAMES ? 1 + TP_KIND_##kind : 0,
-		TP_COUNTER_TABLE(X)
-#undef X
-	};
-	for (int i = 0; i < TP_COUNTERS; i++) {
-		if (kind[i] == 1 + TP_KIND_RECEIVED)
-			received += net->counters.v[i];
-		else if (kind[i])
-			ended += net->counters.v[i];
-	}
-	assert_int_equal(received, ended);
-	const struct dp_tcp *tcp = net->stack->tcp;
-	uint32_t held = 0, holders = 0;
-	for (uint32_t i = 0; i < tcp->conns_max; i++) {
-		held += tcp->conn[i].tx_chunks + tcp->conn[i].rx_chunks;
-		holders += tcp->conn[i].tx_chunks > 0;
-		const struct dp_conn *conn = &tcp->conn[i];
-		if (conn->state == DP_TCP_CLOSED)
-			continue;
-		/* chunks only while bytes wait */
-		if (!dp_seq_lt(conn->snd_una, conn->snd_end))
-			assert_int_equal(conn->tx_chunks, 0);
-		if (conn->rcv_read == conn->rcv_nxt && !conn->ranges)
-			assert_int_equal(conn->rx_chunks, 0);
-	}
-	assert_int_equal(held + tcp->chunks_free, tcp->chunks);
-	assert_int_equal(holders, tcp->tx_holders);
-	assert_true(tcp->chunks_free >= tcp->conns_max - holders);
-}
-
-/* ---- frames, by hand ---- */
-
-uint16_t script_sum(const void *bytes, size_t count, uint32_t sum)
-{
-	const uint8_t *at = bytes;
-	for (size_t i = 0; i < count; i++)
-		sum += i & 1 ? at[i] : (uint32_t)at[i] << 8;
-	while (sum >> 16)
-		sum = (sum & 0xffff) + (sum >> 16);
-	return (uint16_t)~sum;
-}
-
-uint32_t script_pseudo(uint8_t family, const uint8_t *from, const uint8_t *to, uint8_t protocol, size_t bytes)
-{
-	uint32_t sum = protocol + (uint32_t)bytes;
-	for (int i = 0; i < (family == 4 ? 4 : 16); i += 2)
-		sum += (uint32_t)from[i] * 256 + from[i + 1] + (uint32_t)to[i] * 256 + to[i + 1];
-	return sum;
-}
-
-static uint8_t *put(uint8_t *at, uint64_t value, int bytes)
-{
-	for (int i = bytes; i-- > 0; value >>= 8)
-		at[i] = (uint8_t)value;
-	return at + bytes;
-}
-
-static uint32_t get(const uint8_t *at, int bytes)
-{
-	uint32_t value = 0;
-	for (int i = 0; i < bytes; i++)
-		value = value << 8 | at[i];
-	return value;
-}
-
-size_t script_wrap(uint8_t *frame, uint8_t family, uint16_t vlan, const uint8_t *from, const uint8_t *to, uint8_t protocol,
-		   uint8_t hop_limit, const uint8_t *l4, size_t l4_bytes)
-{
-	uint8_t *at = frame;
-	memcpy(at, script_our_mac, 6);
-	memcpy(at + 6, script_peer_mac, 6);
-	at += 12;
-	if (vlan != DP_UNTAGGED)
-		at = put(at, 0x81000000U | vlan, 4);
-	at = put(at, family == 4 ? 0x0800 : 0x86dd, 2);
-	if (family == 4) {
-		uint8_t *ip = at;
-		at = put(at, 0x4500, 2);
-		at = put(at, 20 + l4_bytes, 2);
-		at = put(at, 0x12344000, 4);
-		at = put(at, (uint32_t)hop_limit << 8 | protocol, 2);
-		at = put(at, 0, 2);
-		memcpy(at, from, 4);
-		memcpy(at + 4, to, 4);
-		put(ip + 10, script_sum(ip, 20, 0), 2);
-		at += 8;
-	} else {
-		at = put(at, 0x60000000, 4);
-		at = put(at, l4_bytes, 2);
-		at = put(at, (uint32_t)protocol << 8 | hop_limit, 2);
-		memcpy(at, from, 16);
-		memcpy(at + 16, to, 16);
-		at += 32;
-	}
-	memcpy(at, l4, l4_bytes);
-	return (size_t)(at - frame) + l4_bytes;
 }
 
 /* ---- scripts ---- */
@@ -406,7 +196,7 @@ static bool flags_word(const char *word, uint8_t *flags)
 static void segment_parse(struct run *run, struct segment *s)
 {
 	*s = (struct segment){
-		.win = 65535, .vlan = run->options.vlan, .port = CLIENT_PORT, .dport = HTTP_PORT, .mac = script_peer_mac[5]};
+		.win = 65535, .vlan = run->options.vlan, .port = CLIENT_PORT, .dport = SCRIPT_HTTP_PORT, .mac = script_peer_mac[5]};
 	while (run->at < run->words) {
 		const char *word = next_word(run);
 		if (flags_word(word, &s->flags)) {
@@ -480,16 +270,16 @@ static uint32_t options_build(const struct segment *s, const struct peer *peer, 
 		return s->opts_bytes;
 	}
 	if (s->mss_known)
-		at = put(at, 0x02040000U | s->mss, 4);
+		at = script_put(at, 0x02040000U | s->mss, 4);
 	if (s->sackok)
-		at = put(at, 0x01010402, 4);
+		at = script_put(at, 0x01010402, 4);
 	if (s->ts_known) {
-		at = put(at, 0x0101080a, 4);
-		at = put(at, s->ts_value, 4);
-		at = put(at, s->ts_echo + peer->ts_base, 4);
+		at = script_put(at, 0x0101080a, 4);
+		at = script_put(at, s->ts_value, 4);
+		at = script_put(at, s->ts_echo + peer->ts_base, 4);
 	}
 	if (s->ws_known)
-		at = put(at, 0x01030300U | s->ws, 4);
+		at = script_put(at, 0x01030300U | s->ws, 4);
 	return (uint32_t)(at - options);
 }
 
@@ -513,17 +303,17 @@ static void do_input(struct run *run)
 	uint8_t l4[10000] = {0}, frame[10100];
 	uint32_t options_bytes = options_build(&s, peer, l4 + 20), bytes = s.to - s.from;
 	uint32_t l4_bytes = 20 + options_bytes + bytes;
-	put(l4, s.port, 2);
-	put(l4 + 2, s.dport, 2);
-	put(l4 + 4, s.from + peer->irs, 4);
-	put(l4 + 8, s.flags & DP_ACK ? s.ack + peer->iss : 0, 4);
+	script_put(l4, s.port, 2);
+	script_put(l4 + 2, s.dport, 2);
+	script_put(l4 + 4, s.from + peer->irs, 4);
+	script_put(l4 + 8, s.flags & DP_ACK ? s.ack + peer->iss : 0, 4);
 	l4[12] = (uint8_t)((s.doff ? s.doff : (20 + options_bytes) / 4) << 4);
 	l4[13] = s.flags;
-	put(l4 + 14, s.win, 2);
+	script_put(l4 + 14, s.win, 2);
 	for (uint32_t i = 0; i < bytes; i++)
 		l4[20 + options_bytes + i] = client_byte(s.from + i);
 	uint32_t pseudo = script_pseudo(run->options.family, peer_addr(run), our_addr(run), 6, l4_bytes);
-	put(l4 + 16, script_sum(l4, l4_bytes, pseudo) ^ (s.badsum ? 0x10U : 0U), 2);
+	script_put(l4 + 16, script_sum(l4, l4_bytes, pseudo) ^ (s.badsum ? 0x10U : 0U), 2);
 	size_t frame_bytes = script_wrap(frame, run->options.family, s.vlan, peer_addr(run), our_addr(run), 6, 64, l4, l4_bytes);
 	frame[11] = s.mac;
 	script_input(&run->net, frame, frame_bytes - s.cut);
@@ -552,7 +342,7 @@ static void options_see(struct seen *seen, const uint8_t *at, uint32_t left)
 		switch (at[0]) {
 		case 2:
 			seen->mss_known = true;
-			seen->mss = get(at + 2, 2);
+			seen->mss = script_get(at + 2, 2);
 			break;
 		case 3:
 			seen->ws_known = true;
@@ -563,12 +353,12 @@ static void options_see(struct seen *seen, const uint8_t *at, uint32_t left)
 			break;
 		case 5:
 			for (int i = 2; i < at[1]; i += 4)
-				seen->sack[seen->sacks++] = get(at + i, 4);
+				seen->sack[seen->sacks++] = script_get(at + i, 4);
 			break;
 		case 8:
 			seen->ts = true;
-			seen->ts_value = get(at + 2, 4);
-			seen->ts_echo = get(at + 6, 4);
+			seen->ts_value = script_get(at + 2, 4);
+			seen->ts_echo = script_get(at + 6, 4);
 			break;
 		default:
 			fault("the stack sent option %d", at[0]);
@@ -584,17 +374,17 @@ static void frame_see(struct run *run, const uint8_t *frame, size_t bytes, const
 	if (frame[5] != want->mac || memcmp(frame, script_peer_mac, 5) || memcmp(frame + 6, script_our_mac, 6))
 		fault("the frame goes to MAC …:%02x", frame[5]);
 	const uint8_t *at = frame + 12;
-	if (get(at, 2) == 0x8100) {
-		seen->vlan = (uint16_t)get(at + 2, 2);
+	if (script_get(at, 2) == 0x8100) {
+		seen->vlan = (uint16_t)script_get(at + 2, 2);
 		at += 4;
 	}
 	bool four = run->options.family == 4;
-	if (get(at, 2) != (four ? 0x0800U : 0x86ddU))
-		fault("EtherType %x", get(at, 2));
+	if (script_get(at, 2) != (four ? 0x0800U : 0x86ddU))
+		fault("EtherType %x", script_get(at, 2));
 	at += 2;
 	if (four && (script_sum(at, 20, 0) || at[9] != 6 || at[6] != 0x40 || at[8] != 64))
 		fault("bad IPv4 header");
-	size_t l4_bytes = four ? get(at + 2, 2) - 20 : get(at + 4, 2);
+	size_t l4_bytes = four ? script_get(at + 2, 2) - 20 : script_get(at + 4, 2);
 	const uint8_t *from = at + (four ? 12 : 8), *to = from + (four ? 4 : 16);
 	if (memcmp(from, our_addr(run), four ? 4 : 16) || memcmp(to, peer_addr(run), four ? 4 : 16))
 		fault("bad addresses");
@@ -603,12 +393,12 @@ static void frame_see(struct run *run, const uint8_t *frame, size_t bytes, const
 		fault("IP length %zu does not fit the frame", l4_bytes);
 	if (script_sum(at, l4_bytes, script_pseudo(run->options.family, from, to, 6, l4_bytes)))
 		fault("bad TCP checksum");
-	if (get(at + 2, 2) != want->port || get(at, 2) != want->dport)
-		fault("ports %u > %u", get(at, 2), get(at + 2, 2));
-	seen->seq = get(at + 4, 4);
-	seen->ack = get(at + 8, 4);
+	if (script_get(at + 2, 2) != want->port || script_get(at, 2) != want->dport)
+		fault("ports %u > %u", script_get(at, 2), script_get(at + 2, 2));
+	seen->seq = script_get(at + 4, 4);
+	seen->ack = script_get(at + 8, 4);
 	seen->flags = at[13];
-	seen->window = (uint16_t)get(at + 14, 2);
+	seen->window = (uint16_t)script_get(at + 14, 2);
 	uint32_t header_bytes = (uint32_t)(at[12] >> 4) * 4;
 	options_see(seen, at + 20, header_bytes - 20);
 	seen->data = at + header_bytes;
@@ -763,17 +553,17 @@ static void do_too_big(struct run *run)
 	bool four = run->options.family == 4;
 	uint8_t inner[64] = {0}, icmp[128] = {0}, frame[256];
 	uint8_t tcp[8];
-	put(tcp, HTTP_PORT, 2);
-	put(tcp + 2, CLIENT_PORT, 2);
-	put(tcp + 4, seq + peer->iss, 4);
+	script_put(tcp, SCRIPT_HTTP_PORT, 2);
+	script_put(tcp + 2, CLIENT_PORT, 2);
+	script_put(tcp + 4, seq + peer->iss, 4);
 	size_t quote = script_wrap(inner, run->options.family, DP_UNTAGGED, our_addr(run), peer_addr(run), 6, 64, tcp, 8) - 14;
 	icmp[0] = four ? 3 : 2;
 	icmp[1] = four ? 4 : 0;
-	put(icmp + 4, mtu, 4);
+	script_put(icmp + 4, mtu, 4);
 	memcpy(icmp + 8, inner + 14, quote);
 	size_t bytes = 8 + quote;
 	uint32_t pseudo = four ? 0 : script_pseudo(6, peer_addr(run), our_addr(run), 58, bytes);
-	put(icmp + 2, script_sum(icmp, bytes, pseudo), 2);
+	script_put(icmp + 2, script_sum(icmp, bytes, pseudo), 2);
 	size_t frame_bytes = script_wrap(frame, run->options.family, run->options.vlan, peer_addr(run), our_addr(run),
 					 four ? 1 : 58, 64, icmp, bytes);
 	script_input(&run->net, frame, frame_bytes);

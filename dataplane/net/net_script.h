@@ -24,6 +24,8 @@
 
 #include "tcp.h"
 
+enum { SCRIPT_HTTP_PORT = 80, SCRIPT_UDP_PORT = 7771 };
+
 struct script_case {
 	const char *name; /* RFC and section, and what */
 	const char *text;
@@ -67,6 +69,11 @@ void script_close(struct script_net *net);
 void script_input(struct script_net *net, const uint8_t *frame, size_t bytes);
 /* The next frame that the stack sent, or NULL. */
 const uint8_t *script_next(struct script_net *net, size_t *bytes);
+/* Puts a frame in; it must end in `counter`, and the books must balance. */
+void script_end(struct script_net *net, const uint8_t *frame, size_t bytes, enum tp_counter counter);
+/* Numbers in network order. put returns where the next one goes. */
+uint8_t *script_put(uint8_t *at, uint64_t value, int bytes);
+uint32_t script_get(const uint8_t *at, int bytes);
 uint16_t script_sum(const void *bytes, size_t count, uint32_t sum); /* the field's value, host order */
 /* The pseudo header's sum. */
 uint32_t script_pseudo(uint8_t family, const uint8_t *from, const uint8_t *to, uint8_t protocol, size_t bytes);

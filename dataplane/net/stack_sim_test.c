@@ -22,7 +22,7 @@ enum {
 	IN_FLIGHT_MAX = 8192,
 	APP_BYTES = 6000,
 	CLIENT_PORT = 20000,
-	STEPS_MAX = 900000,
+	STEPS_MAX = 3000000,
 	PATIENCE_MS = 200000
 };
 
@@ -565,7 +565,7 @@ static const struct {
 	{"corruption", {.corrupt = 30, .delay_ms = 10}, 0, false},
 	{"no frames", {.delay_ms = 5}, 200, false},
 	{"everything", {.drop = 50, .twice = 50, .late = 100, .late_ms = 500, .corrupt = 20, .delay_ms = 20}, 20, false},
-	{"storm", {.drop = 300, .twice = 100, .late = 200, .late_ms = 3000, .corrupt = 50, .delay_ms = 50}, 50, true},
+	{"storm", {.drop = 200, .twice = 100, .late = 200, .late_ms = 3000, .corrupt = 50, .delay_ms = 50}, 50, true},
 };
 
 static void test_skies(void **state)
