@@ -137,7 +137,8 @@ int ctl_store_scan(struct ctl_store *store, const struct tp_live *live, const st
 	for (int tries = 0; tries < TRIES_MAX; tries++) {
 		/* before the rows: an event that closes a minute later cannot make this look call it final */
 		facts->watermark_ms = live ? atomic_load_explicit(&live->watermark_ms, memory_order_acquire) : 0;
-		if (sto_reader_watermark(store->reader) > facts->watermark_ms)
+		/* that of the segments is the furthest shard's, and a slower one may still take events as in time: only for want of live */
+		if (!facts->watermark_ms)
 			facts->watermark_ms = sto_reader_watermark(store->reader);
 		scan->begin(scan->context);
 		rc = tables_scan(store, live, scan);

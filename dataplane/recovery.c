@@ -170,13 +170,16 @@ int dp_recover(struct dp_node *node)
 	rc = sto_segments_events(node->store, watermark_ms > REPLAY_MS ? watermark_ms - REPLAY_MS : 0, event_replay, &replay);
 	if (rc)
 		return rc;
+	const uint64_t now_ms = tp_now_ms(), recovered_ms = watermark_ms;
 	for (uint32_t s = 0; s < node->config.shard_count; s++) {
 		struct dp_shard *shard = &node->shard[s];
-		agg_watermark_init(&shard->watermark, node->config.lateness_ms, watermark_ms);
+		agg_watermark_init(&shard->watermark, node->config.lateness_ms, recovered_ms);
 		if (replay.clock_ms)
 			agg_watermark_see(&shard->watermark, replay.high_ms, replay.clock_ms);
+		watermark_ms = agg_watermark_advance(&shard->watermark, now_ms); /* the same for all */
+		horizon_ms = watermark_ms > node->config.horizon_ms ? watermark_ms - node->config.horizon_ms : 0;
 		shard->watermark_ms = watermark_ms;
-		shard->horizon_minute = floor;
+		shard->horizon_minute = (uint32_t)(horizon_ms / TP_MINUTE_MS);
 		atomic_store_explicit(&node->live->shard[s].watermark_ms, watermark_ms, memory_order_relaxed);
 	}
 	atomic_store_explicit(&node->live->watermark_ms, watermark_ms, memory_order_relaxed);
