@@ -190,9 +190,18 @@ static int run(const struct blast_options *options, int ledger_fd)
 {
 	struct blast_worker *workers = blast_alloc(NULL, options->threads * sizeof *workers);
 	pthread_t *threads = blast_alloc(NULL, options->threads * sizeof *threads);
-	for (uint32_t i = 0; i < options->threads; i++)
-		if (!worker_init(&workers[i], options, i, ledger_fd))
-			return 1;
+	for (uint32_t i = 0; i < options->threads; i++) {
+		if (worker_init(&workers[i], options, i, ledger_fd))
+			continue;
+		free(workers[i].tally);
+		while (i-- > 0) {
+			blast_source_close(workers[i].source);
+			free(workers[i].tally);
+		}
+		free(workers);
+		free(threads);
+		return 1;
+	}
 	uint64_t begin_ns = tp_mono_ns();
 	atomic_store(&running, options->threads);
 	for (uint32_t i = 0; i < options->threads; i++) {
