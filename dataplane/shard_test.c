@@ -409,6 +409,22 @@ static void a_full_table_ends_its_file(void **state)
 	rig_free(rig);
 }
 
+/* What the next start knows of event time. */
+static void the_log_carries_the_watermark(void **state)
+{
+	(void)state;
+	struct rig *rig = rig_make(1, 1, 1024);
+	struct tp_parsed one = event("one", rig->now_ms - 5000, 1);
+	send(rig, &one, 1);
+	assert_int_equal(answer_wait(rig)->accepted, 1);
+	uint64_t file_id = sto_wal_file_id(rig->wal[0]);
+	struct sto_log_facts facts;
+	assert_int_equal(sto_log_read(rig->store, file_id, NULL, NULL, &facts), 0);
+	assert_int_equal(facts.events, 1);
+	assert_int_equal(facts.watermark_ms, rig->now_ms - 65000);
+	rig_free(rig);
+}
+
 static void without_a_table_the_shard_waits(void **state)
 {
 	(void)state;
@@ -563,6 +579,7 @@ int main(void)
 		cmocka_unit_test(an_id_of_two_minutes_is_looked_up),
 		cmocka_unit_test(what_is_rolled_back_never_was),
 		cmocka_unit_test(a_full_table_ends_its_file),
+		cmocka_unit_test(the_log_carries_the_watermark),
 		cmocka_unit_test(without_a_table_the_shard_waits),
 		cmocka_unit_test(a_paused_shard_takes_nothing),
 		cmocka_unit_test(cores_meet_without_a_race),

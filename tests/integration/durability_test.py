@@ -77,8 +77,10 @@ def horizon_walk(build, restart):
     with restartable(build, extra=extra, shard=(0,)) as n:
         n.start()
 
-        def again():
-            if restart == "kill":
+        def again(last=False):
+            if restart == "last kill" and not last:  # so that all lies in one segment
+                return
+            if restart in ("kill", "last kill"):
                 n.kill()
             elif restart == "stop":
                 assert n.data.stop() == 0
@@ -98,7 +100,7 @@ def horizon_walk(build, restart):
         assert verdict(n, dict(first, ad_id="other")) == "conflicts"
         second = view(event_id="x", timestamp=LONG_AGO + 9 * MINUTE)
         assert verdict(n, second) in ("accepted", "late")
-        again()
+        again(True)
         for _ in range(2):
             assert verdict(n, second) == "duplicates"
             assert verdict(n, first) == "duplicates"
@@ -123,6 +125,10 @@ def test_horizon(build):
 
 def test_horizon_over_kills(build):
     horizon_walk(build, "kill")
+
+
+def test_horizon_over_one_kill(build):
+    horizon_walk(build, "last kill")
 
 
 def test_horizon_over_stops(build):
