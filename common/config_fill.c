@@ -268,7 +268,7 @@ static void fill_sizes(struct fill *fill, const struct raw_config *raw, struct t
 	     &config->memory_dedup_bytes);
 	size(fill, raw->memory.hop, "memory.hop", 8 * MIB, 4 * MIB, 1024 * MIB, 0,
 	     "a size from 4MiB to 1GiB that is a power of two", &config->memory_hop_bytes);
-	size(fill, raw->durability.log_file, "durability.log_file", 256 * MIB, 16 * MIB, 65536 * MIB, MIB,
+	size(fill, raw->durability.log_file, "durability.log_file", 64 * MIB, 16 * MIB, 65536 * MIB, MIB,
 	     "a size from 16MiB to 64GiB in whole MiB", &config->log_file_bytes);
 }
 

@@ -114,7 +114,7 @@ static void assert_common_values(const struct tp_config *config)
 	assert_true(config->control_auth_tokens);
 	assert_int_equal(config->memory_dedup_bytes, 256 << 20);
 	assert_int_equal(config->memory_hop_bytes, 8 << 20);
-	assert_int_equal(config->log_file_bytes, 256 << 20);
+	assert_int_equal(config->log_file_bytes, 64 << 20);
 	assert_int_equal(config->seal_after_ms, 300000);
 	assert_int_equal(config->ingest[0].driver, TP_DRIVER_SOCKET);
 	assert_endpoint(&config->ingest[0].http, "127.0.0.1:8080");
@@ -379,7 +379,7 @@ static const struct broken broken[] = {
 	{"cores:\n  background: [0, 0]\n", "F:2: cores.background[1]: expected each CPU once, found 0 twice\n"},
 	{"time: {lateness: 20m}\n", "F:1: time.lateness: expected at most time.horizon, which is 900000ms, found 1200000ms\n"},
 	{"time:\n  horizon: 30s\n", "F:2: time.lateness: expected at most time.horizon, which is 30000ms, found 60000ms\n"},
-	{"memory:\n  hop: 128MiB\n", "F:2: durability.log_file: expected at least 4 times memory.hop, 512MiB, found 256MiB\n"},
+	{"memory:\n  hop: 128MiB\n", "F:2: durability.log_file: expected at least 4 times memory.hop, 512MiB, found 64MiB\n"},
 	{"control:\n  listen: 0.0.0.0:8081\n  auth: none\n",
 	 "F:3: control.auth: expected tokens unless control.listen is a loopback address, found none with 0.0.0.0:8081\n"},
 	{"node: {data_dir: /a/b}\ncontrol: {state_dir: /a/b/c}\n",

@@ -12,7 +12,7 @@
 #include "turnpike/config.h"
 #include "turnpike/store.h"
 
-enum { DP_TABLES_PER_SHARD = 4, DP_TABLE_ROWS = 65536, DP_TABLE_HEAP_BYTES = 6 << 20, DP_PENDING_FILES = 64 };
+enum { DP_TABLES_PER_SHARD = 4, DP_TABLE_ROWS = 262144, DP_TABLE_HEAP_BYTES = 24 << 20, DP_PENDING_FILES = 64 };
 
 /* What housekeeping knows of one shard. */
 struct dp_shard_keeping {

@@ -77,7 +77,7 @@ int main(int argc, char **argv)
 	struct sto_wal_options wal_options = {.commit_interval_ns = 1000000, .reserve_bytes = 8 << 20};
 	if (sto_wal_open(&wal, store, &wal_options) || sto_wal_spare_give(wal))
 		return 1;
-	if (tp_live_create(&live, TABLES, 65536, 6 << 20) < 0)
+	if (tp_live_create(&live, TABLES, 262144, 24 << 20) < 0)
 		return 1;
 	live->shards = 1;
 
