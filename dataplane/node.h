@@ -75,6 +75,10 @@ void dp_node_reload(struct dp_node *node);
 /* Ends the process' service at once: the disk failed, nothing may be acknowledged any more. Any thread. */
 void dp_node_fail(struct dp_node *node, int error);
 
+/* ---- node_memory.c: main thread ---- */
+int dp_node_memory_create(struct dp_node *node); /* 0 or -errno; dp_node_memory_free() is due in any case */
+void dp_node_memory_free(struct dp_node *node);
+
 /* ---- recovery.c: main thread, before any other ---- */
 /* Replays what the log has, seals it, loads the id table and the fraud state. */
 int dp_recover(struct dp_node *node);
