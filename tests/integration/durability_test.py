@@ -406,6 +406,11 @@ def test_events_below_the_floor(build):
 
 # ---- disks ----
 
+def unmount(path):
+    """A killed process' last writes, and a loop device that is let go, hold a mount for a moment longer."""
+    wait_until(f"{path} is free", lambda: run("umount", str(path), check=False).returncode == 0)
+
+
 @contextlib.contextmanager
 def disk(path, backing_mib, disk_mib):
     """
@@ -427,7 +432,7 @@ def disk(path, backing_mib, disk_mib):
             return run("mount", "-o", "loop,errors=continue", str(backing / "disk.img"), str(mount), check=False)
 
         def repair():
-            run("umount", str(mount))
+            unmount(mount)
             (backing / "filler").unlink()
             run("e2fsck", "-fy", str(backing / "disk.img"), check=False)
             assert attach().returncode == 0
@@ -438,9 +443,9 @@ def disk(path, backing_mib, disk_mib):
         try:
             yield mount, backing, repair
         finally:
-            run("umount", str(mount), check=False)
+            unmount(mount)
     finally:
-        run("umount", str(backing), check=False)
+        unmount(backing)
 
 
 def fill(path):
