@@ -1,6 +1,7 @@
 """The way of one click over kernel sockets: beacon, durability, count, query. Contract sections 4, 5, 7, 8."""
 import json
 import socket
+import subprocess
 import time
 import uuid
 
@@ -145,6 +146,29 @@ def test_control_process_dies_and_returns(build):
         n.start_control()
         after = n.totals("campaigns", "camp_1")
         assert after["clicks"] == before["clicks"] + 1 == 21, (before, after)
+
+
+def test_control_process_dies_under_load(build):
+    """kill -9 of the control process: not one beacon is refused, sent again or lost, and the answers come back the same."""
+    with node(build) as n:
+        blast = subprocess.Popen([str(n.build / "perf/turnpike-blast"), "--to", "http://%s:%d" % n.http[0], "--rate", "2000", "--batch", "5",
+                                  "--duration", "6", "--campaigns", "1", "--json", "--quiet", "--ledger", str(n.folder / "ledger")],
+                                 stdout=subprocess.PIPE, text=True)
+        for _ in range(4):
+            time.sleep(0.7)
+            n.control.kill()
+            n.control.popen.wait()
+            time.sleep(0.3)
+            n.start_control()
+        out, _ = blast.communicate(timeout=60)
+        assert blast.returncode == 0, out
+        summary = json.loads(out.strip().splitlines()[-1])
+        assert summary["unacknowledged"] == 0 and summary["failed"] == 0, summary
+        assert summary["retries"] == 0 and summary["lost"] == 0 and set(summary["statuses"]) == {"204"}, summary
+        lines = [line.split() for line in open(n.folder / "ledger")]
+        totals = n.totals("campaigns", lines[0][2])
+        assert totals["gross_clicks"] == sum(line[1] == "click" for line in lines), totals
+        assert totals["impressions"] == sum(line[1] == "impression" for line in lines), totals
 
 
 def test_second_process_on_the_folder_is_refused(build):
