@@ -36,7 +36,7 @@ static uint32_t core_round(struct dp_core *core, uint64_t now_ms, uint64_t now_n
 		done += dp_intake_poll(core->intake);
 		done += dp_beacon_poll(core->beacon);
 		if (drain) {
-			atomic_store_explicit(&core->connections_left, left, memory_order_relaxed);
+			atomic_store_explicit(&core->draining, left, memory_order_relaxed);
 			atomic_store_explicit(&core->owed, dp_beacon_owed(core->beacon) + dp_intake_in_flight(core->intake),
 					      memory_order_relaxed);
 		}

@@ -39,10 +39,10 @@ struct dp_core {
 	uint64_t published_ns;
 	/* the core writes, others read */
 	_Alignas(64) _Atomic uint32_t sleeping;
-	_Atomic uint64_t rounds;           /* grows each round: a reader that took a pointer has let it go when this moved */
-	_Atomic uint32_t connections_left; /* while draining */
-	_Atomic uint64_t owed;             /* requests and events not answered yet */
-	_Atomic int failed;                /* -errno: the disk; the node must end */
+	_Atomic uint64_t rounds;   /* grows each round: a reader that took a pointer has let it go when this moved */
+	_Atomic uint32_t draining; /* what the ports still have to finish, datagrams queued by the kernel too */
+	_Atomic uint64_t owed;     /* requests and events not answered yet */
+	_Atomic int failed;        /* -errno: the disk; the node must end */
 	/* main writes */
 	_Atomic uint32_t drain; /* stop taking connections and datagrams */
 	_Atomic uint32_t stop;  /* leave the loop */

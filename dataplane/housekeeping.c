@@ -90,13 +90,12 @@ static uint32_t spares_give(struct dp_node *node)
 /* Seals finished files, oldest first. A lack of space is waited out; anything else ends the process. */
 static uint32_t files_seal(struct dp_node *node)
 {
-	uint32_t done = 0, waiting = 0;
+	uint32_t done = 0;
 	for (uint32_t s = 0; s < node->config.shard_count; s++) {
 		struct dp_shard_keeping *keeping = &node->keeping[s];
 		uint64_t file_id;
 		while (keeping->pending_count < DP_PENDING_FILES && (file_id = sto_wal_finished_take(node->wal[s])) != 0)
 			keeping->pending[keeping->pending_count++] = file_id;
-		waiting += keeping->pending_count;
 		if (!keeping->pending_count)
 			continue;
 		file_id = keeping->pending[0];
@@ -120,11 +119,9 @@ static uint32_t files_seal(struct dp_node *node)
 		keeping->sealed_file = file_id;
 		memmove(keeping->pending, keeping->pending + 1, --keeping->pending_count * sizeof(keeping->pending[0]));
 		atomic_fetch_add_explicit(&node->segments_sealed, 1, memory_order_relaxed);
-		waiting--;
 		done++;
 		spares_give(node);
 	}
-	atomic_store_explicit(&node->files_unsealed, waiting, memory_order_relaxed);
 	return done;
 }
 

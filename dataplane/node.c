@@ -340,6 +340,15 @@ static bool nothing_owed(struct dp_node *node)
 	return true;
 }
 
+/* The ports have handed up what the kernel had queued when they were told to drain. */
+static bool drained(struct dp_node *node)
+{
+	for (uint32_t q = 0; q < node->config.rx_count; q++)
+		if (atomic_load_explicit(&node->rx_cores[q]->draining, memory_order_acquire))
+			return false;
+	return nothing_owed(node);
+}
+
 static bool all_rolled(struct dp_node *node)
 {
 	for (uint32_t s = 0; s < node->config.shard_count; s++)
@@ -369,11 +378,13 @@ int dp_node_stop(struct dp_node *node)
 	tp_notify("STOPPING=1");
 	/* No new connections; what the kernel has queued still comes in. */
 	for (uint32_t q = 0; q < node->config.rx_count; q++) {
-		atomic_store_explicit(&node->rx_cores[q]->owed, 1, memory_order_relaxed); /* until the core has counted */
+		/* until the core has counted */
+		atomic_store_explicit(&node->rx_cores[q]->draining, 1, memory_order_relaxed);
+		atomic_store_explicit(&node->rx_cores[q]->owed, 1, memory_order_relaxed);
 		atomic_store_explicit(&node->rx_cores[q]->drain, 1, memory_order_release);
 	}
 	rx_cores_wake(node);
-	wait_for(node, nothing_owed, DRAIN_MS);
+	wait_for(node, drained, DRAIN_MS);
 	/* No new requests on the old ones. */
 	atomic_store_explicit(&node->stopping, 1, memory_order_release);
 	atomic_store_explicit(&node->live->refusing, TP_STOPPING, memory_order_relaxed);

@@ -59,7 +59,6 @@ struct dp_node {
 	_Atomic uint32_t stop_housekeeping, stop_commands;
 	_Atomic int failed; /* -errno of a disk failure: the process must end */
 	_Atomic uint64_t segments_sealed, late_lookups;
-	_Atomic uint64_t files_unsealed; /* finished log files that wait for sealing */
 };
 
 /* Recovers, allocates, opens ports, starts threads. 0 when beacons are being taken; else -errno, logged, and all taken down. */

@@ -3,11 +3,12 @@ import http.client
 import json
 import os
 import random
+import socket
 import threading
 import time
 import uuid
 
-from harness import CPUS, Node, Skip, event, folder, node, now_ms, run, wait_until
+from harness import CPUS, SMALL, Node, Skip, event, folder, node, now_ms, run, wait_until
 
 
 class Clients:
@@ -198,3 +199,22 @@ def test_full_disk_refuses_and_comes_back(build):
                     process.kill()
                     process.popen.wait()
             run("umount", str(mount), check=False)
+
+
+def test_datagrams_queued_before_sigterm_are_counted(build):
+    """What the kernel had taken for us when SIGTERM came was received: it is made durable, though nobody waits for an answer."""
+    with folder() as path:
+        made = Node(build, path, extra=SMALL)
+        try:
+            made.start(control=False)
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+                for i in range(300):
+                    sender.sendto(json.dumps(event(event_type="impression", device_id=f"d{i}")).encode(), made.udp[0])
+            made.stop()
+            made.start()
+            assert made.totals("campaigns", "camp_1")["impressions"] == 300
+            made.stop()
+        finally:
+            for process in (made.control, made.data):
+                if process:
+                    process.kill()
