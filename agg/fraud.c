@@ -262,29 +262,16 @@ uint32_t agg_fraud_judge(struct agg_fraud_shard *shard, const struct agg_fraud_l
 	if (limits->clicks_per_ip_hour > 0 && event->flags & TP_HAS_IP) {
 		uint64_t key = key_of(shard->shared->seed, hour, event->ip, sizeof event->ip);
 		if (address_click(shard->shared, key, (uint32_t)hour, limits->clicks_per_ip_hour) > limits->clicks_per_ip_hour)
-			reasons |= AGG_IP_VELOCITY;
+			reasons |= TP_FRAUD_BIT(TP_FRAUD_IP_VELOCITY);
 	}
 	if (limits->clicks_per_device_hour > 0 && subject.device.bytes > 0) {
 		uint64_t key = key_of(shard->seed, hour, subject.device.at, subject.device.bytes);
 		if (device_click(shard, key, (uint32_t)hour) > limits->clicks_per_device_hour)
-			reasons |= AGG_DEVICE_VELOCITY;
+			reasons |= TP_FRAUD_BIT(TP_FRAUD_DEVICE_VELOCITY);
 	}
 	if (user_key && click_too_soon(shard, user_key, stamp, limits->min_ms_since_impression))
-		reasons |= AGG_TOO_SOON;
+		reasons |= TP_FRAUD_BIT(TP_FRAUD_TOO_SOON);
 	if (device_key && click_too_soon(shard, device_key, stamp, limits->min_ms_since_impression))
-		reasons |= AGG_TOO_SOON;
+		reasons |= TP_FRAUD_BIT(TP_FRAUD_TOO_SOON);
 	return reasons;
-}
-
-const char *agg_fraud_reason_name(enum agg_fraud_reason bit)
-{
-	switch (bit) {
-	case AGG_IP_VELOCITY:
-		return "ip_velocity";
-	case AGG_DEVICE_VELOCITY:
-		return "device_velocity";
-	case AGG_TOO_SOON:
-		return "too_soon";
-	}
-	return NULL;
 }

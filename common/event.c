@@ -31,8 +31,8 @@ static const uint16_t string_bytes_max[TP_STRINGS] = {
 	[TP_USER_AGENT] = TP_TEXT_BYTES_MAX,  [TP_REFERER] = TP_TEXT_BYTES_MAX,
 };
 
-enum { STRING_BYTES_SUM_MAX = TP_EVENT_BYTES_MAX - TP_EVENT_FIXED_BYTES };
-static_assert(TP_EVENT_BYTES_MAX % 8 == 0, "the longest record needs no padding");
+enum { STRING_BYTES_SUM_MAX = TP_SENT_BYTES_MAX - TP_EVENT_FIXED_BYTES };
+static_assert(TP_SENT_BYTES_MAX % 8 == 0, "the longest record needs no padding");
 
 /* The fixed part of what is hashed. No padding: every byte is set. */
 struct payload {
@@ -91,7 +91,9 @@ void tp_event_encode(const struct tp_parsed *parsed, struct tp_event *to)
 	to->bytes = TP_EVENT_FIXED_BYTES + padded(unpadded);
 	to->verdict = TP_UNDECIDED;
 	to->fraud = 0;
-	to->reserved = 0;
+	to->rule_version = 0;
+	to->evidence_count = 0;
+	memset(to->reserved, 0, sizeof to->reserved);
 }
 
 /* Puts what was not sent to its one canonical value, so that records and fingerprints depend on nothing that a parser left over. */
@@ -188,6 +190,27 @@ struct tp_str tp_event_string(const struct tp_event *event, enum tp_string which
 	return (struct tp_str){.at = at, .bytes = event->string_bytes[which]};
 }
 
+static uint32_t sent_bytes(const struct tp_event *event)
+{
+	uint32_t strings = 0;
+	for (int i = 0; i < TP_STRINGS; i++)
+		strings += event->string_bytes[i];
+	return TP_EVENT_FIXED_BYTES + padded(strings);
+}
+
+const struct tp_evidence *tp_event_evidence(const struct tp_event *event)
+{
+	return (const struct tp_evidence *)(const void *)((const char *)event + sent_bytes(event));
+}
+
+void tp_event_evidence_add(struct tp_event *event, const struct tp_evidence *evidence, uint32_t count)
+{
+	assert(event->evidence_count == 0 && count <= TP_FRAUD_REASONS && event->bytes == sent_bytes(event));
+	memcpy((char *)event + event->bytes, evidence, count * sizeof *evidence);
+	event->evidence_count = (uint8_t)count;
+	event->bytes += count * (uint32_t)sizeof *evidence;
+}
+
 int tp_event_valid(const struct tp_event *event, uint64_t room)
 {
 	if (room < TP_EVENT_FIXED_BYTES || event->bytes > room || event->bytes > TP_EVENT_BYTES_MAX)
@@ -202,8 +225,14 @@ int tp_event_valid(const struct tp_event *event, uint64_t room)
 			return 0;
 		unpadded += event->string_bytes[i];
 	}
-	if (event->bytes != TP_EVENT_FIXED_BYTES + padded(unpadded))
+	if (event->evidence_count > TP_FRAUD_REASONS || event->fraud >= TP_FRAUD_BIT(TP_FRAUD_REASONS))
 		return 0;
+	if (event->bytes != TP_EVENT_FIXED_BYTES + padded(unpadded) + event->evidence_count * sizeof(struct tp_evidence))
+		return 0;
+	const struct tp_evidence *evidence = tp_event_evidence(event);
+	for (uint32_t i = 0; i < event->evidence_count; i++)
+		if (evidence[i].reason >= TP_FRAUD_REASONS || !(event->fraud & TP_FRAUD_BIT(evidence[i].reason)))
+			return 0;
 	const char *strings = (const char *)(event + 1);
 	for (uint32_t i = unpadded; i < padded(unpadded); i++)
 		if (strings[i] != 0)

@@ -31,7 +31,7 @@ static const char *const type_name[TP_EVENT_TYPES] = {
 
 static const char *const verdict_name[TP_VERDICTS] = {
 	[TP_UNDECIDED] = "undecided", [TP_ACCEPTED] = "accepted", [TP_DUPLICATE] = "duplicate", [TP_LATE] = "late",
-	[TP_CONFLICT] = "conflict",   [TP_REFUSED] = "refused",   [TP_DEFERRED] = "deferred",
+	[TP_CONFLICT] = "conflict",   [TP_REFUSED] = "refused",   [TP_DEFERRED] = "deferred",   [TP_AMENDED] = "amended",
 };
 
 #define ID_RULE       "a string of 1 to 64 bytes"

@@ -62,7 +62,7 @@ static void a_record_holds_what_was_parsed(void **state)
 	struct tp_parsed parsed = sample();
 	parsed.fixed.verdict = 77; /* left-overs of a parser must not get out */
 	parsed.fixed.fraud = 99;
-	parsed.fixed.reserved = 5;
+	parsed.fixed.rule_version = 5;
 	tp_event_finish(&parsed);
 	memset(record, 0xaa, sizeof record);
 	uint32_t bytes = tp_event_encoded_bytes(&parsed);
@@ -72,7 +72,7 @@ static void a_record_holds_what_was_parsed(void **state)
 	assert_int_equal((uint8_t)record[bytes], 0xaa); /* and not a byte more */
 	assert_int_equal(event->verdict, TP_UNDECIDED);
 	assert_int_equal(event->fraud, 0);
-	assert_int_equal(event->reserved, 0);
+	assert_int_equal(event->rule_version, 0);
 	assert_int_equal(event->device, TP_MOBILE);
 	assert_int_equal(event->timestamp_ms, 1795303530000);
 	for (int i = 0; i < TP_STRINGS; i++) {
@@ -98,9 +98,9 @@ static void the_longest_record_fits(void **state)
 	parsed.string[TP_USER_AGENT].bytes = parsed.string[TP_REFERER].bytes = TP_TEXT_BYTES_MAX;
 	/* region shares the limit of ids */
 	tp_event_finish(&parsed);
-	assert_int_equal(tp_event_encoded_bytes(&parsed), TP_EVENT_BYTES_MAX);
+	assert_int_equal(tp_event_encoded_bytes(&parsed), TP_SENT_BYTES_MAX);
 	tp_event_encode(&parsed, event);
-	assert_true(tp_event_valid(event, TP_EVENT_BYTES_MAX));
+	assert_true(tp_event_valid(event, TP_SENT_BYTES_MAX));
 }
 
 static void padding_is_zero_at_every_length(void **state)
@@ -157,6 +157,37 @@ static void damage_is_seen(void **state)
 }
 
 /* Every single-byte change of a record's lengths and size is caught or leaves a record that can be read within its room. */
+static void test_evidence(void **state)
+{
+	(void)state;
+	static _Alignas(8) char room[TP_EVENT_BYTES_MAX];
+	struct tp_event *tagged = (struct tp_event *)(void *)room;
+	*tagged = (struct tp_event){.bytes = TP_EVENT_FIXED_BYTES, .type = TP_CLICK, .id = {1, 2}, .verdict = TP_ACCEPTED};
+	const struct tp_evidence found[] = {{.reason = TP_FRAUD_IP_VELOCITY, .limit = 10, .seen = 11},
+					    {.reason = TP_FRAUD_GEO_MISMATCH, .is_text = 1, .seen = 'D' | 'E' << 8}};
+	tagged->fraud = TP_FRAUD_BIT(TP_FRAUD_IP_VELOCITY) | TP_FRAUD_BIT(TP_FRAUD_GEO_MISMATCH);
+	tp_event_evidence_add(tagged, found, 2);
+	assert_int_equal(tagged->bytes, TP_EVENT_FIXED_BYTES + sizeof found);
+	assert_true(tp_event_valid(tagged, sizeof room));
+	assert_false(tp_event_valid(tagged, tagged->bytes - 1));
+	assert_memory_equal(tp_event_evidence(tagged), found, sizeof found);
+	tagged->fraud = TP_FRAUD_BIT(TP_FRAUD_IP_VELOCITY); /* evidence for a reason that is not among the tags */
+	assert_false(tp_event_valid(tagged, sizeof room));
+	tagged->fraud = TP_FRAUD_BIT(TP_FRAUD_REASONS);
+	assert_false(tp_event_valid(tagged, sizeof room));
+
+	for (uint32_t i = 0; i < TP_FRAUD_REASONS; i++) {
+		assert_non_null(tp_fraud_reason_name((enum tp_fraud_reason)i));
+		for (uint32_t j = 0; j < i; j++)
+			assert_string_not_equal(tp_fraud_reason_name((enum tp_fraud_reason)i),
+						tp_fraud_reason_name((enum tp_fraud_reason)j));
+	}
+	assert_null(tp_fraud_reason_name(TP_FRAUD_REASONS));
+	assert_string_equal(tp_fraud_class_name(tp_fraud_class_of(TP_FRAUD_BIT(TP_FRAUD_IP_VELOCITY))), "GIVT");
+	assert_string_equal(
+		tp_fraud_class_name(tp_fraud_class_of(TP_FRAUD_BIT(TP_FRAUD_IP_VELOCITY) | TP_FRAUD_BIT(TP_FRAUD_MODEL))), "SIVT");
+}
+
 static void no_damage_leads_outside(void **state)
 {
 	(void)state;
@@ -367,6 +398,7 @@ static void names_are_those_of_the_api(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_evidence),
 		cmocka_unit_test(a_record_holds_what_was_parsed),
 		cmocka_unit_test(the_longest_record_fits),
 		cmocka_unit_test(padding_is_zero_at_every_length),

@@ -29,7 +29,7 @@ struct dp_late_entry {
 	int32_t lookup;     /* enum sto_lookup or -errno */
 	uint32_t verdict;
 	uint64_t record; /* appended count that must be durable before it is answered */
-	_Alignas(8) uint8_t event[TP_EVENT_BYTES_MAX];
+	_Alignas(8) uint8_t event[TP_SENT_BYTES_MAX];
 };
 
 /*

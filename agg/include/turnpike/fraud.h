@@ -13,13 +13,6 @@
 
 #include "turnpike/event.h"
 
-/* Bits of tp_event.fraud. Names in agg_fraud_reason_name(). Stable on disk. */
-enum agg_fraud_reason {
-	AGG_IP_VELOCITY = 1 << 0,
-	AGG_DEVICE_VELOCITY = 1 << 1,
-	AGG_TOO_SOON = 1 << 2,
-};
-
 struct agg_fraud_limits {
 	uint32_t clicks_per_ip_hour;      /* 0: off */
 	uint32_t clicks_per_device_hour;  /* 0: off */
@@ -36,11 +29,9 @@ struct agg_fraud_ip *agg_fraud_ip_init(void *memory, uint32_t entries);
 struct agg_fraud_shard *agg_fraud_shard_init(void *memory, uint32_t entries, struct agg_fraud_ip *shared);
 
 /*
- * Shows a new event (impressions feed the too-soon rule: same user or device, same ad; clicks are judged). Returns the reason bits
+ * Shows a new event (impressions feed the too-soon rule: same user or device, same ad; clicks are judged). Returns TP_FRAUD_BIT()s
  * for clicks, 0 for the rest. "too soon": 0 <= click stamp - last impression stamp < min_ms.
  */
 uint32_t agg_fraud_judge(struct agg_fraud_shard *shard, const struct agg_fraud_limits *limits, const struct tp_event *event);
-
-const char *agg_fraud_reason_name(enum agg_fraud_reason bit); /* "ip_velocity", … or NULL */
 
 #endif

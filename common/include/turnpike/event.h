@@ -6,13 +6,16 @@
  * slot of the hop ring, the record of the write-ahead log, and the row of a first-generation segment: the same bytes all the way.
  *
  *   0                    160                                      bytes
- *   ├── struct tp_event ──┼─ event_id ─ ad ─ campaign ─ … ─ referer ─ zero padding to 8 ─┤
+ *   ├── struct tp_event ──┼─ event_id ─ ad ─ campaign ─ … ─ referer ─ zero padding to 8 ─┼─ evidence ─┤
  *
- * Strings lie in the order of enum tp_string, without terminators; string_bytes[] has their lengths.
+ * Strings lie in the order of enum tp_string, without terminators; string_bytes[] has their lengths. Evidence is what the shard
+ * adds to a tagged click: evidence_count entries of struct tp_evidence. What comes from a parser has none.
  * Source: contract section 4.
  */
 #ifndef TURNPIKE_EVENT_H
 #define TURNPIKE_EVENT_H
+
+#include "turnpike/fraud_reason.h"
 
 #include <assert.h>
 #include <stddef.h>
@@ -58,6 +61,7 @@ enum tp_verdict {
 	TP_CONFLICT,  /* same id, another payload: in the log for inspection, counts nothing */
 	TP_REFUSED,   /* no room to make it durable or to look it up: not in the log, the client must retry */
 	TP_DEFERRED,  /* slot only: the late lane has it; the answer comes through the late ring */
+	TP_AMENDED,   /* log only: no event of its own; the click of this id, shown again with the tags that hold from now on */
 	TP_VERDICTS
 };
 
@@ -110,7 +114,10 @@ enum {
 	TP_CITY_BYTES_MAX = 128,
 	TP_TEXT_BYTES_MAX = 1024, /* user agent, referer */
 	TP_EVENT_FIXED_BYTES = 160,
-	TP_EVENT_BYTES_MAX = TP_EVENT_FIXED_BYTES + 8 * TP_ID_BYTES_MAX + TP_CITY_BYTES_MAX + 2 * TP_TEXT_BYTES_MAX,
+	/* what a parser may make, and with it the longest slot of a hop */
+	TP_SENT_BYTES_MAX = TP_EVENT_FIXED_BYTES + 8 * TP_ID_BYTES_MAX + TP_CITY_BYTES_MAX + 2 * TP_TEXT_BYTES_MAX,
+	TP_EVIDENCE_BYTES_MAX = TP_FRAUD_REASONS * sizeof(struct tp_evidence),
+	TP_EVENT_BYTES_MAX = TP_SENT_BYTES_MAX + TP_EVIDENCE_BYTES_MAX,
 };
 
 #define TP_BID_MICROS_MAX (1000000LL * 1000000LL)
@@ -142,10 +149,12 @@ struct tp_event {
 	uint16_t click_position;
 	int32_t timezone_offset_min;
 	int32_t mouse_moves;
-	uint32_t fraud; /* bit set of enum agg_fraud_reason, written by the shard */
+	uint32_t fraud; /* TP_FRAUD_BIT()s, written by the shard */
 	uint8_t trace_id[16];
 	uint8_t span_id[8];
-	uint64_t reserved;
+	uint32_t rule_version;  /* of the fraud rules that judged it; written by the shard, 0 where none did */
+	uint8_t evidence_count; /* entries behind the strings, in the order of their reasons */
+	uint8_t reserved[3];
 };
 
 static_assert(sizeof(struct tp_event) == TP_EVENT_FIXED_BYTES, "the record is a disk format");
@@ -180,6 +189,15 @@ void tp_event_finish(struct tp_parsed *parsed);
 
 /* The strings of a record. The result points into `event`. */
 struct tp_str tp_event_string(const struct tp_event *event, enum tp_string which);
+
+/* The evidence of a record, evidence_count entries; 8-byte aligned. Points into `event`. */
+const struct tp_evidence *tp_event_evidence(const struct tp_event *event);
+
+/*
+ * Puts `count` entries behind the strings of a record that has none yet, and makes it that much longer. The room is there:
+ * TP_EVIDENCE_BYTES_MAX at least. The shard only, on its own copy.
+ */
+void tp_event_evidence_add(struct tp_event *event, const struct tp_evidence *evidence, uint32_t count);
 
 /* True if `event` with `room` bytes behind it is a well-formed record (lengths within limits, sum fits). For disk readers. */
 int tp_event_valid(const struct tp_event *event, uint64_t room);

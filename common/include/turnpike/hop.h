@@ -27,7 +27,7 @@ struct tp_slot {
 	struct tp_event event; /* with strings behind it */
 };
 
-enum { TP_SLOT_HEADER_BYTES = 16, TP_SLOT_BYTES_MAX = TP_SLOT_HEADER_BYTES + TP_EVENT_BYTES_MAX };
+enum { TP_SLOT_HEADER_BYTES = 16, TP_SLOT_BYTES_MAX = TP_SLOT_HEADER_BYTES + TP_SENT_BYTES_MAX };
 
 struct tp_hop {
 	/* written by the producer, read by the consumer */
