@@ -7,13 +7,20 @@ static const struct {
 	const char *name;
 	enum tp_fraud_class kind;
 } reasons_known[TP_FRAUD_REASONS] = {
-	[TP_FRAUD_IP_VELOCITY] = {"ip_velocity", TP_GIVT},           [TP_FRAUD_DEVICE_VELOCITY] = {"device_velocity", TP_GIVT},
-	[TP_FRAUD_TOO_SOON] = {"too_soon", TP_GIVT},                 [TP_FRAUD_NO_IMPRESSION] = {"no_impression", TP_SIVT},
-	[TP_FRAUD_BOT_USER_AGENT] = {"bot_user_agent", TP_GIVT},     [TP_FRAUD_BOT_ADDRESS] = {"bot_address", TP_GIVT},
-	[TP_FRAUD_BLOCKLISTED] = {"blocklisted", TP_GIVT},           [TP_FRAUD_NO_MOUSE] = {"no_mouse", TP_SIVT},
-	[TP_FRAUD_REGULAR_TIMING] = {"regular_timing", TP_GIVT},     [TP_FRAUD_DEVICE_SPREAD] = {"device_spread", TP_SIVT},
-	[TP_FRAUD_DEVICE_MISMATCH] = {"device_mismatch", TP_SIVT},   [TP_FRAUD_GEO_MISMATCH] = {"geo_mismatch", TP_SIVT},
-	[TP_FRAUD_IMPOSSIBLE_TRAVEL] = {"impossible_travel", TP_SIVT}, [TP_FRAUD_MODEL] = {"model", TP_SIVT},
+	[TP_FRAUD_IP_VELOCITY] = {"ip_velocity", TP_GIVT},
+	[TP_FRAUD_DEVICE_VELOCITY] = {"device_velocity", TP_GIVT},
+	[TP_FRAUD_TOO_SOON] = {"too_soon", TP_GIVT},
+	[TP_FRAUD_NO_IMPRESSION] = {"no_impression", TP_SIVT},
+	[TP_FRAUD_BOT_USER_AGENT] = {"bot_user_agent", TP_GIVT},
+	[TP_FRAUD_BOT_ADDRESS] = {"bot_address", TP_GIVT},
+	[TP_FRAUD_BLOCKLISTED] = {"blocklisted", TP_GIVT},
+	[TP_FRAUD_NO_MOUSE] = {"no_mouse", TP_SIVT},
+	[TP_FRAUD_REGULAR_TIMING] = {"regular_timing", TP_GIVT},
+	[TP_FRAUD_DEVICE_SPREAD] = {"device_spread", TP_SIVT},
+	[TP_FRAUD_DEVICE_MISMATCH] = {"device_mismatch", TP_SIVT},
+	[TP_FRAUD_GEO_MISMATCH] = {"geo_mismatch", TP_SIVT},
+	[TP_FRAUD_IMPOSSIBLE_TRAVEL] = {"impossible_travel", TP_SIVT},
+	[TP_FRAUD_MODEL] = {"model", TP_SIVT},
 };
 
 const char *tp_fraud_reason_name(enum tp_fraud_reason reason)

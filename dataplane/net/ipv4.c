@@ -36,7 +36,7 @@ enum tp_counter dp_ip4_input(struct dp_stack *stack, struct dp_packet *packet, c
 		return TP_C_FRAMES_BAD_IP;
 	if (total > bytes)
 		return TP_C_FRAMES_RUNT;
-	if (dp_sum_fold(dp_sum(ip, header_bytes, 0)) != 0xffff)
+	if (!(stack->checked & DP_FRAME_IP_SUM_GOOD) && dp_sum_fold(dp_sum(ip, header_bytes, 0)) != 0xffff)
 		return TP_C_FRAMES_BAD_IP_CHECKSUM;
 	if (bad_source(stack, dp_get32(ip + 12)))
 		return TP_C_FRAMES_BAD_IP;

@@ -148,6 +148,7 @@ struct dp_stack {
 	uint32_t locals;
 	struct tp_addr *gateway;
 	bool draining;
+	uint32_t checked; /* DP_FRAME_* of the frame being read */
 	/* the frame being built */
 	uint8_t *out;
 	size_t out_bytes;
@@ -182,6 +183,13 @@ uint64_t dp_ip_pseudo(const struct tp_addr *from, const struct tp_addr *to, uint
 static inline uint64_t dp_pseudo_add(uint64_t sum, uint8_t protocol, uint32_t l4_bytes)
 {
 	return sum + __builtin_bswap16(protocol) + (uint64_t)__builtin_bswap32(l4_bytes);
+}
+
+/* Fills the TCP or UDP checksum at `field`, zero until now, of l4[0..bytes); `pseudo` is the whole pseudo header's sum. */
+static inline void dp_put_l4_sum(const struct dp_stack *stack, uint8_t *field, const uint8_t *l4, size_t bytes, uint64_t pseudo)
+{
+	uint16_t sum = stack->options.l4_sum_offload ? dp_sum_fold(pseudo) : dp_sum_field(dp_sum(l4, bytes, pseudo));
+	memcpy(field, &sum, 2);
 }
 
 /* Index of our address, or -1. */

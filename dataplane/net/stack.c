@@ -127,12 +127,37 @@ void dp_stack_destroy(struct dp_stack *stack)
 	free(stack);
 }
 
-void dp_stack_input(struct dp_stack *stack, const uint8_t *frame, size_t bytes, uint64_t now_ns)
+/* Verdicts that say "not for us", and not "broken" or "not wanted". */
+static bool belongs_elsewhere(enum tp_counter why)
+{
+	return why == TP_C_FRAMES_NOT_OURS || why == TP_C_FRAMES_BAD_ETHERTYPE || why == TP_C_FRAMES_BAD_VLAN ||
+	       why == TP_C_FRAMES_BAD_PROTOCOL || why == TP_C_FRAMES_UNKNOWN_PORT || why == TP_C_FRAMES_FRAGMENT ||
+	       why == TP_C_FRAMES_BAD_ARP || why == TP_C_FRAMES_BAD_ICMP;
+}
+
+enum tp_counter dp_stack_input_checked(struct dp_stack *stack, const uint8_t *frame, size_t bytes, uint32_t checked,
+				       uint64_t now_ns)
 {
 	clock_set(stack, now_ns);
 	TP_COUNT(dp_counters(stack), FRAMES_RECEIVED);
+	stack->checked = checked;
 	enum tp_counter end = dp_eth_input(stack, frame, bytes);
+	if (end != TP_C_FRAMES_ACCEPTED && stack->options.pass && belongs_elsewhere(end))
+		end = stack->options.pass(stack->options.context, frame, bytes, end);
 	dp_counters(stack)->v[end]++;
+	return end;
+}
+
+enum tp_counter dp_stack_input(struct dp_stack *stack, const uint8_t *frame, size_t bytes, uint64_t now_ns)
+{
+	return dp_stack_input_checked(stack, frame, bytes, 0, now_ns);
+}
+
+void dp_stack_overhear(struct dp_stack *stack, const uint8_t *frame, size_t bytes, uint64_t now_ns)
+{
+	clock_set(stack, now_ns);
+	stack->checked = 0;
+	dp_eth_input(stack, frame, bytes);
 }
 
 void dp_stack_flush(struct dp_stack *stack, uint64_t now_ns)

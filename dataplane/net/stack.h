@@ -32,6 +32,13 @@ struct dp_stack_options {
 	void *(*frame_open)(void *context, size_t bytes);
 	void (*frame_send)(void *context, void *frame, size_t bytes);
 	void *context;
+	bool l4_sum_offload; /* the port computes TCP and UDP checksums: their fields leave here holding the pseudo header's sum */
+	/*
+	 * What the stack has no use for (another address, protocol or port) is offered to the kernel's side of the port before it is
+	 * dropped for `why`; returns the counter in which the frame ends. With it the stack stays silent about ports that are not
+	 * its own. NULL: nobody else is there.
+	 */
+	enum tp_counter (*pass)(void *context, const uint8_t *frame, size_t bytes, enum tp_counter why);
 	/* True if a source is blocklisted; NULL when XDP or the NIC does that. */
 	bool (*blocked)(void *context, const struct tp_addr *peer);
 	void *blocked_context;
@@ -45,11 +52,20 @@ int dp_stack_create(struct dp_stack **stack, const struct dp_stack_options *opti
 /* Cold. Sends a RST on every connection (frame_open and frame_send must still work), calls dp_stream_closed() for each stream. */
 void dp_stack_destroy(struct dp_stack *stack);
 
+/* What the port has checked of a frame already. */
+enum { DP_FRAME_IP_SUM_GOOD = 1, DP_FRAME_L4_SUM_GOOD = 2 };
+
 /*
  * One received frame, from the destination MAC on. It is only read, and not kept. Counts FRAMES_RECEIVED and exactly one of
- * FRAMES_ACCEPTED or a reason. Sends little itself (ARP, ICMP, SYN-ACK, RST, ACKs of gaps): data and ACKs wait for the flush.
+ * FRAMES_ACCEPTED or a reason, which it returns. Sends little itself (ARP, ICMP, SYN-ACK, RST, ACKs of gaps): data and ACKs wait
+ * for the flush.
  */
-void dp_stack_input(struct dp_stack *stack, const uint8_t *frame, size_t bytes, uint64_t now_ns);
+enum tp_counter dp_stack_input(struct dp_stack *stack, const uint8_t *frame, size_t bytes, uint64_t now_ns);
+/* The same, with DP_FRAME_* of what need not be summed again. */
+enum tp_counter dp_stack_input_checked(struct dp_stack *stack, const uint8_t *frame, size_t bytes, uint32_t checked,
+				       uint64_t now_ns);
+/* A frame that another core's stack counts and answers: this one only learns what it tells of neighbours (ARP answers, NAs). */
+void dp_stack_overhear(struct dp_stack *stack, const uint8_t *frame, size_t bytes, uint64_t now_ns);
 /*
  * After each burst: due ACKs and queued data leave, so that a burst of requests shares segments and one ACK. Call it in every round
  * of the loop, also without frames: what streams were given outside of a frame (answers after durability), resumed, closed or

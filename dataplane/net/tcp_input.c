@@ -80,7 +80,8 @@ enum tp_counter dp_tcp_input(struct dp_stack *stack, const struct dp_packet *pac
 	uint32_t header_bytes = (uint32_t)(tcp[12] >> 4) * 4;
 	if (header_bytes < DP_TCP_BYTES || header_bytes > packet->l4_bytes)
 		return TP_C_FRAMES_BAD_TCP;
-	if (dp_sum_fold(dp_sum(tcp, packet->l4_bytes, dp_pseudo_add(packet->pseudo, DP_PROTOCOL_TCP, packet->l4_bytes))) != 0xffff)
+	if (!(stack->checked & DP_FRAME_L4_SUM_GOOD) &&
+	    dp_sum_fold(dp_sum(tcp, packet->l4_bytes, dp_pseudo_add(packet->pseudo, DP_PROTOCOL_TCP, packet->l4_bytes))) != 0xffff)
 		return TP_C_FRAMES_BAD_L4_CHECKSUM;
 	struct dp_segment segment = {
 		.seq = dp_get32(tcp + 4),
@@ -96,7 +97,8 @@ enum tp_counter dp_tcp_input(struct dp_stack *stack, const struct dp_packet *pac
 	if (!segment.from_port || (pair & (pair - 1))) /* two of SYN, FIN, RST at once: only scanners send that */
 		return TP_C_FRAMES_BAD_TCP;
 	if (!stack->options.http_port || dp_get16(tcp + 2) != stack->options.http_port) {
-		dp_tcp_refuse(stack, &segment);
+		if (!stack->options.pass)
+			dp_tcp_refuse(stack, &segment);
 		return TP_C_FRAMES_UNKNOWN_PORT;
 	}
 	if (!options_read(&segment, tcp + DP_TCP_BYTES, header_bytes - DP_TCP_BYTES))

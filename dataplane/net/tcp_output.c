@@ -45,7 +45,7 @@ void dp_tcp_reply(struct dp_stack *stack, const struct dp_tcp_reply *reply)
 	header_write(tcp, reply->local_port, reply->peer_port, reply->seq, reply->ack, reply->flags, reply->window,
 		     reply->options_bytes);
 	memcpy(tcp + DP_TCP_BYTES, reply->options, reply->options_bytes);
-	dp_put_sum(tcp + 16, dp_sum(tcp, bytes, dp_ip_pseudo(from, reply->peer, DP_PROTOCOL_TCP, bytes)));
+	dp_put_l4_sum(stack, tcp + 16, tcp, bytes, dp_ip_pseudo(from, reply->peer, DP_PROTOCOL_TCP, bytes));
 	dp_eth_send(stack);
 }
 
@@ -112,7 +112,7 @@ bool dp_conn_transmit(struct dp_conn *conn, uint32_t seq, uint32_t bytes, uint8_
 	memcpy(tcp + DP_TCP_BYTES, options, options_bytes);
 	if (bytes)
 		dp_tx_read(conn, seq, tcp + DP_TCP_BYTES + options_bytes, bytes);
-	dp_put_sum(tcp + 16, dp_sum(tcp, l4_bytes, dp_pseudo_add(conn->pseudo, DP_PROTOCOL_TCP, l4_bytes)));
+	dp_put_l4_sum(stack, tcp + 16, tcp, l4_bytes, dp_pseudo_add(conn->pseudo, DP_PROTOCOL_TCP, l4_bytes));
 	dp_eth_send(stack);
 	return true;
 }

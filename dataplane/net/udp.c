@@ -22,11 +22,9 @@ static void answer(const struct dp_datagram_path *path, const void *bytes, size_
 	dp_put16(udp + 4, (uint16_t)l4_bytes);
 	dp_put16(udp + 6, 0);
 	memcpy(udp + DP_UDP_BYTES, bytes, count);
-	uint64_t pseudo = dp_ip_pseudo(&path->local.addr, &path->peer.addr, DP_PROTOCOL_UDP, l4_bytes);
-	uint16_t field = dp_sum_field(dp_sum(udp, l4_bytes, pseudo));
-	if (!field)
-		field = 0xffff; /* zero would say "no checksum" */
-	memcpy(udp + 6, &field, 2);
+	dp_put_l4_sum(stack, udp + 6, udp, l4_bytes, dp_ip_pseudo(&path->local.addr, &path->peer.addr, DP_PROTOCOL_UDP, l4_bytes));
+	if (!dp_get16(udp + 6))
+		dp_put16(udp + 6, 0xffff); /* zero would say "no checksum" */
 	dp_eth_send(stack);
 }
 
@@ -39,13 +37,14 @@ enum tp_counter dp_udp_input(struct dp_stack *stack, const struct dp_packet *pac
 		return TP_C_FRAMES_BAD_UDP;
 	if (dp_get16(packet->l4 + 6)) {
 		uint64_t pseudo = dp_pseudo_add(packet->pseudo, DP_PROTOCOL_UDP, bytes);
-		if (dp_sum_fold(dp_sum(packet->l4, bytes, pseudo)) != 0xffff)
+		if (!(stack->checked & DP_FRAME_L4_SUM_GOOD) && dp_sum_fold(dp_sum(packet->l4, bytes, pseudo)) != 0xffff)
 			return TP_C_FRAMES_BAD_L4_CHECKSUM;
 	} else if (packet->peer.family == 6) {
 		return TP_C_FRAMES_BAD_L4_CHECKSUM;
 	}
 	if (!stack->options.udp_port || dp_get16(packet->l4 + 2) != stack->options.udp_port) {
-		dp_icmp_unreachable(stack, packet);
+		if (!stack->options.pass)
+			dp_icmp_unreachable(stack, packet);
 		return TP_C_FRAMES_UNKNOWN_PORT;
 	}
 	dp_return_path_note(stack, &packet->peer, &packet->link);

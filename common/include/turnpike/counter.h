@@ -7,7 +7,7 @@
  * every snapshot: each layer's received = accepted + duplicates + late + conflicts + rejected + dropped + in flight.
  *
  * Row: X(NAME, layer, kind, "label or name", "help")
- *   kind RECEIVED, ACCEPTED, DUPLICATES, LATE, CONFLICTS, IN_FLIGHT (a gauge), REJECTED (label = reason), DROPPED (label =
+ *   kind RECEIVED, ACCEPTED (label = where to, or ""), DUPLICATES, LATE, CONFLICTS, IN_FLIGHT (a gauge), REJECTED (label = reason), DROPPED (label =
  *   reason), OTHER (not part of the balance; label = metric name).
  *   Layers: FRAMES (packets on DPDK ports), DATAGRAMS (UDP beacons' datagrams, any driver), REQUESTS (HTTP), BATCHES (UDP batch),
  *   EVENTS, CORE (loop and disk figures, not balanced).
@@ -41,6 +41,10 @@
 	X(FRAMES_TCP_NO_MEMORY, FRAMES, DROPPED, "no_connection_memory", \
 	  "TCP segments for which no connection or buffer was free") \
 	X(FRAMES_BLOCKLISTED, FRAMES, DROPPED, "blocklisted", "Frames from a blocklisted prefix, dropped on the rx core") \
+	X(FRAMES_TO_TAP, FRAMES, ACCEPTED, "to_tap", "Frames that are not for us, passed on to the kernel through the tap") \
+	X(FRAMES_TAP_FULL, FRAMES, DROPPED, "tap_full", "Frames that are not for us, and the tap had no room for them") \
+	X(FRAMES_SPREAD_FULL, FRAMES, DROPPED, "spread_full", \
+	  "Frames whose rx core had no room in the ring from the core that polls the queue") \
 	X(FRAMES_XDP_BLOCKLISTED, CORE, OTHER, "xdp_blocklisted_frames_total", \
 	  "Frames that the XDP program dropped as blocklisted") \
 	X(FRAMES_XDP_PASSED, CORE, OTHER, "xdp_passed_frames_total", "Frames that the XDP program passed to the kernel") \
@@ -49,6 +53,8 @@
 	X(FRAMES_SENT, CORE, OTHER, "frames_sent_total", "Frames given to DPDK ports") \
 	X(FRAMES_SEND_FULL, CORE, OTHER, "frames_send_dropped_total", \
 	  "Frames that the port's send queue did not take; TCP sends them again") \
+	X(FRAMES_SPREAD, CORE, OTHER, "frames_spread_total", "Frames handed to the rx core that owns their flow") \
+	X(FRAMES_FROM_TAP, CORE, OTHER, "tap_frames_total", "Frames of the kernel, taken from the tap to the wire") \
 	/* connections */ \
 	X(CONNECTIONS_OPENED, CORE, OTHER, "connections_opened_total", "TCP connections opened") \
 	X(CONNECTIONS_CLOSED, CORE, OTHER, "connections_closed_total", "TCP connections gone") \
