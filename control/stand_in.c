@@ -100,7 +100,7 @@ static void recover(struct stand_in *stand_in)
 		struct sto_log_facts facts;
 		struct tp_rollup *table = table_take(stand_in, file_id[i]);
 		assert_int_equal(sto_log_read(stand_in->store, file_id[i], row_recover, table, &facts), 0);
-		assert_int_equal(sto_seal(stand_in->store, file_id[i], table), 0);
+		assert_int_equal(sto_seal(stand_in->store, file_id[i], table, NULL), 0);
 		tp_rollup_reset(table, 0);
 		assert_int_equal(sto_log_delete(stand_in->store, file_id[i]), 0);
 	}
@@ -268,7 +268,7 @@ void stand_in_seal(struct stand_in *stand_in)
 	}
 	assert_int_equal(taken, file_id);
 	stand_in->table = table_take(stand_in, sto_wal_file_id(stand_in->wal));
-	assert_int_equal(sto_seal(stand_in->store, file_id, finished), 0);
+	assert_int_equal(sto_seal(stand_in->store, file_id, finished, NULL), 0);
 	tp_rollup_reset(finished, 0);
 	assert_int_equal(sto_log_delete(stand_in->store, file_id), 0);
 	spare_give(stand_in);

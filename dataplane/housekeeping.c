@@ -100,7 +100,7 @@ static uint32_t files_seal(struct dp_node *node)
 			continue;
 		file_id = keeping->pending[0];
 		struct tp_rollup *table = table_of(node, file_id);
-		int rc = table ? sto_seal(node->store, file_id, table) : -EBADMSG;
+		int rc = table ? sto_seal(node->store, file_id, table, NULL) : -EBADMSG;
 		if (rc == -ENOSPC) {
 			node->space_lacks = true;
 			continue;

@@ -48,7 +48,7 @@ static int event_sum(void *context, const struct tp_event *event)
 static int seal_patiently(struct dp_node *node, uint64_t file_id, const struct tp_rollup *table)
 {
 	int rc;
-	for (bool told = false; (rc = sto_seal(node->store, file_id, table)) == -ENOSPC; told = true) {
+	for (bool told = false; (rc = sto_seal(node->store, file_id, table, NULL)) == -ENOSPC; told = true) {
 		sigset_t pending;
 		if (!told)
 			tp_logf(TP_ERROR, "no space to recover the log, waiting for some", "data_dir=%s", node->config.data_dir);

@@ -69,7 +69,7 @@ static int seal_one(struct sto_store *store, uint64_t file_id)
 	struct tp_rollup *rollup = sample_rollup(file_id);
 	int rc = sto_log_read(store, file_id, into_rollup, rollup, NULL);
 	if (!rc)
-		rc = sto_seal(store, file_id, rollup);
+		rc = sto_seal(store, file_id, rollup, NULL);
 	if (!rc)
 		rc = sto_log_delete(store, file_id);
 	free(rollup);

@@ -41,7 +41,7 @@ static int into_rollup(void *context, const struct tp_event *event)
 static void seal_one(struct sto_store *store, uint64_t id)
 {
 	struct tp_rollup *rollup = sample_rollup(id);
-	if (sto_log_read(store, id, into_rollup, rollup, NULL) || sto_seal(store, id, rollup) || sto_log_delete(store, id))
+	if (sto_log_read(store, id, into_rollup, rollup, NULL) || sto_seal(store, id, rollup, NULL) || sto_log_delete(store, id))
 		abort();
 	free(rollup);
 }

@@ -228,7 +228,7 @@ static void test_no_file_block(void **state)
 	assert_int_equal(count, 1);
 	assert_int_equal(sto_log_read(store, ids[0], NULL, NULL, NULL), -EBADMSG);
 	struct tp_rollup *rollup = sample_rollup(1);
-	assert_int_equal(sto_seal(store, 1, rollup), -EBADMSG);
+	assert_int_equal(sto_seal(store, 1, rollup, NULL), -EBADMSG);
 	assert_int_equal(sto_log_delete(store, 1), -EINVAL);
 	free(rollup);
 	free(ids);
@@ -265,8 +265,8 @@ static void test_torn_first_block(void **state)
 	assert_int_equal(facts.events, 0);
 	assert_int_equal(facts.tail_bytes_ignored, 4096);
 	struct tp_rollup *rollup = sample_rollup(1);
-	assert_int_equal(sto_seal(store, 1, rollup), 0);
-	assert_int_equal(sto_seal(store, 1, rollup), -EALREADY);
+	assert_int_equal(sto_seal(store, 1, rollup, NULL), 0);
+	assert_int_equal(sto_seal(store, 1, rollup, NULL), -EALREADY);
 	assert_int_equal(sto_log_delete(store, 1), 0);
 	assert_int_equal(store->segments, 0);
 	free(rollup);

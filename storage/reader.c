@@ -253,3 +253,9 @@ int sto_reader_events(struct sto_reader *reader, uint32_t index, sto_event_fn fn
 	struct segment *file = &reader->segment[index].file;
 	return file->base ? segment_events(file, fn, context) : -EBADMSG;
 }
+
+int sto_reader_section(struct sto_reader *reader, uint32_t index, uint32_t kind, const void **bytes, uint64_t *length)
+{
+	struct segment *file = &reader->segment[index].file;
+	return file->base ? segment_section(file, kind, bytes, length) : -EBADMSG;
+}

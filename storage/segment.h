@@ -40,6 +40,8 @@ int segment_ids(struct segment *segment, sto_id_fn fn, void *context);
 /* enum sto_lookup or -EBADMSG */
 int segment_lookup(struct segment *segment, struct tp_id id, uint32_t minute, uint64_t fingerprint);
 int segment_rollup(struct segment *segment, const struct tp_rollup_row **rows, uint32_t *count, const char **heap);
+/* The bytes of an extra section. 0, -ENOENT or -EBADMSG. */
+int segment_section(struct segment *segment, uint32_t kind, const void **bytes, uint64_t *length);
 /* All sections, the whole file against the manifest's hash, and the totals against the rows. 0 or -EBADMSG (logged). */
 int segment_verify(struct segment *segment, const struct manifest_segment *facts);
 
@@ -56,6 +58,7 @@ struct segment_source {
 	const struct tp_rollup *rollup; /* the sums of exactly these events */
 	const uint8_t *node_id;
 	uint64_t sealed_ms;
+	const struct sto_seal_options *options; /* may be NULL */
 };
 
 /*

@@ -262,6 +262,13 @@ int segment_rollup(struct segment *segment, const struct tp_rollup_row **rows, u
 	return 0;
 }
 
+/* Version 1 has none. */
+int segment_section(struct segment *segment, uint32_t kind, const void **bytes, uint64_t *length)
+{
+	(void)segment, (void)kind, (void)bytes, (void)length;
+	return -ENOENT;
+}
+
 static int totals_take(void *context, const struct tp_event *event)
 {
 	segment_totals_add(context, event);

@@ -85,7 +85,7 @@ static void sealed(struct bench *bench, uint64_t from, uint64_t to)
 {
 	struct tp_rollup *rollup;
 	uint64_t id = log_file(bench, from, to, &rollup);
-	assert_int_equal(sto_seal(bench->store, id, rollup), 0);
+	assert_int_equal(sto_seal(bench->store, id, rollup, NULL), 0);
 	assert_int_equal(sto_log_delete(bench->store, id), 0);
 	free(rollup);
 }
@@ -171,7 +171,7 @@ static void test_one_id_many_minutes(void **state)
 	assert_int_equal(sto_wal_finish(bench->wal), 0);
 	while (!(done = sto_wal_finished_take(bench->wal)))
 		assert_true(sto_wal_poll(bench->wal) >= 0);
-	assert_int_equal(sto_seal(bench->store, done, rollup), 0);
+	assert_int_equal(sto_seal(bench->store, done, rollup, NULL), 0);
 	for (uint32_t i = 0; i < MINUTES; i++) {
 		assert_int_equal(sto_segments_lookup(bench->store, event->id, minute + 2 * i, i), STO_SAME);
 		assert_int_equal(sto_segments_lookup(bench->store, event->id, minute + 2 * i, i + 1), STO_OTHER);
@@ -306,7 +306,7 @@ static void test_disagreement(void **state)
 			row->sums.impressions--;
 		else
 			atomic_store(&rollup->file_id, id + 1);
-		assert_int_equal(sto_seal(bench->store, id, rollup), -EBADMSG);
+		assert_int_equal(sto_seal(bench->store, id, rollup, NULL), -EBADMSG);
 		assert_int_equal(bench->store->segments, 0);
 		assert_int_equal(sto_log_delete(bench->store, id), -EINVAL);
 		free(rollup);
@@ -318,11 +318,11 @@ static void test_disagreement(void **state)
 	assert_int_equal(folder_log_path(path, "data", id), 0);
 	uint8_t *file = sim_file(bench->disk, path, &bytes);
 	memset(file + 8192, 0, bytes - 8192);
-	assert_int_equal(sto_seal(bench->store, id, rollup), -EBADMSG);
+	assert_int_equal(sto_seal(bench->store, id, rollup, NULL), -EBADMSG);
 	free(rollup);
 	/* A file that a writer still has. */
 	rollup = sample_rollup(sto_wal_file_id(bench->wal));
-	assert_int_equal(sto_seal(bench->store, sto_wal_file_id(bench->wal), rollup), -EINVAL);
+	assert_int_equal(sto_seal(bench->store, sto_wal_file_id(bench->wal), rollup, NULL), -EINVAL);
 	free(rollup);
 }
 

@@ -344,6 +344,8 @@ static int file_fill(struct sealing *s, const struct segment_source *source, str
 int segment_write(const struct sto_io *io, const char *path, const struct segment_source *source, struct manifest_segment *facts)
 {
 	struct sealing s = {.out = {.io = io, .fd = -1}};
+	if (source->options && source->options->extras)
+		return -ENOTSUP; /* version 1 has no place for them */
 	segment_totals_init(&s.totals);
 	s.out.buffer = malloc(OUT_BYTES);
 	s.out.file_hash = XXH3_createState();

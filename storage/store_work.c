@@ -85,7 +85,7 @@ static int segment_name(struct sto_store *store, const char *temporary, uint64_t
 	return rc;
 }
 
-int sto_seal(struct sto_store *store, uint64_t file_id, const struct tp_rollup *rollup)
+int sto_seal(struct sto_store *store, uint64_t file_id, const struct tp_rollup *rollup, const struct sto_seal_options *options)
 {
 	if (manifest_sealed(&store->manifest, file_id))
 		return -EALREADY;
@@ -107,6 +107,7 @@ int sto_seal(struct sto_store *store, uint64_t file_id, const struct tp_rollup *
 		.rollup = rollup,
 		.node_id = store->node_id,
 		.sealed_ms = store->io->now_ms(store->io),
+		.options = options,
 	};
 	rc = segment_write(store->io, temporary, &source, &record.segment);
 	if (rc < 0)

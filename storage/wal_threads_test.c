@@ -87,7 +87,7 @@ static void test_both_threads(void **state)
 			struct tp_rollup *rollup = sample_rollup(id);
 			assert_int_equal(sto_log_read(store, id, into_rollup, rollup, NULL), 0);
 			assert_int_equal(sto_log_read(store, id, expect_next, &next, NULL), 0);
-			assert_int_equal(sto_seal(store, id, rollup), 0);
+			assert_int_equal(sto_seal(store, id, rollup, NULL), 0);
 			assert_int_equal(sto_log_delete(store, id), 0);
 			free(rollup);
 		}

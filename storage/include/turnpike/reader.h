@@ -37,8 +37,13 @@ const struct sto_segment_info *sto_reader_segment(const struct sto_reader *reade
 /* The rollup rows of a segment, sorted by minute then key; and their string heap. 0 or -EBADMSG on damage. */
 int sto_reader_rollup(struct sto_reader *reader, uint32_t index, const struct tp_rollup_row **rows, uint32_t *count,
 		      const char **heap);
-/* Each row of a segment: counted events and conflicts. */
+/*
+ * Each row of a segment: counted events, conflicts, amendments; in the order in which they were received, to the millisecond. A
+ * record is valid only inside fn. Its fingerprint is that of this process' key (tp_id_secret_set).
+ */
 int sto_reader_events(struct sto_reader *reader, uint32_t index, sto_event_fn fn, void *context);
+/* The verified bytes of an extra section (enum sto_section_kind). 0, -ENOENT: the segment has none of that kind, -EBADMSG. */
+int sto_reader_section(struct sto_reader *reader, uint32_t index, uint32_t kind, const void **bytes, uint64_t *length);
 
 /*
  * Checks the whole folder of a stopped node: node file, manifest, each published segment down to its totals, each log file that is

@@ -65,14 +65,40 @@ int sto_log_read(struct sto_store *store, uint64_t file_id, sto_event_fn fn, voi
 /* ---- sealing ---- */
 
 /*
+ * What the segment carries besides events and rollup: made by other modules from what lies beside the rollup table, found again by
+ * its kind (sto_reader_section). Readers skip kinds that they do not know.
+ */
+enum sto_section_kind {
+	STO_SECTION_FIRST = 0x100, /* below: the segment's own */
+	STO_SECTION_SESSIONS = 0x100,
+	STO_SECTION_SKETCHES = 0x101,
+};
+
+struct sto_extra {
+	uint32_t kind; /* each at most once */
+	const void *bytes;
+	uint64_t length;
+};
+
+struct sto_seal_options {
+	const struct sto_extra *extra;
+	uint32_t extras;
+	/* Called every few hundred microseconds of work, so that a thread that shares a core can give way. NULL: never. */
+	void (*yield)(void *context);
+	void *yield_context;
+};
+
+enum { STO_EXTRAS_MAX = 16 };
+
+/*
  * Writes the segment of log file `file_id` (rows from the log itself; `rollup` has the sums of exactly these events, made by the
- * caller), publishes it in the manifest, synced. After this returns 0, readers find it. An empty log file makes no segment: its end
+ * caller; options may be NULL), publishes it in the manifest, synced. After this returns 0, readers find it. An empty log file makes no segment: its end
  * is recorded in the manifest. The log file itself is removed by sto_log_delete() once the live table was given back.
  *
  * -ENOSPC: try again later. -EBADMSG: the log is damaged or does not agree with `rollup` (logged); nothing was published.
  * -EALREADY: it is sealed. -EINVAL: no such file in sto_store_unsealed(). Anything else: the disk failed, stop.
  */
-int sto_seal(struct sto_store *store, uint64_t file_id, const struct tp_rollup *rollup);
+int sto_seal(struct sto_store *store, uint64_t file_id, const struct tp_rollup *rollup, const struct sto_seal_options *options);
 int sto_log_delete(struct sto_store *store, uint64_t file_id); /* -EINVAL: not sealed */
 
 /* ---- the late lane and recovery of the horizon ---- */
