@@ -93,8 +93,7 @@ static void live_update(struct dp_node *node)
 		refusing = TP_STOPPING;
 	else if (!atomic_load_explicit(&live->ready, memory_order_relaxed))
 		refusing = TP_STARTING;
-	else if (atomic_load_explicit(&node->low_space, memory_order_relaxed) ||
-		 atomic_load_explicit(&node->no_space, memory_order_relaxed) || logs_full(node))
+	else if (atomic_load_explicit(&node->low_space, memory_order_relaxed) || dp_node_lacks_space(node) || logs_full(node))
 		refusing = TP_NO_SPACE;
 	atomic_store_explicit(&live->refusing, refusing, memory_order_relaxed);
 

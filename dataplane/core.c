@@ -56,6 +56,11 @@ static uint32_t core_round(struct dp_core *core, uint64_t now_ms, uint64_t now_n
 			for (; woke; woke &= woke - 1)
 				dp_core_wake(core->rx_cores[__builtin_ctzll(woke)]);
 		}
+		if (core->shard->lane_given) {
+			core->shard->lane_given = false;
+			atomic_thread_fence(memory_order_seq_cst);
+			dp_worker_wake(core->late_worker);
+		}
 		if (core->shard->failed)
 			atomic_store_explicit(&core->failed, core->shard->failed, memory_order_release);
 	}
@@ -151,7 +156,9 @@ static void *core_main(void *context)
 		}
 		if (now_ns - core->published_ns > PUBLISH_NS)
 			core_publish(core, now_ns);
-		if (!done && core->idle_sleep && now_ns - idle_since_ns > SPIN_NS) {
+		/* A shard that waits for its next file or table leaves the CPU to the threads that make them, `idle: poll` or not. */
+		bool waits = core->shard && core->shard->stalled;
+		if (!done && (core->idle_sleep || waits) && now_ns - idle_since_ns > SPIN_NS) {
 			core_publish(core, now_ns);
 			core_sleep(core, now_ns);
 			then_ns = now_ns;

@@ -8,6 +8,7 @@
 #ifndef TURNPIKE_CORE_H
 #define TURNPIKE_CORE_H
 
+#include "background.h"
 #include "port/port.h"
 #include "shard.h"
 
@@ -30,8 +31,9 @@ struct dp_core {
 	struct dp_intake *intake;
 	struct dp_beacon *beacon;
 	struct tp_live_core *live;
-	struct dp_core **rx_cores;    /* all rx cores by number: whom a shard wakes */
-	struct dp_core **shard_cores; /* all shard cores by shard number: whom an rx core wakes */
+	struct dp_core **rx_cores;     /* all rx cores by number: whom a shard wakes */
+	struct dp_core **shard_cores;  /* all shard cores by shard number: whom an rx core wakes */
+	struct dp_worker *late_worker; /* whom a shard with late events wakes */
 	uint32_t rx_count, shard_count;
 	pthread_t thread;
 	int wake_fd;

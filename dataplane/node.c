@@ -65,7 +65,11 @@ static int wals_open(struct dp_node *node)
 		}
 		node->shard[s].wal = node->wal[s];
 	}
-	return dp_housekeeping_prime(node);
+	node->rotated_ms = tp_now_ms();
+	node->rotated_watermark_ms = atomic_load_explicit(&node->live->watermark_ms, memory_order_relaxed);
+	/* The first spare files and tables. A full disk is no reason not to start: beacons are refused until there is space. */
+	dp_spares_step(node, tp_now_ms(), tp_mono_ns());
+	return atomic_load(&node->failed);
 }
 
 static int beacons_create(struct dp_node *node)
@@ -188,9 +192,7 @@ static int threads_start(struct dp_node *node)
 		}
 	}
 	node->cores_run = true;
-	int rc = -pthread_create(&node->housekeeping_thread, NULL, dp_housekeeping_main, node);
-	node->housekeeping_runs = !rc;
-	return rc;
+	return dp_background_start(node);
 }
 
 static void take_down(struct dp_node *node)
@@ -199,9 +201,7 @@ static void take_down(struct dp_node *node)
 		for (uint32_t i = 0; i < node->cores; i++)
 			dp_core_join(&node->core[i]);
 	node->cores_run = false;
-	atomic_store_explicit(&node->stop_housekeeping, 1, memory_order_release);
-	if (node->housekeeping_runs)
-		pthread_join(node->housekeeping_thread, NULL);
+	dp_background_stop(node);
 	atomic_store_explicit(&node->stop_commands, 1, memory_order_release);
 	if (node->command_runs)
 		pthread_join(node->command_thread, NULL);
@@ -299,7 +299,7 @@ static int start(struct dp_node *node)
 	node->command_runs = !rc;
 	if (!rc) {
 		atomic_store(&node->live->ready, 1);
-		atomic_store(&node->live->refusing, atomic_load(&node->no_space) ? TP_NO_SPACE : TP_TAKING);
+		atomic_store(&node->live->refusing, dp_node_lacks_space(node) ? TP_NO_SPACE : TP_TAKING);
 	}
 	return rc;
 }
@@ -359,6 +359,8 @@ static bool all_rolled(struct dp_node *node)
 
 static bool all_sealed(struct dp_node *node)
 {
+	if (atomic_load_explicit(&node->recovered_left, memory_order_acquire))
+		return false;
 	for (uint32_t s = 0; s < node->config.shard_count; s++)
 		if (atomic_load_explicit(&node->keeping[s].sealed_file, memory_order_acquire) <
 		    atomic_load_explicit(&node->shard[s].previous_file, memory_order_acquire))
@@ -400,7 +402,7 @@ int dp_node_stop(struct dp_node *node)
 	for (uint32_t s = 0; s < node->config.shard_count; s++)
 		dp_core_wake(node->shard_cores[s]);
 	/* Without room for a segment the log file stays, and the next start seals it. */
-	if (wait_for(node, all_rolled, OWED_MS_MAX) && !atomic_load(&node->no_space))
+	if (wait_for(node, all_rolled, OWED_MS_MAX) && !dp_node_lacks_space(node))
 		wait_for(node, all_sealed, SEAL_MS_MAX);
 	int failed = atomic_load(&node->failed);
 	take_down(node);

@@ -1,32 +1,55 @@
 /*
- * The node: everything that the data process is made of, put together. The main thread builds it and takes it down; two background
- * threads keep house:
- *   housekeeping  spare log files and tables, sealing, the late lane's look-ups, rotation of the id table, retention
- *   commands      the command socket, the blocklist, heartbeat, free space, whether beacons are taken
+ * The node: everything that the data process is made of, put together. The main thread builds it and takes it down. Beside the cores
+ * run the background threads (background.h) and the command thread: the command socket, the blocklist, heartbeat, free space, whether
+ * beacons are taken.
  */
 #ifndef TURNPIKE_NODE_H
 #define TURNPIKE_NODE_H
 
+#include "background.h"
 #include "blocklist.h"
 #include "core.h"
 #include "turnpike/config.h"
 #include "turnpike/store.h"
 
-enum { DP_TABLES_PER_SHARD = 4, DP_TABLE_ROWS = 262144, DP_TABLE_HEAP_BYTES = 24 << 20, DP_PENDING_FILES = 64 };
+enum {
+	DP_TABLES_PER_SHARD = 4,
+	DP_TABLES_RECOVERED = 4, /* and as many more per shard for the log files that recovery leaves to be sealed */
+	DP_TABLES_MAX = TP_SHARDS_MAX * (DP_TABLES_PER_SHARD + DP_TABLES_RECOVERED),
+	DP_TABLE_ROWS = 262144,
+	DP_TABLE_HEAP_BYTES = 24 << 20,
+	DP_PENDING_FILES = 64
+};
 
-/* What housekeeping knows of one shard. */
+/* What the background threads know of one shard. */
 struct dp_shard_keeping {
-	uint64_t pending[DP_PENDING_FILES]; /* finished log files to seal, oldest first */
+	/* seal's own */
+	uint64_t pending[DP_PENDING_FILES]; /* finished log files, oldest first */
 	uint32_t pending_count;
-	_Atomic uint64_t sealed_file; /* housekeeping writes, commands reads: newest file of this shard that is sealed */
-	uint64_t rotation_file;       /* open when the generation that is now previous stopped taking ids; 0: nothing to wait for */
-	uint64_t open_file;           /* and since when it has had rows */
+	_Atomic uint64_t sealed_file; /* seal writes, others read: newest file of this shard that is sealed */
+	/* keep's own */
+	uint64_t rotation_file; /* open when the generation that is now previous stopped taking ids; 0: nothing to wait for */
+	uint64_t open_file;     /* and since when it has had rows */
 	uint64_t open_since_ms;
+};
+
+/* Live tables that belong to no file and no shard. */
+struct dp_table_pool {
+	pthread_mutex_t lock;
+	struct tp_rollup *table[DP_TABLES_MAX];
+	uint32_t count;
+};
+
+/* A log file of an earlier run: read, in its live table, to be sealed. */
+struct dp_recovered {
+	uint64_t file_id;
+	struct tp_rollup *table;
 };
 
 struct dp_node {
 	struct tp_config config;
 	struct sto_store *store;
+	pthread_mutex_t store_lock; /* the background threads take turns with the store */
 	struct tp_live *live;
 	int live_fd;
 	struct dp_blocklist *blocklist;
@@ -44,19 +67,27 @@ struct dp_node {
 	struct dp_core **rx_cores, **shard_cores;
 	bool dpdk;
 	int command_listen_fd;
-	pthread_t housekeeping_thread, command_thread;
-	bool housekeeping_runs, command_runs, cores_run;
-	uint64_t rotated_ms, rotated_watermark_ms; /* housekeeping's own, like the next two */
+	pthread_t command_thread;
+	bool command_runs, cores_run;
+	struct dp_worker worker[DP_BACKGROUNDS];
+	struct dp_table_pool tables;
+	struct dp_recovered recovered[DP_TABLES_MAX]; /* main fills it; then seal's own, like the next two */
+	uint32_t recovered_next;
+	uint32_t seal_next;
+	uint64_t rotated_ms, rotated_watermark_ms; /* keep's own, like the next four */
+	uint64_t retained_ms, pause_until_ns;
 	uint32_t pauses;
-	bool space_lacks;
+	bool pausing;
 	uint64_t expired_ms; /* the command thread's own, like the next */
 	uint32_t full_ticks;
 	struct tp_counters counters; /* of the background threads; the command thread publishes */
 	/* between threads */
-	_Atomic uint32_t no_space;  /* housekeeping: a spare or a segment did not fit */
-	_Atomic uint32_t low_space; /* commands: the file system has too little left */
-	_Atomic uint32_t stopping;  /* main */
-	_Atomic uint32_t stop_housekeeping, stop_commands;
+	_Atomic uint32_t spares_lack_space; /* spares: a log file did not fit */
+	_Atomic uint32_t seal_lacks_space;  /* seal: a segment did not fit */
+	_Atomic uint32_t recovered_left;    /* seal: of recovered[] */
+	_Atomic uint32_t low_space;         /* commands: the file system has too little left */
+	_Atomic uint32_t stopping;          /* main */
+	_Atomic uint32_t stop_commands;
 	_Atomic int failed; /* -errno of a disk failure: the process must end */
 	_Atomic uint64_t segments_sealed, late_lookups;
 };
@@ -82,10 +113,18 @@ void dp_node_memory_free(struct dp_node *node);
 /* Replays what the log has, seals it, loads the id table and the fraud state. */
 int dp_recover(struct dp_node *node);
 
-/* ---- housekeeping.c ---- */
-void *dp_housekeeping_main(void *node);
-/* Gives each shard its first spare file and table. Main thread, before the cores start. */
-int dp_housekeeping_prime(struct dp_node *node);
+/* ---- spares.c: any background thread; the main thread while none runs ---- */
+struct tp_rollup *dp_table_at(struct dp_node *node, uint32_t index);
+struct tp_rollup *dp_table_of(struct dp_node *node, uint64_t file_id); /* NULL: none has it */
+struct tp_rollup *dp_table_take(struct dp_node *node);                 /* an empty one, or NULL */
+void dp_table_give(struct dp_node *node, struct tp_rollup *table);     /* empties it; the caller was its only user */
+
+/* A spare or a segment found no room on the disk. */
+static inline bool dp_node_lacks_space(const struct dp_node *node)
+{
+	return atomic_load_explicit(&node->spares_lack_space, memory_order_relaxed) ||
+	       atomic_load_explicit(&node->seal_lacks_space, memory_order_relaxed);
+}
 
 /* ---- commands.c ---- */
 void *dp_commands_main(void *node);

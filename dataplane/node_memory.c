@@ -85,9 +85,14 @@ int dp_node_memory_create(struct dp_node *node)
 {
 	const struct tp_config *config = &node->config;
 	uint32_t rx = config->rx_count, shards = config->shard_count;
-	node->live_fd = tp_live_create(&node->live, shards * DP_TABLES_PER_SHARD, DP_TABLE_ROWS, DP_TABLE_HEAP_BYTES);
+	node->live_fd = tp_live_create(&node->live, shards * (DP_TABLES_PER_SHARD + DP_TABLES_RECOVERED), DP_TABLE_ROWS,
+				       DP_TABLE_HEAP_BYTES);
 	if (node->live_fd < 0)
 		return node->live_fd;
+	pthread_mutex_init(&node->tables.lock, NULL);
+	pthread_mutex_init(&node->store_lock, NULL);
+	for (uint32_t i = node->live->rollup_count; i-- > 0;)
+		dp_table_give(node, dp_table_at(node, i));
 	node->live->shards = shards;
 	node->live->started_ms = tp_now_ms();
 	snprintf(node->live->node, sizeof(node->live->node), "%s", config->node_name);
@@ -149,6 +154,7 @@ int dp_node_memory_create(struct dp_node *node)
 	for (uint32_t i = 0; i < node->cores; i++) {
 		node->core[i].rx_cores = node->rx_cores;
 		node->core[i].shard_cores = node->shard_cores;
+		node->core[i].late_worker = &node->worker[DP_LATE];
 		node->core[i].rx_count = rx;
 		node->core[i].shard_count = shards;
 	}

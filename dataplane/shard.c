@@ -82,7 +82,7 @@ static bool shard_roll(struct dp_shard *shard)
 {
 	struct tp_rollup *spare = atomic_load_explicit(&shard->spare_table, memory_order_acquire);
 	if (!spare)
-		return false; /* housekeeping gives one as soon as one is free */
+		return false; /* the spares thread gives one as soon as one is free */
 	if (sto_wal_roll(shard->wal) < 0)
 		return false;
 	uint64_t file_id = sto_wal_file_id(shard->wal);
@@ -92,7 +92,7 @@ static bool shard_roll(struct dp_shard *shard)
 		atomic_store_explicit(&shard->previous_file, atomic_load_explicit(&shard->table->file_id, memory_order_relaxed),
 				      memory_order_relaxed);
 	tp_rollup_reset(spare, file_id);
-	/* release, and only now: housekeeping takes a table for free that has no file and is nobody's spare */
+	/* release: the spares thread may put the next one in */
 	atomic_store_explicit(&shard->spare_table, NULL, memory_order_release);
 	shard->table = spare;
 	atomic_store_explicit(&shard->live->shard[shard->number].file_id, file_id, memory_order_release);
@@ -137,8 +137,9 @@ static bool lane_give(struct dp_shard *shard, uint32_t rx, const struct tp_slot 
 	entry->rx = rx;
 	entry->rotations = agg_dedup_rotations(shard->dedup);
 	memcpy(entry->event, &slot->event, slot->event.bytes);
-	/* release: housekeeping sees the whole entry */
+	/* release: the late thread sees the whole entry */
 	atomic_store_explicit(&lane->given, given + 1, memory_order_release);
+	shard->lane_given = true;
 	return true;
 }
 
@@ -239,7 +240,7 @@ static uint32_t hops_take(struct dp_shard *shard, uint64_t now_ms, uint64_t now_
 static uint32_t lane_decide(struct dp_shard *shard, uint64_t now_ms, uint64_t now_ns)
 {
 	struct dp_late_lane *lane = &shard->lane;
-	/* acquire: the look-up's result is seen; pairs with housekeeping's release */
+	/* acquire: the look-up's result is seen; pairs with the late thread's release */
 	uint64_t looked = atomic_load_explicit(&lane->looked, memory_order_acquire);
 	uint32_t decided = 0;
 	for (; lane->decided != looked; lane->decided++, decided++) {
@@ -354,7 +355,7 @@ uint32_t dp_shard_poll(struct dp_shard *shard, uint64_t now_ms, uint64_t now_ns)
 		    (!sto_wal_file_records(shard->wal) || shard_roll(shard)))
 			atomic_store_explicit(&shard->roll_wanted, 0, memory_order_relaxed);
 	} else if (atomic_load_explicit(&shard->paused, memory_order_relaxed) != pause) {
-		/* release: housekeeping sees all that this shard did to the id table before it stopped */
+		/* release: the keep thread sees all that this shard did to the id table before it stopped */
 		atomic_store_explicit(&shard->paused, pause, memory_order_release);
 		done++;
 	}

@@ -20,7 +20,7 @@
 
 enum { DP_LATE_LANE = 1024, DP_SHARD_BURST = 64, DP_SHARD_MARKS = 256 };
 
-/* An event on its way through the late lane. Written by the shard, `lookup` by housekeeping. */
+/* An event on its way through the late lane. Written by the shard, `lookup` by the late thread. */
 struct dp_late_entry {
 	uint64_t owner;
 	uint32_t index;
@@ -37,8 +37,8 @@ struct dp_late_entry {
  *   answered <= decided <= looked <= given
  */
 struct dp_late_lane {
-	_Alignas(64) _Atomic uint64_t given;     /* shard writes, housekeeping reads */
-	_Alignas(64) _Atomic uint64_t looked;    /* housekeeping writes, shard reads */
+	_Alignas(64) _Atomic uint64_t given;     /* shard writes, the late thread reads */
+	_Alignas(64) _Atomic uint64_t looked;    /* the late thread writes, shard reads */
 	_Alignas(64) uint64_t decided, answered; /* the shard's own */
 	struct dp_late_entry *entry;             /* DP_LATE_LANE of them */
 };
@@ -75,6 +75,7 @@ struct dp_shard {
 	struct sto_wal_stats told; /* already in the counters */
 	int failed;                /* -errno of the disk */
 	bool stalled;
+	bool lane_given; /* since asked: the late thread has work */
 	/* housekeeping writes, the shard reads */
 	_Alignas(64) _Atomic(struct tp_rollup *) spare_table; /* the shard sets it to NULL once the table has its file's id */
 	_Atomic uint32_t roll_wanted;                         /* set by housekeeping, cleared by the shard once done */

@@ -1,0 +1,84 @@
+/*
+ * Spares: each shard's next log file and next live table, ready before it needs them. Background thread "spares"; and the main thread
+ * before any other runs.
+ *
+ * Tables go round: pool ─ dp_spares_step() ─► spare of a shard ─ roll ─► its table ─ file sealed ─► dp_table_give() ─► pool. Nobody
+ * looks for a free table by its file id, so a table that is being emptied is nobody's yet.
+ */
+#include "node.h"
+
+#include "turnpike/log.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+enum { SPARES_IDLE_NS = 5000000, SPARES_FULL_NS = 100000000 };
+
+struct tp_rollup *dp_table_at(struct dp_node *node, uint32_t index)
+{
+	return (struct tp_rollup *)(void *)((uint8_t *)node->live + node->live->rollup_at + index * node->live->rollup_bytes);
+}
+
+struct tp_rollup *dp_table_of(struct dp_node *node, uint64_t file_id)
+{
+	for (uint32_t i = 0; i < node->live->rollup_count; i++) {
+		struct tp_rollup *table = dp_table_at(node, i);
+		if (atomic_load_explicit(&table->file_id, memory_order_acquire) == file_id)
+			return table;
+	}
+	return NULL;
+}
+
+struct tp_rollup *dp_table_take(struct dp_node *node)
+{
+	struct dp_table_pool *pool = &node->tables;
+	pthread_mutex_lock(&pool->lock);
+	struct tp_rollup *table = pool->count ? pool->table[--pool->count] : NULL;
+	pthread_mutex_unlock(&pool->lock);
+	return table;
+}
+
+void dp_table_give(struct dp_node *node, struct tp_rollup *table)
+{
+	struct dp_table_pool *pool = &node->tables;
+	tp_rollup_reset(table, 0);
+	pthread_mutex_lock(&pool->lock);
+	pool->table[pool->count++] = table;
+	pthread_mutex_unlock(&pool->lock);
+}
+
+uint64_t dp_spares_step(struct dp_node *node, uint64_t now_ms, uint64_t now_ns)
+{
+	(void)now_ms;
+	(void)now_ns;
+	bool lacks = false;
+	uint32_t done = 0;
+	for (uint32_t s = 0; s < node->config.shard_count; s++) {
+		struct dp_shard *shard = &node->shard[s];
+		if (!atomic_load_explicit(&shard->spare_table, memory_order_acquire)) {
+			struct tp_rollup *table = dp_table_take(node);
+			if (table) {
+				/* release: the shard sees the table as we left it */
+				atomic_store_explicit(&shard->spare_table, table, memory_order_release);
+				done++;
+			}
+		}
+		if (!sto_wal_spare_wanted(node->wal[s]))
+			continue;
+		pthread_mutex_lock(&node->store_lock);
+		int rc = sto_wal_spare_give(node->wal[s]);
+		pthread_mutex_unlock(&node->store_lock);
+		if (rc == -ENOSPC) {
+			lacks = true;
+		} else if (rc) {
+			tp_logf(TP_ERROR, "cannot create a log file", "shard=%u error=\"%s\"", s, strerror(-rc));
+			dp_node_fail(node, rc);
+			return SPARES_FULL_NS;
+		} else {
+			done++;
+		}
+	}
+	atomic_store_explicit(&node->spares_lack_space, lacks, memory_order_relaxed);
+	return done ? 0 : lacks ? SPARES_FULL_NS : SPARES_IDLE_NS;
+}
