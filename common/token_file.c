@@ -37,7 +37,8 @@ bool tp_file_changed(const char *path, struct tp_file_seen *seen)
 		fresh.bytes = (uint64_t)now.st_size;
 		fresh.changed_ns = (uint64_t)now.st_ctim.tv_sec * 1000000000 + (uint64_t)now.st_ctim.tv_nsec;
 	}
-	bool same = seen->looked && seen->inode == fresh.inode && seen->bytes == fresh.bytes && seen->changed_ns == fresh.changed_ns;
+	bool same =
+		seen->looked && seen->inode == fresh.inode && seen->bytes == fresh.bytes && seen->changed_ns == fresh.changed_ns;
 	*seen = fresh;
 	return !same;
 }
@@ -115,8 +116,9 @@ static int token_parse(char *line, struct tp_token *token)
 	memcpy(token->id, word[0], TP_TOKEN_ID_BYTES + 1);
 	for (int i = 0; i < TP_SHA256_BYTES; i++)
 		token->hash[i] = (uint8_t)(hex_value(word[1][2 * i]) << 4 | hex_value(word[1][2 * i + 1]));
-	if (unescape(word[2], scope, sizeof scope - 1) || tp_scope_parse(scope, token) || number_parse(word[3], &token->created_ms) ||
-	    number_parse(word[4], &token->expires_ms) || unescape(word[5], token->name, TP_TOKEN_NAME_BYTES))
+	if (unescape(word[2], scope, sizeof scope - 1) || tp_scope_parse(scope, token) ||
+	    number_parse(word[3], &token->created_ms) || number_parse(word[4], &token->expires_ms) ||
+	    unescape(word[5], token->name, TP_TOKEN_NAME_BYTES))
 		return -EBADMSG;
 	return 0;
 }

@@ -81,8 +81,11 @@ static void test_life_of_a_token(void **state)
 	char text[N][TP_TOKEN_TEXT_BYTES + 1], scope[TP_TOKEN_SCOPE_BYTES];
 	struct tp_token made[N];
 	for (int i = 0; i < N; i++) {
-		assert_int_equal(tp_token_create(folder, scopes[i], i == 1 ? "the  second\n%" : i == 2 ? "-" : NULL, 1000, i == 3 ? 500 : 0,
-						 text[i], &made[i]),
+		assert_int_equal(tp_token_create(folder, scopes[i],
+						 i == 1   ? "the  second\n%"
+						 : i == 2 ? "-"
+							  : NULL,
+						 1000, i == 3 ? 500 : 0, text[i], &made[i]),
 				 0);
 		assert_int_equal(strlen(text[i]), TP_TOKEN_TEXT_BYTES);
 	}
@@ -135,8 +138,10 @@ static void test_no_two_are_alike(void **state)
 static void test_what_is_no_scope(void **state)
 {
 	(void)state;
-	static const char *const wrong[] = {"", "Ingest", "ingest ", "read:", "read:advertiser", "read:advertiser:", "write", "admin:",
-					    "read:advertiser:12345678901234567890123456789012345678901234567890123456789012345"};
+	static const char *const wrong[] = {
+		"",      "Ingest",          "ingest ",
+		"read:", "read:advertiser", "read:advertiser:",
+		"write", "admin:",          "read:advertiser:12345678901234567890123456789012345678901234567890123456789012345"};
 	char text[TP_TOKEN_TEXT_BYTES + 1], name[TP_TOKEN_NAME_BYTES + 2];
 	struct tp_token token;
 	for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)

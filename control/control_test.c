@@ -5,6 +5,7 @@
 #include "stand_in.h"
 #include "turnpike/log.h"
 #include "turnpike/text.h"
+#include "turnpike/token.h"
 
 #include <arpa/inet.h>
 #include <jansson.h>
@@ -573,6 +574,67 @@ static void without_tokens_only_the_open_pages_answer(void **state)
 	control_start("none");
 }
 
+static int ask_with(const char *target, const char *authorization)
+{
+	char request[1024];
+	snprintf(request, sizeof(request), "GET %s HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: %s\r\nConnection: close\r\n\r\n",
+		 target, authorization);
+	return exchange(request, NULL);
+}
+
+/* Every scope at every kind of resource; tokens made and revoked while it runs count at once. */
+static void scopes_say_who_may_read_what(void **state)
+{
+	(void)state;
+	static const char *const scope[] = {"admin", "read", "read:advertiser:a/1", "ingest"};
+	static const struct {
+		const char *target;
+		int status[4]; /* by scope */
+	} rows[] = {
+		{"/metrics", {200, 200, 403, 403}},
+		{"/api/v1/analytics/ads/x?window=1h", {200, 200, 403, 403}},
+		{"/api/v1/analytics/advertisers/a%2F1?window=1h", {200, 200, 200, 403}},
+		{"/api/v1/analytics/advertisers/a%2F1/?window=1h", {404, 404, 403, 403}},
+		{"/api/v1/analytics/advertisers/a%2F11?window=1h", {200, 200, 403, 403}},
+		{"/api/v1/analytics/campaigns/a%2F1?window=1h", {200, 200, 403, 403}},
+		{"/healthz", {200, 200, 200, 200}},
+		{"/", {200, 200, 403, 403}},
+		{"/nothing", {404, 404, 403, 403}},
+	};
+	char folder[160], text[4][TP_TOKEN_TEXT_BYTES + 1], header[256];
+	struct tp_token token[4], old;
+
+	control_stop();
+	snprintf(folder, sizeof(folder), "%s/state/deep", stand_in.folder);
+	assert_int_equal(tp_token_create(folder, "read", NULL, 1, 1, text[0], &old), 0); /* expired long ago */
+	control_start("tokens");
+	snprintf(header, sizeof(header), "Bearer %s", text[0]);
+	assert_int_equal(ask_with("/metrics", header), 401);
+	for (int i = 0; i < 4; i++)
+		assert_int_equal(tp_token_create(folder, scope[i], NULL, 1, 0, text[i], &token[i]), 0);
+	for (size_t row = 0; row < sizeof(rows) / sizeof(rows[0]); row++) {
+		for (int i = 0; i < 4; i++) {
+			snprintf(header, sizeof(header), "%s %s", row % 2 ? "bearer" : "Bearer", text[i]);
+			int status = ask_with(rows[row].target, header);
+			if (status != rows[row].status[i])
+				fail_msg("%s with %s: %d", rows[row].target, scope[i], status);
+		}
+	}
+	snprintf(header, sizeof(header), "Basic %s", text[0]);
+	assert_int_equal(ask_with("/metrics", header), 401);
+	snprintf(header, sizeof(header), "Bearer %.46s", text[0]);
+	assert_int_equal(ask_with("/metrics", header), 401);
+	assert_int_equal(ask_with("/metrics", "Bearer"), 401);
+	for (int i = 0; i < 4; i++) {
+		assert_int_equal(tp_token_revoke(folder, token[i].id), 0);
+		snprintf(header, sizeof(header), "Bearer %s", text[i]);
+		assert_int_equal(ask_with("/metrics", header), 401);
+	}
+	assert_int_equal(tp_token_revoke(folder, old.id), 0);
+	control_stop();
+	control_start("none");
+}
+
 static void it_fails_clearly(void **state)
 {
 	(void)state;
@@ -639,6 +701,7 @@ int main(void)
 		cmocka_unit_test(answers_stay_when_the_data_process_goes),
 		cmocka_unit_test(it_ends_while_it_is_watched),
 		cmocka_unit_test(without_tokens_only_the_open_pages_answer),
+		cmocka_unit_test(scopes_say_who_may_read_what),
 		cmocka_unit_test(it_fails_clearly),
 		cmocka_unit_test(the_data_folder_is_left_alone),
 	};

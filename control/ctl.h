@@ -21,6 +21,7 @@
 enum { CTL_CONNECTIONS_MAX = 256 };
 
 struct ctl_pulse;
+struct ctl_gate;
 
 struct ctl {
 	struct tp_config config;
@@ -28,6 +29,7 @@ struct ctl {
 	struct ctl_store *store;    /* for queries … */
 	pthread_mutex_t store_lock; /* … one at a time */
 	struct ctl_pulse *pulse;
+	struct ctl_gate *gate; /* NULL without control.auth: tokens */
 };
 
 /* ---- ctl_http.c ---- */

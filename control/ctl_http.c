@@ -6,6 +6,7 @@
  * an id. Source: RFC 9110, RFC 9112; contract section 7.
  */
 #include "ctl.h"
+#include "ctl_gate.h"
 #include "turnpike/log.h"
 
 #include <errno.h>
@@ -33,21 +34,26 @@ struct exchange {
 
 /* ---- routes ---- */
 
+static const char *request_header(struct MHD_Connection *connection, const char *name)
+{
+	return MHD_lookup_connection_value(connection, MHD_HEADER_KIND, name);
+}
+
 struct route {
 	const char *segment[CTL_SEGMENTS_MAX]; /* "*" is any but an empty one */
 	void (*handler)(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply);
-	bool open; /* also without a token */
+	enum ctl_need need; /* with control.auth: tokens */
 };
 
 static const struct route routes[] = {
-	{{"healthz"}, ctl_healthz, true},
-	{{"readyz"}, ctl_readyz, true},
-	{{"metrics"}, ctl_metrics, false},
-	{{"api", "v1", "live"}, ctl_live, false},
-	{{"api", "v1", "live", "history"}, ctl_live_history, false},
-	{{"api", "v1", "analytics", "*", "*"}, ctl_analytics, false},
-	{{""}, ctl_web, false},
-	{{"*"}, ctl_web, false},
+	{{"healthz"}, ctl_healthz, CTL_NEED_NONE},
+	{{"readyz"}, ctl_readyz, CTL_NEED_NONE},
+	{{"metrics"}, ctl_metrics, CTL_NEED_READ},
+	{{"api", "v1", "live"}, ctl_live, CTL_NEED_READ},
+	{{"api", "v1", "live", "history"}, ctl_live_history, CTL_NEED_READ},
+	{{"api", "v1", "analytics", "*", "*"}, ctl_analytics, CTL_NEED_READ},
+	{{""}, ctl_web, CTL_NEED_READ},
+	{{"*"}, ctl_web, CTL_NEED_READ},
 };
 
 static bool route_is(const struct route *route, const struct ctl_target *target)
@@ -85,9 +91,13 @@ static bool host_is_ours(const char *host)
 	return tp_addr_parse(name, bytes, &addr) == 0;
 }
 
-static void dispatch(struct ctl *ctl, const struct ctl_target *target, const char *host, struct ctl_reply *reply)
+static void dispatch(struct ctl *ctl, const struct ctl_target *target, struct MHD_Connection *connection, struct ctl_reply *reply)
 {
 	bool closed = ctl->config.control_auth_tokens;
+	const char *host = request_header(connection, "Host");
+	const struct route *route = NULL;
+	enum ctl_verdict verdict = CTL_MAY;
+	struct tp_token token;
 
 	if (!closed && !host_is_ours(host)) {
 		ctl_reply_problem(reply, 421, "misdirected", NULL,
@@ -95,18 +105,21 @@ static void dispatch(struct ctl *ctl, const struct ctl_target *target, const cha
 				  host);
 		return;
 	}
-	if (closed && target->segments == 1 && target->segment[0].bytes == 0) {
-		ctl_web_closed(ctl, target, reply);
-		return;
-	}
-	for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++) {
-		if (!route_is(&routes[i], target) || (closed && !routes[i].open))
-			continue;
-		routes[i].handler(ctl, target, reply);
-		return;
-	}
+	for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]) && !route; i++)
+		if (route_is(&routes[i], target))
+			route = &routes[i];
+	/* what there is, is nobody's business without a token */
 	if (closed)
+		verdict = ctl_gate_ask(ctl->gate, request_header(connection, "Authorization"), route ? route->need : CTL_NEED_READ,
+				       target, &token);
+	if (verdict == CTL_UNKNOWN && target->segments == 1 && target->segment[0].bytes == 0)
+		ctl_web_closed(ctl, target, reply);
+	else if (verdict == CTL_UNKNOWN)
 		ctl_reply_problem(reply, 401, "unauthorized", NULL, "a token is needed: Authorization: Bearer …");
+	else if (verdict == CTL_NARROW)
+		ctl_reply_problem(reply, 403, "forbidden", NULL, "the token's scope does not reach this");
+	else if (route)
+		route->handler(ctl, target, reply);
 	else
 		ctl_reply_problem(reply, 404, "not-found", NULL, "there is nothing here; /openapi.json names what there is");
 }
@@ -155,11 +168,6 @@ static enum MHD_Result reply_send(struct MHD_Connection *connection, struct ctl_
 	return result;
 }
 
-static const char *request_header(struct MHD_Connection *connection, const char *name)
-{
-	return MHD_lookup_connection_value(connection, MHD_HEADER_KIND, name);
-}
-
 /* RFC 9110 section 13.1.2, for the one strong tag that we send. */
 static void if_none_match(struct MHD_Connection *connection, struct ctl_reply *reply)
 {
@@ -201,7 +209,7 @@ static enum MHD_Result answer(void *context, struct MHD_Connection *connection, 
 	else if (!exchange->parsed)
 		ctl_reply_problem(&reply, 400, "bad-target", NULL, "the request target has a bad escape or too many parts");
 	else
-		dispatch(http->ctl, &exchange->target, request_header(connection, "Host"), &reply);
+		dispatch(http->ctl, &exchange->target, connection, &reply);
 	if_none_match(connection, &reply);
 	return reply_send(connection, &reply);
 }

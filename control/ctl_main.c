@@ -6,7 +6,9 @@
  * Main thread only; the signals are blocked before any other thread is made, so they come here.
  */
 #include "ctl.h"
+#include "ctl_gate.h"
 #include "ctl_pulse.h"
+#include "turnpike/folder.h"
 #include "turnpike/log.h"
 
 #include <errno.h>
@@ -16,7 +18,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 enum { STATE_MODE = 0750 };
 
@@ -63,31 +64,6 @@ static int arguments(int count, char **word, const char **file, bool *check, int
 	return -1;
 }
 
-/* Makes the folder and what leads to it. 0 or -errno. */
-static int folder_make(const char *path)
-{
-	char *copy = strdup(path);
-	int rc = 0;
-
-	if (!copy)
-		return -ENOMEM;
-	for (char *slash = copy + 1; rc == 0; slash++) {
-		slash += strcspn(slash, "/");
-		char was = *slash;
-		*slash = '\0';
-		if (mkdir(copy, STATE_MODE) != 0 && errno != EEXIST)
-			rc = -errno;
-		*slash = was;
-		if (was == '\0')
-			break;
-	}
-	struct stat stat_now;
-	if (rc == 0 && (stat(path, &stat_now) != 0 || !S_ISDIR(stat_now.st_mode)))
-		rc = -ENOTDIR;
-	free(copy);
-	return rc;
-}
-
 static int said(const char *msg, const char *path, int rc)
 {
 	tp_logf(TP_ERROR, msg, "path=\"%s\" error=\"%s\"", path, strerror(-rc));
@@ -96,7 +72,7 @@ static int said(const char *msg, const char *path, int rc)
 
 static int parts_open(struct ctl *ctl, struct ctl_http **http, char text[TP_ENDPOINT_TEXT_BYTES])
 {
-	int rc = folder_make(ctl->config.control_state_dir);
+	int rc = tp_folder_make(ctl->config.control_state_dir, STATE_MODE);
 	if (rc != 0)
 		return said("cannot make control.state_dir", ctl->config.control_state_dir, rc);
 	rc = ctl_views_open(&ctl->views, ctl->config.data_dir);
@@ -108,6 +84,10 @@ static int parts_open(struct ctl *ctl, struct ctl_http **http, char text[TP_ENDP
 	rc = ctl_pulse_open(&ctl->pulse, ctl->config.data_dir, ctl->views);
 	if (rc != 0)
 		return said("cannot start the pulse", ctl->config.data_dir, rc);
+	if (ctl->config.control_auth_tokens)
+		rc = ctl_gate_open(&ctl->gate, ctl->config.control_state_dir);
+	if (rc != 0)
+		return said("cannot open the gate", ctl->config.control_state_dir, rc);
 	return ctl_http_open(http, ctl, text);
 }
 
@@ -117,6 +97,7 @@ static void parts_close(struct ctl *ctl, struct ctl_http *http)
 		ctl_pulse_stop(ctl->pulse); /* watchers let go of their connections */
 	if (http)
 		ctl_http_close(http);
+	ctl_gate_close(ctl->gate);
 	if (ctl->pulse)
 		ctl_pulse_close(ctl->pulse);
 	ctl_store_close(ctl->store);

@@ -20,6 +20,7 @@ int ctl_tool_top(struct ctl_tool *tool, int words, char **word);
 int ctl_tool_audit(struct ctl_tool *tool, int words, char **word);
 int ctl_tool_blocklist(struct ctl_tool *tool, int words, char **word);
 int ctl_tool_segments(struct ctl_tool *tool, int words, char **word);
+int ctl_tool_token(struct ctl_tool *tool, int words, char **word);
 
 /* Attaches to the running data process, or says that there is none and returns non-zero. */
 int ctl_tool_attach(const struct ctl_tool *tool, const struct tp_live **live, int *connection);

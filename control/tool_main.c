@@ -31,6 +31,11 @@ static const struct verb verb[] = {
 	 "segments list                 the segment files\n"
 	 "  segments seal                 closes the current log now and seals it\n"
 	 "  segments verify               checks log, segments and manifest of a stopped node; names each damaged file"},
+	{"token", ctl_tool_token,
+	 "token create --scope S [--name TEXT] [--ttl 30d]\n"
+	 "                                a bearer token; S is ingest, read, read:advertiser:ID or admin\n"
+	 "  token list                    all but their secrets\n"
+	 "  token revoke ID               takes effect within a second"},
 };
 
 static void usage(FILE *to)
