@@ -280,6 +280,11 @@ static uint32_t options_build(const struct segment *s, const struct peer *peer, 
 	}
 	if (s->ws_known)
 		at = script_put(at, 0x01030300U | s->ws, 4);
+	if (s->sacks) {
+		at = script_put(at, 0x01010502U + s->sacks * 4, 4);
+		for (uint32_t i = 0; i < s->sacks; i++)
+			at = script_put(at, s->sack[i] + peer->iss, 4);
+	}
 	return (uint32_t)(at - options);
 }
 

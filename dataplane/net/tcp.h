@@ -49,8 +49,10 @@ enum {
 	/* One chunk less than the ring: bytes of both ends never meet in one chunk, wherever the numbers start. Needs no scaling. */
 	DP_WINDOW_MAX = DP_RING_BYTES - DP_CHUNK_BYTES,
 	DP_RANGES_MAX = 8,
+	DP_SACKED_MAX = 8,
 	DP_MSS_MIN = 64, /* a peer that asks for less gets this: a tiny MSS would multiply our packets */
 	DP_INITIAL_SEGMENTS = 10,
+	DP_DUP_ACKS = 3,
 	DP_SYN_ACK_RETRIES = 4, /* sent 5 times, after 1, 2, 4, 8 s; the entry is reaped 16 s after the last */
 	DP_RETRIES_MAX = 10,    /* of data: more than 100 s with the least RTO; section 3.8.3 */
 };
@@ -95,6 +97,7 @@ enum dp_conn_flag {
 	DP_C_RTT = 1 << 15,         /* rtt_seq is being timed */
 	DP_C_ANSWER_DUE = 1 << 16,  /* the app got bytes since it last sent any: it may owe an answer */
 	DP_C_OWN_RECOVER = 1 << 17, /* recover is valid: no second fast retransmit below it */
+	DP_C_RESCUED = 1 << 18,     /* the one rescue retransmission of this recovery was sent */
 };
 
 /* A byte ring by sequence number: chunk index + 1 of each 2 KiB of number space, 0: none there. */
@@ -109,7 +112,8 @@ struct dp_range {
 /* What only loss, back-pressure and data in flight touch. Parallel to the array of connections. */
 struct dp_conn_rings {
 	struct dp_ring tx, rx;
-	struct dp_range range[DP_RANGES_MAX]; /* most recent first, as RFC 2018 section 4 wants them told */
+	struct dp_range range[DP_RANGES_MAX];  /* most recent first, as RFC 2018 section 4 wants them told */
+	struct dp_range sacked[DP_SACKED_MAX]; /* what the peer told us: tcp_sack.c */
 };
 
 struct dp_conn {
@@ -125,10 +129,10 @@ struct dp_conn {
 	uint8_t snd_shift;
 	/* send */
 	uint32_t snd_una, snd_nxt, snd_max, snd_end, snd_wnd, snd_wl1, snd_wl2, max_wnd;
-	uint32_t cwnd, ssthresh, cwnd_bytes, recover;
+	uint32_t cwnd, ssthresh, cwnd_bytes, recover, high_rxt;
 	uint16_t mss;      /* payload of a full segment, options taken off */
 	uint16_t peer_mss; /* as the peer asked, clamped to the mtu */
-	uint8_t dup_acks, retries, ack_pending, tx_chunks;
+	uint8_t dup_acks, retries, ack_pending, tx_chunks, sacked;
 	/* receive */
 	uint32_t rcv_nxt, rcv_read, rcv_adv, rcv_acked, fin_seq;
 	uint8_t rx_chunks, ranges;
@@ -200,6 +204,8 @@ struct dp_segment {
 	uint8_t shift;
 	uint16_t mss; /* 0: not given */
 	const uint8_t *data;
+	const uint8_t *sack_blocks;
+	uint8_t sack_bytes;
 	const struct dp_packet *packet;
 };
 
@@ -275,6 +281,21 @@ void dp_conn_rtt(struct dp_conn *conn, uint64_t sample_ns);
 void dp_conn_congestion_init(struct dp_conn *conn, bool syn_ack_lost);
 uint64_t dp_conn_rto(const struct dp_conn *conn); /* with backoff */
 
+/* ---- tcp_sack.c: what the peer holds ---- */
+
+/* Takes the blocks of an acceptable ACK, before snd_una moves. True: bytes that were not known to be there. */
+bool dp_sack_update(struct dp_conn *conn, const struct dp_segment *segment);
+void dp_sack_advance(struct dp_conn *conn); /* after snd_una has moved */
+void dp_sack_clear(struct dp_conn *conn);
+/* The segment at snd_una is lost: IsLost() of RFC 6675 section 4. */
+bool dp_sack_lost(struct dp_conn *conn);
+/* Bytes under way: SetPipe(). */
+uint32_t dp_sack_pipe(struct dp_conn *conn);
+/* The first hole below a block that was not sent again in this recovery: NextSeg() rules 1 (only lost ones) and 3. */
+bool dp_sack_hole(struct dp_conn *conn, bool only_lost, struct dp_range *hole);
+/* The first number from seq on that the peer does not hold; *held: bytes held below it; *end: where the next held ones begin. */
+uint32_t dp_sack_skip(struct dp_conn *conn, uint32_t seq, uint32_t *held, uint32_t *end);
+
 /* ---- tcp_receive.c: bytes in ---- */
 
 /* The part of the segment that is inside the window. Returns the counter. */
@@ -292,8 +313,8 @@ uint32_t dp_conn_window_edge(const struct dp_conn *conn);
 bool dp_conn_output(struct dp_conn *conn);
 /* One segment with `bytes` of the ring from `seq` on. False: no frame. */
 bool dp_conn_transmit(struct dp_conn *conn, uint32_t seq, uint32_t bytes, uint8_t flags);
-/* The segment at snd_una again: at most `most` bytes and only what was sent before. Returns the numbers it covers, 0: no frame. */
-uint32_t dp_conn_resend(struct dp_conn *conn, uint32_t most);
+/* A segment again, from seq on: at most `most` bytes, not beyond `end` <= snd_max. Returns the numbers it covers, 0: no frame. */
+uint32_t dp_conn_resend(struct dp_conn *conn, uint32_t seq, uint32_t end, uint32_t most);
 void dp_conn_ack_send(struct dp_conn *conn);
 /* An ACK that tells a peer where we stand, at most one each 100 ms: RFC 5961 section 10. */
 void dp_conn_challenge(struct dp_conn *conn);

@@ -1,17 +1,20 @@
 /*
  * What acknowledgements do: free the send ring, measure the round trip, open and shut the congestion window, find losses. One rx
- * core. Source: RFC 9293 section 3.10.7.4, RFC 5681 (congestion control, byte counting by RFC 3465), RFC 6582 (NewReno), RFC 6298
- * (retransmission timer), RFC 5961 section 5 (which ACKs to believe).
+ * core. Source: RFC 9293 section 3.10.7.4, RFC 5681 (congestion control, byte counting by RFC 3465), RFC 6675 (recovery with SACK),
+ * RFC 6582 (without: NewReno), RFC 3042 (limited transmit), RFC 6298 (retransmission timer), RFC 5961 section 5 (which ACKs to
+ * believe).
  *
- *   slow start / avoidance ──3 duplicate ACKs──► RECOVERY: resend snd_una, cwnd = flight/2 + 3; each further duplicate cwnd += 1;
- *          ▲                                        each partial ACK resends the next hole
+ *   slow start / avoidance ──3 duplicate ACKs, or SACK shows a loss──► RECOVERY: resend snd_una, cwnd = flight / 2
+ *          ▲                              with SACK: as much as cwnd has room over what is under way (tcp_output.c, tcp_sack.c)
+ *          │                              without: each further duplicate cwnd += 1, each partial ACK resends the next hole
  *          └───────────── ACK of all that was out when it began (recover) ───────────┘
  *
+ * With SACK a duplicate is an ACK that tells of bytes not known to be there; without, one that changes nothing.
  * Growth counts bytes instead of dividing by cwnd.
  */
 #include "tcp.h"
 
-enum { DUP_ACKS = 3 };
+enum { DUP_ACKS = DP_DUP_ACKS };
 
 void dp_conn_congestion_init(struct dp_conn *conn, bool syn_ack_lost)
 {
@@ -48,31 +51,38 @@ uint64_t dp_conn_rto(const struct dp_conn *conn)
 static void resend_first(struct dp_conn *conn)
 {
 	conn->flags &= ~(uint32_t)DP_C_RTT; /* Karn: RFC 6298 section 3 */
-	dp_conn_resend(conn, conn->mss);
+	conn->high_rxt = conn->snd_una + dp_conn_resend(conn, conn->snd_una, conn->snd_max, conn->mss);
 }
 
 static void duplicate(struct dp_conn *conn)
 {
 	if (conn->dup_acks < UINT8_MAX)
 		conn->dup_acks++;
+	bool sack = conn->flags & DP_C_SACK;
+	dp_conn_dirty(conn);
 	if (conn->flags & DP_C_RECOVERY) {
-		conn->cwnd += conn->mss; /* a segment has left the network */
-		dp_conn_dirty(conn);
+		if (!sack)
+			conn->cwnd += conn->mss; /* a segment has left the network */
 		return;
 	}
-	if (conn->dup_acks != DUP_ACKS)
+	if (sack ? conn->dup_acks < DUP_ACKS && !dp_sack_lost(conn) : conn->dup_acks != DUP_ACKS)
+		return; /* output may send a segment of new data meanwhile: RFC 3042 */
+	/*
+	 * RFC 6582 section 3.2 step 1: duplicates caused by our own resending do not start another recovery. With SACK there are none:
+	 * RFC 6675 section 5.1 only asks that what was out before the timeout is acknowledged.
+	 */
+	if (conn->flags & DP_C_OWN_RECOVER && !dp_seq_lt(conn->recover, conn->snd_una + sack))
 		return;
-	/* RFC 6582 section 3.2 step 1: duplicates caused by our own resending do not start another recovery. */
-	if (conn->flags & DP_C_OWN_RECOVER && !dp_seq_lt(conn->recover, conn->snd_una))
-		return;
-	uint32_t flight = conn->snd_max - conn->snd_una, half = flight / 2, least = 2U * conn->mss;
+	/* Without what limited transmit sent beyond cwnd: RFC 5681 section 3.2 step 2. */
+	uint32_t flight = dp_min32(conn->snd_max - conn->snd_una, conn->cwnd), half = flight / 2, least = 2U * conn->mss;
 	conn->ssthresh = half > least ? half : least;
 	conn->recover = conn->snd_max;
 	conn->flags |= DP_C_RECOVERY | DP_C_OWN_RECOVER;
+	conn->flags &= ~(uint32_t)DP_C_RESCUED;
+	conn->snd_nxt = conn->snd_max;
 	resend_first(conn);
-	conn->cwnd = conn->ssthresh + DUP_ACKS * conn->mss;
+	conn->cwnd = conn->ssthresh + (sack ? 0U : DUP_ACKS * conn->mss);
 	conn->rto_at = dp_tcp_now(conn->tcp) + dp_conn_rto(conn);
-	dp_conn_dirty(conn);
 }
 
 static void grow(struct dp_conn *conn, uint32_t acked)
@@ -98,6 +108,8 @@ static void recovery_ack(struct dp_conn *conn, uint32_t acked)
 		conn->dup_acks = 0;
 		return;
 	}
+	if (conn->flags & DP_C_SACK)
+		return; /* the scoreboard knows what is missing; output sends it */
 	/* Partial: the next hole is lost as well. */
 	resend_first(conn);
 	conn->cwnd -= dp_min32(acked, conn->cwnd - conn->mss);
@@ -116,6 +128,8 @@ static void advance(struct dp_conn *conn, uint32_t ack)
 	}
 	dp_tx_release(conn, conn->snd_una, data_end, data_end == conn->snd_end);
 	conn->snd_una = ack;
+	if (conn->sacked)
+		dp_sack_advance(conn);
 	if (dp_seq_lt(conn->snd_nxt, ack))
 		conn->snd_nxt = ack;
 	conn->retries = 0;
@@ -141,11 +155,16 @@ bool dp_conn_ack(struct dp_conn *conn, const struct dp_segment *segment)
 	if (dp_seq_lt(ack, conn->snd_una))
 		return true; /* overtaken by a later one */
 	bool fresh = dp_seq_lt(conn->snd_wl1, segment->seq) || (conn->snd_wl1 == segment->seq && dp_seq_le(conn->snd_wl2, ack));
+	bool news = segment->sack_bytes && conn->flags & DP_C_SACK && ack != conn->snd_max && dp_sack_update(conn, segment);
 	if (ack != conn->snd_una)
 		advance(conn, ack);
-	else if (!segment->bytes && !(segment->flags & DP_FIN) && window == conn->snd_wnd && ack != conn->snd_max &&
-		 !(conn->flags & DP_C_PERSIST))
+	else if (conn->flags & DP_C_SACK) {
+		if (news)
+			duplicate(conn);
+	} else if (!segment->bytes && !(segment->flags & DP_FIN) && window == conn->snd_wnd && ack != conn->snd_max &&
+		   !(conn->flags & DP_C_PERSIST)) {
 		duplicate(conn); /* RFC 5681 section 2 */
+	}
 	if (fresh) {
 		conn->snd_wl1 = segment->seq;
 		conn->snd_wl2 = ack;
@@ -159,7 +178,7 @@ bool dp_conn_ack(struct dp_conn *conn, const struct dp_segment *segment)
 		if (window > conn->max_wnd)
 			conn->max_wnd = window;
 	}
-	if (conn->snd_nxt != conn->snd_end || conn->flags & (DP_C_FIN_QUEUED | DP_C_WANT_WRITABLE))
+	if (conn->snd_nxt != conn->snd_end || conn->flags & (DP_C_FIN_QUEUED | DP_C_WANT_WRITABLE | DP_C_RECOVERY))
 		dp_conn_dirty(conn);
 	return true;
 }

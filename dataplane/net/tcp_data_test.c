@@ -174,8 +174,9 @@ static const struct script_case send_cases[] = {
 	       "11:11\napp closed 1\n"},
 	{"RFC 9293 3.10.7.4: a segment that was overtaken does not move the window back", PLAIN
 	 "< P. 11:21 ack 1 win 200\n> . ack 1\n< P. 1:11 ack 1 win 60000\n> . ack 21\napp send 1000\nnone\n+210\n> . 1:201\n"},
-	{"RFC 6582 3.2: a partial ACK takes what it acknowledged off the window", PLAIN
-	 "app send 20000\n" TEN "< . 1:1 ack 1\n< . 1:1 ack 1\n< . 1:1 ack 1\n> . 1:1461\n< . 1:1 ack 4381\n> . 4381:5841\nnone\n"},
+	{"RFC 6582 3.2: a partial ACK takes what it acknowledged off the window",
+	 PLAIN "app send 20000\n" TEN "< . 1:1 ack 1\n> . 14601:16061\n< . 1:1 ack 1\n> . 16061:17521\n< . 1:1 ack 1\n> . 1:1461\n"
+	       "< . 1:1 ack 4381\n> . 4381:5841\nnone\n"},
 	{"RFC 9293 3.10.7.4: an old segment does not move the window back",
 	 PLAIN "< P. 1:11 ack 1 win 100\n< P. 1:11 ack 1 win 60000\n> . ack 11\napp send 500\nnone\n+210\n> . 1:101\n"},
 	{"stream.h: send takes what fits, writable comes once",
@@ -196,6 +197,70 @@ static const struct script_case send_cases[] = {
 	 PLAIN "app send 1000\n> P. 1:1001\ntoobig 1300 1001\nnone\ntoobig 1300 4294900000\nnone\ncount FRAMES_BAD_ICMP 2\n"
 	       "< . 1:1 ack 1001\napp send 1460\n> P. 1001:2461\n"},
 };
+
+static const struct script_case sack_cases[] = {
+	{"RFC 3042 2: limited transmit, a new segment for each of two duplicates, and no more",
+	 PLAIN "app send 20000\n" TEN "none\n< . 1:1 ack 1\n> . 14601:16061\nnone\n< . 1:1 ack 1\n> . 16061:17521\nnone\n"
+	       "count TCP_RETRANSMITS 0\n"},
+	{"RFC 3042 2, RFC 6675 5 (3): limited transmit with SACK; a window update is a duplicate too",
+	 SACKED "app send 20000\n" TEN "< . 1:1 ack 1 sack 1461:2921\n> . 14601:16061\nnone\n"
+		"< . 1:1 ack 1 win 60000 sack 1461:4381\n> . 16061:17521\nnone\ncount TCP_RETRANSMITS 0\n"},
+	{"RFC 6675 4 IsLost: more than two segments above it",
+	 SACKED "app send 14600\n" TEN "< . 1:1 ack 1 sack 1461:2921\nnone\n< . 1:1 ack 1 sack 1461:5841\n> . 1:1461\nnone\n"},
+	{"RFC 6675 4 IsLost: three blocks above it",
+	 SACKED "app send 14600\n" TEN "< . 1:1 ack 1 sack 1461:1471 2921:2931 4381:4391\n> . 1:1461\nnone\n"},
+	{"RFC 6675 5 (2): the third duplicate", SACKED
+	 "app send 14600\n" TEN
+	 "< . 1:1 ack 1 sack 1461:1471\n< . 1:1 ack 1 sack 1461:1481\nnone\n< . 1:1 ack 1 sack 1461:1491\n> . 1:1461\nnone\n"},
+	{"RFC 6675 2: without news in its blocks an ACK is no duplicate",
+	 SACKED "app send 14600\n" TEN "< . 1:1 ack 1 sack 1461:2921\n< . 1:1 ack 1 sack 1461:2921\n< . 1:1 ack 1 sack 1461:2921\n"
+		"< . 1:1 ack 1\n< . 1:1 ack 1\n< . 1:1 ack 1\nnone\n"},
+	{"RFC 2883 4, RFC 6675 2: a duplicate told (D-SACK) is no loss",
+	 SACKED "app send 14600\n" TEN "< . 1:1 ack 2921\n< . 1:1 ack 2921 sack 1:1461\n< . 1:1 ack 2921 sack 1:1461\n"
+		"< . 1:1 ack 2921 sack 1:1461\n< . 1:1 ack 2921 sack 1:1461\nnone\n"},
+	{"RFC 6675 5 (4.3), (C): several holes in one round trip, what the peer holds is not sent again",
+	 SACKED "app send 14600\n" TEN "< . 1:1 ack 1 sack 1461:4381 5841:14601\n> . 1:1461\n> . 4381:5841\nnone\n"
+		"< . 1:1 ack 4381 sack 5841:14601\nnone\n< . 1:1 ack 14601\n+2000\nnone\ncount TCP_RETRANSMITS 2\n"},
+	{"RFC 6675 4 SetPipe: no more under way than half of what was", SACKED
+	 "app send 29200\n" TEN
+	 "< . 1:1 ack 1 sack 7301:11681\n> . 1:1461\n> . 1461:2921\n> . 2921:4381\nnone\n" /* 5 under way: the last 2 and these */
+	 "< . 1:1 ack 1 sack 7301:14601\n> . 4381:5841\n> . 5841:7301\nnone\n"
+	 "< . 1:1 ack 1461 sack 7301:14601\n> . 14601:16061\nnone\n"
+	 "< . 1:1 ack 7301 sack 7301:14601\n> . 16061:17521\n> . 17521:18981\n> . 18981:20441\n> . 20441:21901\nnone\n"},
+	{"RFC 6675 4 NextSeg (3): a hole that is not surely lost goes when there is no new data",
+	 SACKED "app send 14600\n" TEN "< . 1:1 ack 1 sack 1461:8761\n> . 1:1461\nnone\n"
+		"< . 1:1 ack 1 sack 1461:8761 10221:11681\n> . 8761:10221\nnone\n"},
+	{"RFC 6675 4 NextSeg (4): the tail is rescued once",
+	 SACKED "app send 14600\n" TEN "< . 1:1 ack 1 sack 1461:11681\n> . 1:1461\n> P. 13141:14601\nnone\n"
+		"< . 1:1 ack 11681 sack 13141:14601\n> . 11681:13141\nnone\n< . 1:1 ack 14601\n+1000\nnone\n"},
+	{"RFC 6675 5.1, RFC 2018 8: a timeout forgets the blocks, and sends what later ones do not show",
+	 SACKED "app send 7300\n>\n>\n>\n>\n>\n< . 1:1 ack 1 sack 4381:7301\n+210\n> . 1:1461\nnone\n"
+		"< . 1:1 ack 1461 sack 4381:7301\n> . 1461:2921\n> . 2921:4381\nnone\n< . 1:1 ack 4381 sack 4381:7301\nnone\n"
+		"< . 1:1 ack 7301\n+2000\nnone\n"},
+	{"RFC 2018 8: a peer that takes back what it told gets it",
+	 SACKED "app send 2920\n>\n>\n< . 1:1 ack 1 sack 1461:2921\n+210\n> . 1:1461\n< . 1:1 ack 1461\n> P. 1461:2921\n"
+		"< . 1:1 ack 2921\n+2000\nnone\n"},
+	{"RFC 6675 5.1: no second recovery before what the timeout found is acknowledged",
+	 SACKED "app send 14600\n" TEN "+210\n> . 1:1461\n< . 1:1 ack 1 sack 4381:14601\nnone\n"},
+	{"RFC 2018 3: blocks that cannot be are nothing",
+	 SACKED "app send 14600\n" TEN "< . 1:1 ack 1 sack 20000:30000\n< . 1:1 ack 1 sack 9000:3000\n< . 1:1 ack 1 sack 1:5000\n"
+		"< . 1:1 ack 1 sack 4294900000:4294900100\n< . 1:1 ack 1 sack 1461:14602\nnone\n"},
+	{"bounded: blocks without a place in the scoreboard are forgotten",
+	 SACKED "app send 14600\n" TEN "burst\n< . 1:1 ack 1 sack 101:111 201:211 301:311 401:411\n"
+		"< . 1:1 ack 1 sack 501:511 601:611 701:711 801:811\n< . 1:1 ack 1 sack 901:911\nend\n> . 1:1461\nnone\n"
+		"< . 1:1 ack 14601\n+1000\nnone\n"},
+	{"RFC 6675 5: FIN lost with the end",
+	 SACKED "burst\napp send 7300\napp close\nend\n>\n>\n>\n>\n> FP. 5841:7301\n"
+		"< . 1:1 ack 1 sack 1461:5841\n> . 1:1461\nnone\n< . 1:1 ack 5841\n> FP. 5841:7301\nnone\n< . 1:1 ack 7302\n"},
+	{"RFC 2018 3: blocks that came without being agreed on are nothing",
+	 PLAIN "app send 14600\n" TEN "< . 1:1 ack 1 sack 1461:14601\nnone\n"},
+};
+
+static void test_sack(void **state)
+{
+	(void)state;
+	script_run_all(sack_cases, sizeof(sack_cases) / sizeof(sack_cases[0]));
+}
 
 static void test_receive(void **state)
 {
@@ -292,8 +357,8 @@ static void test_pool(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_receive), cmocka_unit_test(test_send), cmocka_unit_test(test_too_small),
-		cmocka_unit_test(test_window),  cmocka_unit_test(test_pool),
+		cmocka_unit_test(test_receive),   cmocka_unit_test(test_send),   cmocka_unit_test(test_sack),
+		cmocka_unit_test(test_too_small), cmocka_unit_test(test_window), cmocka_unit_test(test_pool),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

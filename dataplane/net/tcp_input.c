@@ -15,6 +15,7 @@ enum {
 	OPTION_MSS = 2,
 	OPTION_SCALE = 3,
 	OPTION_SACK_PERMITTED = 4,
+	OPTION_SACK = 5,
 	OPTION_TIMESTAMPS = 8,
 	SHIFT_MAX = 14, /* RFC 7323 section 2.3 */
 };
@@ -63,7 +64,11 @@ static bool options_read(struct dp_segment *segment, const uint8_t *option, uint
 			if (option[1] == 10)
 				timestamps_read(segment, option);
 			break;
-		default: /* SACK blocks too: our recovery is NewReno */
+		case OPTION_SACK:
+			segment->sack_blocks = option + 2;
+			segment->sack_bytes = (uint8_t)(option[1] - 2);
+			break;
+		default:
 			break;
 		}
 		left -= option[1];
@@ -238,7 +243,7 @@ bool dp_tcp_too_big(struct dp_stack *stack, const struct tp_addr *ours, const st
 	conn->mss = (uint16_t)(conn->mss - (conn->peer_mss - payload));
 	conn->peer_mss = (uint16_t)payload;
 	conn->snd_nxt = conn->snd_una; /* again, in smaller pieces; not a sign of congestion: RFC 8201 section 5.4 */
-	conn->flags &= ~(uint32_t)DP_C_RTT;
+	conn->flags &= ~(uint32_t)(DP_C_RTT | DP_C_RECOVERY);
 	dp_conn_dirty(conn);
 	return true;
 }

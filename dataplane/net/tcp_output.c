@@ -117,13 +117,13 @@ bool dp_conn_transmit(struct dp_conn *conn, uint32_t seq, uint32_t bytes, uint8_
 	return true;
 }
 
-uint32_t dp_conn_resend(struct dp_conn *conn, uint32_t most)
+uint32_t dp_conn_resend(struct dp_conn *conn, uint32_t seq, uint32_t end, uint32_t most)
 {
-	uint32_t out = conn->snd_max - conn->snd_una, data = conn->snd_end - conn->snd_una;
+	uint32_t out = end - seq, data = dp_seq_lt(seq, conn->snd_end) ? conn->snd_end - seq : 0;
 	uint32_t bytes = dp_min32(dp_min32(data, out), dp_min32(conn->mss, most));
 	uint8_t fin = bytes == data && out > data ? DP_FIN : 0;
 	TP_COUNT(conn->tcp->counters, TCP_RETRANSMITS);
-	if (!dp_conn_transmit(conn, conn->snd_una, bytes, DP_ACK | (bytes && bytes == data ? DP_PSH : 0) | fin))
+	if (!dp_conn_transmit(conn, seq, bytes, DP_ACK | (bytes && bytes == data ? DP_PSH : 0) | fin))
 		return 0;
 	return bytes + (fin ? 1 : 0);
 }
@@ -177,26 +177,86 @@ static void sent(struct dp_conn *conn, uint32_t next)
 	conn->flags &= ~(uint32_t)DP_C_PERSIST;
 }
 
-/* All data that the windows allow, and the FIN. */
+enum step { SENT, NOTHING, NO_FRAME };
+
+/* One segment at snd_nxt, of at most `room` bytes and `most` before bytes that the peer holds. */
+static enum step send_one(struct dp_conn *conn, uint32_t room, uint32_t most)
+{
+	uint32_t unsent = dp_seq_lt(conn->snd_nxt, conn->snd_end) ? conn->snd_end - conn->snd_nxt : 0;
+	bool fin = conn->flags & DP_C_FIN_QUEUED && dp_seq_le(conn->snd_nxt, conn->snd_end);
+	if (!unsent && !fin)
+		return NOTHING;
+	uint32_t wanted = dp_min32(unsent, most), bytes = dp_min32(dp_min32(wanted, conn->mss), room);
+	/* Silly window avoidance: a full segment, all there is, or at least half of the largest window seen. */
+	if (bytes < wanted && bytes < conn->mss && (!bytes || bytes < conn->max_wnd / 2))
+		return NOTHING;
+	bool last = bytes == unsent;
+	uint8_t flags = DP_ACK | (last && bytes ? DP_PSH : 0) | (last && fin ? DP_FIN : 0);
+	if (!dp_conn_transmit(conn, conn->snd_nxt, bytes, flags))
+		return NO_FRAME;
+	sent(conn, conn->snd_nxt + bytes + (flags & DP_FIN ? 1 : 0));
+	return SENT;
+}
+
+/*
+ * All data that the windows allow, and the FIN. After a timeout this is what goes again, except for what the peer has told since
+ * that it holds (RFC 6675 section 5.1). While up to two duplicates are in, a segment more for each: RFC 3042; with SACK that comes
+ * by itself, since what the peer holds is no more under way (RFC 6675 section 5, step 3).
+ */
 static bool send_new(struct dp_conn *conn)
 {
-	uint32_t window = dp_min32(conn->snd_wnd, conn->cwnd);
 	for (;;) {
-		uint32_t unsent = dp_seq_lt(conn->snd_nxt, conn->snd_end) ? conn->snd_end - conn->snd_nxt : 0;
-		bool fin = conn->flags & DP_C_FIN_QUEUED && dp_seq_le(conn->snd_nxt, conn->snd_end);
-		if (!unsent && !fin)
-			return true;
+		uint32_t held = 0, end = conn->snd_max, cwnd = conn->cwnd;
+		if (conn->sacked)
+			conn->snd_nxt = dp_sack_skip(conn, conn->snd_nxt, &held, &end);
+		bool again = dp_seq_lt(conn->snd_nxt, conn->snd_max);
+		if (!(conn->flags & DP_C_SACK) && conn->dup_acks < DP_DUP_ACKS && !again)
+			cwnd += (uint32_t)conn->dup_acks * conn->mss;
 		uint32_t flight = conn->snd_nxt - conn->snd_una;
-		uint32_t room = window > flight ? window - flight : 0;
-		uint32_t bytes = dp_min32(dp_min32(unsent, conn->mss), room);
-		/* Silly window avoidance: a full segment, all there is, or at least half of the largest window seen. */
-		if (bytes < unsent && bytes < conn->mss && (!bytes || bytes < conn->max_wnd / 2))
+		uint32_t room = dp_min32(conn->snd_wnd > flight ? conn->snd_wnd - flight : 0,
+					 cwnd > flight - held ? cwnd - (flight - held) : 0);
+		enum step step = send_one(conn, room, conn->sacked && again ? end - conn->snd_nxt : UINT32_MAX);
+		if (step != SENT)
+			return step == NOTHING;
+	}
+}
+
+/* RFC 6675 section 5, steps (C.1) to (C.5), with NextSeg() of section 4. */
+static bool send_recovery(struct dp_conn *conn)
+{
+	for (;;) {
+		uint32_t pipe = dp_sack_pipe(conn);
+		if (conn->cwnd < pipe + conn->mss)
 			return true;
-		bool last = bytes == unsent;
-		uint8_t flags = DP_ACK | (last && bytes ? DP_PSH : 0) | (last && fin ? DP_FIN : 0);
-		if (!dp_conn_transmit(conn, conn->snd_nxt, bytes, flags))
+		struct dp_range hole;
+		bool found = dp_sack_hole(conn, true, &hole);
+		if (!found) {
+			uint32_t flight = conn->snd_nxt - conn->snd_una;
+			uint32_t room = conn->snd_wnd > flight ? conn->snd_wnd - flight : 0;
+			enum step step = send_one(conn, dp_min32(room, conn->cwnd - pipe), UINT32_MAX);
+			if (step == NO_FRAME)
+				return false;
+			if (step == SENT)
+				continue;
+			found = dp_sack_hole(conn, false, &hole);
+		}
+		if (!found) {
+			/* Rule 4: the very end may be lost too, and nobody would tell. Once. */
+			if (conn->flags & DP_C_RESCUED || !dp_seq_lt(conn->high_rxt, conn->recover))
+				return true;
+			uint32_t top = dp_seq_lt(conn->snd_end, conn->snd_max) ? conn->snd_end : conn->snd_max, held, end;
+			uint32_t from = top - dp_min32(conn->mss, top - conn->snd_una);
+			from = dp_sack_skip(conn, from, &held, &end);
+			if (from == conn->snd_max || !dp_conn_resend(conn, from, conn->snd_max, conn->mss))
+				return true;
+			conn->flags |= DP_C_RESCUED;
+			return true;
+		}
+		uint32_t resent = dp_conn_resend(conn, hole.from, hole.to, dp_min32(conn->mss, hole.to - hole.from));
+		if (!resent)
 			return false;
-		sent(conn, conn->snd_nxt + bytes + (flags & DP_FIN ? 1 : 0));
+		conn->high_rxt = hole.from + resent;
+		conn->flags &= ~(uint32_t)DP_C_RTT;
 	}
 }
 
@@ -208,7 +268,8 @@ bool dp_conn_output(struct dp_conn *conn)
 		uint32_t restart = DP_INITIAL_SEGMENTS * conn->mss;
 		conn->cwnd = dp_min32(conn->cwnd, restart);
 	}
-	bool done = send_new(conn);
+	bool done =
+		(conn->flags & (DP_C_RECOVERY | DP_C_SACK)) == (DP_C_RECOVERY | DP_C_SACK) ? send_recovery(conn) : send_new(conn);
 	if (done && !conn->rto_at && dp_seq_lt(conn->snd_nxt, conn->snd_end)) {
 		conn->flags |= DP_C_PERSIST; /* nobody else will wake us if the peer's window update is lost */
 		conn->rto_at = now + dp_conn_rto(conn);

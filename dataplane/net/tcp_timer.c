@@ -58,9 +58,10 @@ static void retransmit(struct dp_conn *conn)
 	conn->recover = conn->snd_max;
 	conn->flags &= ~(uint32_t)(DP_C_RECOVERY | DP_C_RTT);
 	conn->flags |= DP_C_OWN_RECOVER;
+	dp_sack_clear(conn); /* RFC 2018 section 8: the peer may have taken its word back */
 
 	/* The first segment again, whatever the window is now: if it is shut, this is the probe. */
-	uint32_t resent = dp_conn_resend(conn, conn->snd_wnd ? conn->snd_wnd : 1);
+	uint32_t resent = dp_conn_resend(conn, conn->snd_una, conn->snd_max, conn->snd_wnd ? conn->snd_wnd : 1);
 	conn->snd_nxt = conn->snd_una + (conn->snd_wnd ? resent : 0); /* a byte into a shut window was mostly dropped */
 	conn->rto_at = dp_tcp_now(conn->tcp) + dp_conn_rto(conn);
 }
