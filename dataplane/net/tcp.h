@@ -44,10 +44,14 @@ enum {
 enum {
 	DP_CHUNK_BITS = 11,
 	DP_CHUNK_BYTES = 1 << DP_CHUNK_BITS,
-	DP_RING_CHUNKS = 32,
-	DP_RING_BYTES = DP_RING_CHUNKS << DP_CHUNK_BITS,
-	/* One chunk less than the ring: bytes of both ends never meet in one chunk, wherever the numbers start. Needs no scaling. */
-	DP_WINDOW_MAX = DP_RING_BYTES - DP_CHUNK_BYTES,
+	DP_TX_CHUNKS = 32,
+	DP_RX_CHUNKS = 128,
+	DP_RCV_SHIFT = 2, /* our window scale: just enough for the receive ring */
+	/* One chunk less than the ring: bytes of both ends never meet in one chunk, wherever the numbers start. */
+	DP_SEND_MAX = (DP_TX_CHUNKS - 1) << DP_CHUNK_BITS,
+	DP_WINDOW_SCALED = (DP_RX_CHUNKS - 1) << DP_CHUNK_BITS,
+	/* What we offer at first, to peers that do not scale, and to everybody when buffers are scarce. */
+	DP_WINDOW_MAX = 31 << DP_CHUNK_BITS,
 	DP_RANGES_MAX = 8,
 	DP_SACKED_MAX = 8,
 	DP_MSS_MIN = 64, /* a peer that asks for less gets this: a tiny MSS would multiply our packets */
@@ -98,20 +102,19 @@ enum dp_conn_flag {
 	DP_C_ANSWER_DUE = 1 << 16,  /* the app got bytes since it last sent any: it may owe an answer */
 	DP_C_OWN_RECOVER = 1 << 17, /* recover is valid: no second fast retransmit below it */
 	DP_C_RESCUED = 1 << 18,     /* the one rescue retransmission of this recovery was sent */
-};
-
-/* A byte ring by sequence number: chunk index + 1 of each 2 KiB of number space, 0: none there. */
-struct dp_ring {
-	uint32_t chunk[DP_RING_CHUNKS];
+	DP_C_SCALED = 1 << 19,      /* both sides scale their windows */
 };
 
 struct dp_range {
 	uint32_t from, to;
 };
 
-/* What only loss, back-pressure and data in flight touch. Parallel to the array of connections. */
+/*
+ * What only data in flight, back-pressure and loss need. A connection has one while it holds a chunk, from a pool (tcp_ring.c).
+ * The rings are addressed by sequence number: chunk index + 1 of each 2 KiB of number space, 0: none there.
+ */
 struct dp_conn_rings {
-	struct dp_ring tx, rx;
+	uint32_t tx[DP_TX_CHUNKS], rx[DP_RX_CHUNKS];
 	struct dp_range range[DP_RANGES_MAX];  /* most recent first, as RFC 2018 section 4 wants them told */
 	struct dp_range sacked[DP_SACKED_MAX]; /* what the peer told us: tcp_sack.c */
 };
@@ -121,6 +124,7 @@ struct dp_conn {
 	struct dp_tcp *tcp;
 	struct dp_conn *dirty_next;
 	uint32_t index, hash, next; /* next: index + 1 in the hash chain or the free list */
+	uint32_t rings;             /* index + 1 of its rings, 0: none */
 	uint32_t flags;             /* enum dp_conn_flag */
 	struct dp_link link;
 	uint64_t pseudo; /* sum of addresses */
@@ -174,7 +178,6 @@ struct dp_tcp {
 	struct tp_counters *counters;
 	/* connections: hash by 4-tuple with a secret; index + 1 in chains */
 	struct dp_conn *conn;
-	struct dp_conn_rings *rings;
 	uint32_t *conn_heads;
 	uint32_t conn_mask, conn_free, conns, conns_max;
 	/* half-open ones at [0, half_max), TIME_WAIT at [half_max, half_max + wait_max) */
@@ -182,7 +185,10 @@ struct dp_tcp {
 	uint32_t *mini_heads;
 	uint32_t mini_mask, half_free, halves, half_max, wait_free, waits, wait_max, wait_oldest, wait_newest;
 	uint64_t cookie_ns; /* when a cookie was sent last; 0: never */
-	/* chunks: see tcp_ring.c */
+	/* rings and chunks: see tcp_ring.c */
+	struct dp_conn_rings *rings;
+	uint32_t *rings_free;
+	uint32_t rings_max, rings_left;
 	uint8_t *chunk_base;
 	uint32_t *chunk_free;
 	uint32_t chunks, chunks_free, tx_holders;
@@ -224,9 +230,10 @@ static inline uint32_t dp_min32(uint32_t a, uint32_t b)
 	return a < b ? a : b;
 }
 
+/* Only while it holds a chunk. */
 static inline struct dp_conn_rings *dp_conn_rings(struct dp_conn *conn)
 {
-	return &conn->tcp->rings[conn->index];
+	return &conn->tcp->rings[conn->rings - 1];
 }
 
 static inline uint64_t dp_tcp_now(const struct dp_tcp *tcp)
@@ -261,10 +268,13 @@ void dp_half_timer(struct dp_stack *stack, struct dp_mini *half);
 /* Initial sequence number by RFC 6528; *ts_offset is the flow's own start of the timestamp clock (RFC 7323 section 5.4). */
 uint32_t dp_tcp_isn(const struct dp_stack *stack, const struct tp_addr *peer, uint16_t peer_port, uint32_t local,
 		    uint32_t *ts_offset);
-/* An initial sequence number that carries the MSS, so that no half-open record is needed. */
-uint32_t dp_cookie_make(struct dp_stack *stack, const struct dp_segment *syn);
-/* Checks the ACK of a handshake against it. Returns the MSS, or 0. */
-uint16_t dp_cookie_check(const struct dp_stack *stack, const struct dp_segment *ack);
+/*
+ * Fills what a SYN-ACK needs so that no half-open record is kept: the number carries the MSS, the timestamp (when the peer sends one)
+ * its window scale and whether it understands SACK.
+ */
+void dp_cookie_make(struct dp_stack *stack, const struct dp_segment *syn, struct dp_mini *cookie);
+/* Checks the ACK of a handshake against it and fills in what was agreed on. False: none of ours, or too old. */
+bool dp_cookie_check(const struct dp_stack *stack, const struct dp_segment *ack, struct dp_mini *cookie);
 
 /* ---- tcp_wait.c: TIME_WAIT ---- */
 
@@ -375,6 +385,8 @@ void dp_wait_refresh(struct dp_tcp *tcp, struct dp_mini *wait);
 
 int dp_chunks_create(struct dp_tcp *tcp);
 void dp_chunks_destroy(struct dp_tcp *tcp);
+/* So many chunks are free that nobody needs to be modest. */
+bool dp_chunks_plenty(const struct dp_tcp *tcp);
 /* Writes bytes at seq; takes chunks as needed. Returns how many bytes found room: a prefix. */
 uint32_t dp_tx_write(struct dp_conn *conn, uint32_t seq, const uint8_t *bytes, uint32_t count);
 uint32_t dp_rx_write(struct dp_conn *conn, uint32_t seq, const uint8_t *bytes, uint32_t count);

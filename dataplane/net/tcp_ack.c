@@ -126,10 +126,13 @@ static void advance(struct dp_conn *conn, uint32_t ack)
 		conn->flags &= ~(uint32_t)DP_C_RTT;
 		dp_conn_rtt(conn, now - conn->rtt_ns);
 	}
-	dp_tx_release(conn, conn->snd_una, data_end, data_end == conn->snd_end);
+	uint32_t from = conn->snd_una;
 	conn->snd_una = ack;
 	if (conn->sacked)
 		dp_sack_advance(conn);
+	if (dp_seq_lt(conn->high_rxt, ack))
+		conn->high_rxt = ack;
+	dp_tx_release(conn, from, data_end, data_end == conn->snd_end);
 	if (dp_seq_lt(conn->snd_nxt, ack))
 		conn->snd_nxt = ack;
 	conn->retries = 0;

@@ -13,7 +13,7 @@
 
 #define HELLO \
 	"< S 0:0 win 65535 mss 1460 sackok ts 100 0 ws 7\n" \
-	"> S. 0:0 ack 1 mss 1460 sackok ts * 100 ws 0\n" \
+	"> S. 0:0 ack 1 mss 1460 sackok ts * 100 ws 2\n" \
 	"< . 1:1 ack 1 win 512 ts 100 0\n"
 #define PLAIN  "< S 0:0 mss 1460\n> S. 0:0 ack 1 mss 1460\n< . 1:1 ack 1\n"
 #define CLOSED PLAIN "app close\n> F. 1:1 ack 1\n< . 1:1 ack 2\n< F. 1:1 ack 2\n> . 2:2 ack 2\napp closed 1\nconns 0\n"

@@ -13,7 +13,7 @@
 
 #define HELLO \
 	"< S 0:0 win 65535 mss 1460 sackok ts 100 0 ws 7\n" \
-	"> S. 0:0 ack 1 mss 1460 sackok ts * 100 ws 0\n" \
+	"> S. 0:0 ack 1 mss 1460 sackok ts * 100 ws 2\n" \
 	"< . 1:1 ack 1 win 512 ts 100 0\n"
 #define PLAIN  "< S 0:0 mss 1460\n> S. 0:0 ack 1 mss 1460\n< . 1:1 ack 1\n"
 #define SACKED "< S 0:0 mss 1460 sackok\n> S. 0:0 ack 1 mss 1460 sackok\n< . 1:1 ack 1\n"
@@ -82,6 +82,14 @@ static const struct script_case receive_cases[] = {
 	 PLAIN "< P. 200000:200100 ack 1\n> . 1:1 ack 1\napp got 0\ncount FRAMES_BAD_TCP 1\n"},
 	{"RFC 9293 3.8.4: keep-alive of length 0", PLAIN "+5\n< . 0:0 ack 1\n> . 1:1 ack 1\n< . 0:0 ack 1\n> . 1:1 ack 1\n"},
 	{"RFC 9293 3.8.4: keep-alive of length 1", PLAIN "+5\n< . 0:1 ack 1\n> . 1:1 ack 1\napp got 0\n"},
+	{"RFC 7323 2.3: our window grows past 64 KiB where the peer scales", HELLO
+	 "< P. 1:101 ack 1 ts 100 0\n+40\n> . ack 101 win 65024\n< P. 260101:260161 ack 1 ts 100 0\n> . ack 101 ts * 100 sack "
+	 "260101:260161\ncount FRAMES_BAD_TCP 0\n< . 260197:260198 ack 1 ts 100 0\n> . ack 101\ncount FRAMES_BAD_TCP 1\n"},
+	{"RFC 7323 2.3: what scaling rounds off is not taken back",
+	 HELLO "app take 0\n< P. 1:4 ack 1 ts 100 0\n+40\n> . ack 4 win 65023\n< P. 4:8 ack 1 ts 100 0\n< P. 8:9 ack 1 ts 100 0\n"
+	       "> . ack 9 win 65021\n< . 260095:260096 ack 1 ts 100 0\n> . ack 9 sack 260095:260096\ncount FRAMES_BAD_TCP 0\n"},
+	{"RFC 7323 2.2: a peer that does not scale is never shown more",
+	 PLAIN "< P. 1:101 ack 1\n+40\n> . ack 101 win 63388\n< P. 101:2001 ack 1\n+40\n> . ack 2001 win 63488\n"},
 	{"RFC 7323 5.3: PAWS drops an old segment",
 	 HELLO "< P. 1:11 ack 1 ts 200 0\n+40\n> . ack 11 ts * 200\n< P. 11:21 ack 1 ts 199 0\n> . ack 11 ts * 200\napp got 10\n"
 	       "count FRAMES_BAD_TCP 1\n< P. 11:21 ack 1 ts 200 0\napp got 20\n+40\n>\n"},

@@ -12,7 +12,7 @@
 
 #define HELLO \
 	"< S 0:0 win 65535 mss 1460 sackok ts 100 0 ws 7\n" \
-	"> S. 0:0 ack 1 win 63488 mss 1460 sackok ts * 100 ws 0\n" \
+	"> S. 0:0 ack 1 win 63488 mss 1460 sackok ts * 100 ws 2\n" \
 	"< . 1:1 ack 1 win 512 ts 100 0\n" \
 	"app opened 1\n"
 #define PLAIN \
@@ -33,12 +33,12 @@ static const struct script_case cases[] = {
 	 "< S 0:0 mss 1\n> S. 0:0 ack 1 mss 1460\n< . 1:1 ack 1\napp send 100\n> . 1:65\n> P. 65:101\n"},
 	{"RFC 7323 appendix A: timestamps come off the MSS", HELLO "app send 1460\n> . 1:1449 ack 1 ts * 100\n> P. 1449:1461\n"},
 	{"RFC 7323 2.3: window scale",
-	 "< S 0:0 win 200 mss 1460 ws 7\n> S. 0:0 ack 1 mss 1460 ws 0\n< . 1:1 ack 1 win 2\napp send 500\n"
+	 "< S 0:0 win 200 mss 1460 ws 7\n> S. 0:0 ack 1 mss 1460 ws 2\n< . 1:1 ack 1 win 2\napp send 500\n"
 	 "> . 1:257 ack 1\n< . 1:1 ack 257 win 2\n> P. 257:501\n"},
-	{"RFC 7323 2.3: a shift over 14 counts as 14", "< S 0:0 mss 1460 ws 99\n> S. 0:0 ack 1 mss 1460 ws 0\n< . 1:1 ack 1 win 1\n"
+	{"RFC 7323 2.3: a shift over 14 counts as 14", "< S 0:0 mss 1460 ws 99\n> S. 0:0 ack 1 mss 1460 ws 2\n< . 1:1 ack 1 win 1\n"
 						       "app send 20000\n> .\n> .\n> .\n> .\n> .\n> .\n> .\n> .\n> .\n> .\nnone\n"},
 	{"RFC 7323 2.3: the window of a SYN is not scaled",
-	 "< S 0:0 win 1 mss 1460 ws 7\n> S. 0:0 ack 1 mss 1460 ws 0\n< . 1:1 ack 1 win 10\n"
+	 "< S 0:0 win 1 mss 1460 ws 7\n> S. 0:0 ack 1 mss 1460 ws 2\n< . 1:1 ack 1 win 10\n"
 	 "app send 10\n> P. 1:11\n"},
 	{"RFC 9293 3.8.1: the SYN again gets the same SYN-ACK",
 	 "< S 0:0 mss 1460\n> S. 0:0 ack 1 mss 1460\n< S 0:0 mss 1460\n> S. 0:0 ack 1\n"
@@ -168,15 +168,23 @@ static void test_cookies(void **state)
 		at += snprintf(text + at, sizeof(text) - (size_t)at, "< S 0:0 mss 1460 port %d\n> S. 0:0 ack 1 port %d\n", port,
 			       port);
 	snprintf(text + at, sizeof(text) - (size_t)at, "%s",
-		 /* no options but the MSS; the state is in the number */
-		 "< S 0:0 mss 1460 sackok ts 5 0 ws 7 port 100\n> S. 0:0 ack 1 mss 1460 nots ws 99 port 100\n"
+		 /* without a timestamp no options but the MSS; the state is in the number */
+		 "< S 0:0 mss 1460 sackok ws 7 port 100\n> S. 0:0 ack 1 mss 1460 nots ws 99 port 100\n"
 		 "< . 1:1 ack 2 port 100\n> R 2:2 port 100\n"
 		 "< P. 1:11 ack 1 port 100\napp opened 1 port 100\napp got 10 port 100\n"
 		 "app send 2000 port 100\n> . 1:1461 ack 11 port 100\n> P. 1461:2001 port 100\n"
 		 /* the second epoch still, the third no more; the SYN-ACKs of the others come meanwhile */
 		 "< S 0:0 mss 536 port 101\n> S. 0:0 ack 1 port 101\n"
 		 "< S 0:0 mss 536 port 102\n> S. 0:0 ack 1 port 102\n"
-		 "< R 11:11 port 100\n");
+		 "< R 11:11 port 100\n"
+		 /* with one: all of them, kept in the low bits of ours */
+		 "< S 0:0 mss 1460 sackok ts 5 0 ws 7 port 103\n> S. 0:0 ack 1 mss 1460 sackok ts * 5 ws 2 port 103\n+5\n"
+		 "< . 1:1 ack 1 win 1 ts 9 0 port 103\napp send 500 port 103\n> . 1:129 ts * 9 port 103\n"
+		 "< . 1:1 ack 129 win 512 ts 9 0 port 103\n> P. 129:501 port 103\n"
+		 "< P. 101:201 ack 501 win 512 ts 9 0 port 103\n> . ack 1 ts * 9 sack 101:201 port 103\n"
+		 "< P. 1:101 ack 501 win 512 ts 8 0 port 103\n> . ack 1 port 103\n" /* PAWS */
+		 "< R 1:1 port 103\n"
+		 "< S 0:0 mss 1460 ts 0xfffffff0 0 port 104\n> S. 0:0 ack 1 mss 1460 ts * 0xfffffff0 ws 99 port 104\n");
 	struct script_options options = {.family = 4, .vlan = DP_UNTAGGED};
 	const struct script_case cookies = {"RFC 4987 3.6: SYN cookies", text};
 	script_run(&cookies, &options);
@@ -220,23 +228,61 @@ static void test_cookie_age(void **state)
 	struct dp_packet packet = {.peer = dp_addr_from4(script_peer4)};
 	struct dp_segment syn = {.seq = 77, .mss = 1400, .from_port = 9, .packet = &packet};
 	struct dp_segment ack = {.seq = 78, .from_port = 9, .packet = &packet};
-	ack.ack = dp_cookie_make(net.stack, &syn) + 1;
-	assert_int_equal(dp_cookie_check(net.stack, &ack), 1400);
+	struct dp_mini made = {.kind = DP_MINI_FREE}, read = made;
+	dp_cookie_make(net.stack, &syn, &made);
+	ack.ack = made.iss + 1;
+	assert_true(dp_cookie_check(net.stack, &ack, &read));
+	assert_int_equal(read.mss, 1400);
 	ack.seq++;
-	assert_int_equal(dp_cookie_check(net.stack, &ack), 0);
+	assert_false(dp_cookie_check(net.stack, &ack, &read));
 	ack.seq--;
 	ack.from_port++;
-	assert_int_equal(dp_cookie_check(net.stack, &ack), 0);
+	assert_false(dp_cookie_check(net.stack, &ack, &read));
 	ack.from_port--;
 	net.stack->now_ns += 1ULL << 36;
-	assert_int_equal(dp_cookie_check(net.stack, &ack), 1400);
+	assert_true(dp_cookie_check(net.stack, &ack, &read));
+	assert_int_equal(read.mss, 1400);
 	net.stack->now_ns += 1ULL << 36;
-	dp_cookie_make(net.stack, &syn); /* cookies are still in use */
-	assert_int_equal(dp_cookie_check(net.stack, &ack), 0);
+	dp_cookie_make(net.stack, &syn, &made); /* cookies are still in use */
+	assert_false(dp_cookie_check(net.stack, &ack, &read));
 	net.stack->now_ns += 3ULL << 36;
-	ack.ack = dp_cookie_make(net.stack, &syn) + 1;
+	dp_cookie_make(net.stack, &syn, &made);
+	ack.ack = made.iss + 1;
 	net.stack->tcp->cookie_ns = 0;
-	assert_int_equal(dp_cookie_check(net.stack, &ack), 0);
+	assert_false(dp_cookie_check(net.stack, &ack, &read));
+	script_close(&net);
+}
+
+/* All that the timestamp of a cookie carries comes back, at any phase of the clock, and it never runs ahead of that. */
+static void test_cookie_options(void **state)
+{
+	(void)state;
+	struct script_net net;
+	const struct script_options options = {.family = 6, .vlan = DP_UNTAGGED};
+	script_open(&net, &options);
+	struct dp_packet packet = {.peer = dp_addr_from6(script_peer6)};
+	for (uint32_t i = 0; i < 16 * 2 * 40; i++) {
+		bool scaling = (i & 15) != 15, sack = i & 16;
+		struct dp_segment syn = {
+			.seq = i, .mss = 1400, .from_port = 9, .packet = &packet, .timestamps = true, .ts_value = 5};
+		syn.scaling = scaling;
+		syn.shift = scaling ? i & 15 : 0;
+		syn.sack = sack;
+		struct dp_mini made = {.kind = DP_MINI_FREE}, read = made;
+		dp_cookie_make(net.stack, &syn, &made);
+		uint32_t stamp = dp_tcp_stamp(net.stack, made.ts_offset);
+		struct dp_segment ack = {.seq = i + 1, .ack = made.iss + 1, .from_port = 9, .packet = &packet, .timestamps = true};
+		ack.ts_value = 6;
+		ack.ts_echo = stamp;
+		net.stack->now_ms += i % 7;
+		assert_true(dp_cookie_check(net.stack, &ack, &read));
+		assert_true(dp_seq_le(stamp, dp_tcp_stamp(net.stack, read.ts_offset)));
+		assert_true(read.timestamps && read.ts_recent == 6 && read.mss == 1400);
+		assert_true(read.scaling == scaling && read.sack == sack && read.shift == syn.shift);
+		ack.ts_echo += 1000; /* of the future: not ours */
+		read = made = (struct dp_mini){.kind = DP_MINI_FREE};
+		assert_true(dp_cookie_check(net.stack, &ack, &read) && !read.timestamps && !read.scaling && !read.sack);
+	}
 	script_close(&net);
 }
 
@@ -259,9 +305,9 @@ static void test_reset_limit(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_scripts),     cmocka_unit_test(test_mss_absent), cmocka_unit_test(test_full_table),
-		cmocka_unit_test(test_cookies),     cmocka_unit_test(test_isn),        cmocka_unit_test(test_cookie_age),
-		cmocka_unit_test(test_reset_limit),
+		cmocka_unit_test(test_scripts),        cmocka_unit_test(test_mss_absent),  cmocka_unit_test(test_full_table),
+		cmocka_unit_test(test_cookies),        cmocka_unit_test(test_isn),         cmocka_unit_test(test_cookie_age),
+		cmocka_unit_test(test_cookie_options), cmocka_unit_test(test_reset_limit),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

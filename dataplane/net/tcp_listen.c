@@ -40,7 +40,7 @@ static void syn_ack(struct dp_stack *stack, const struct dp_mini *half)
 	if (half->timestamps)
 		option = dp_tcp_put_timestamps(option, dp_tcp_stamp(stack, half->ts_offset), half->ts_recent);
 	if (half->scaling) {
-		dp_put32(option, 0x01030300); /* our shift is 0: the option only lets the peer scale */
+		dp_put32(option, 0x01030300U | DP_RCV_SHIFT);
 		option += SCALE_BYTES;
 	}
 	reply.options_bytes = (uint8_t)(option - reply.options);
@@ -66,15 +66,15 @@ static enum tp_counter syn(struct dp_stack *stack, const struct dp_segment *segm
 					 .peer_port = segment->from_port,
 					 .local = (uint16_t)packet->local,
 					 .link = packet->link,
-					 .iss = dp_cookie_make(stack, segment),
 					 .rcv_nxt = segment->seq + 1};
+		dp_cookie_make(stack, segment, &cookie);
 		syn_ack(stack, &cookie);
 		return TP_C_FRAMES_ACCEPTED;
 	}
 	half->link = packet->link;
 	half->iss = dp_tcp_isn(stack, &packet->peer, segment->from_port, packet->local, &half->ts_offset);
 	if (least && dp_seq_le(half->iss, *least))
-		half->iss = *least + DP_RING_BYTES;
+		half->iss = *least + DP_SEND_MAX;
 	half->rcv_nxt = segment->seq + 1;
 	half->mss = segment->mss ? segment->mss : packet->peer.family == 4 ? 536 : 1220; /* section 3.7.1 */
 	half->timestamps = segment->timestamps;
@@ -114,7 +114,7 @@ static enum tp_counter establish(struct dp_stack *stack, const struct dp_mini *h
 	conn->mss = (uint16_t)(conn->peer_mss - (half->timestamps ? 12 : 0));
 	conn->link = half->link;
 	conn->pseudo = dp_ip_pseudo(dp_conn_local(conn), &half->peer, 0, 0);
-	conn->snd_una = conn->snd_nxt = conn->snd_max = conn->snd_end = half->iss + 1;
+	conn->snd_una = conn->snd_nxt = conn->snd_max = conn->snd_end = conn->high_rxt = half->iss + 1;
 	conn->rcv_nxt = conn->rcv_read = conn->rcv_acked = half->rcv_nxt;
 	conn->rcv_adv = half->rcv_nxt + DP_WINDOW_MAX;
 	conn->snd_shift = half->scaling ? half->shift : 0;
@@ -122,7 +122,8 @@ static enum tp_counter establish(struct dp_stack *stack, const struct dp_mini *h
 	conn->snd_wl2 = segment->ack;
 	conn->ts_recent = half->ts_recent;
 	conn->ts_offset = half->ts_offset;
-	conn->flags |= (half->timestamps ? DP_C_TIMESTAMPS : 0U) | (half->sack ? DP_C_SACK : 0U);
+	conn->flags |=
+		(half->timestamps ? DP_C_TIMESTAMPS : 0U) | (half->sack ? DP_C_SACK : 0U) | (half->scaling ? DP_C_SCALED : 0U);
 	conn->idle_at = stack->now_ns + DP_IDLE_NS;
 	conn->heard_ns = conn->sent_ns = stack->now_ns;
 	dp_conn_congestion_init(conn, half->retries > 0);
@@ -148,19 +149,17 @@ enum tp_counter dp_tcp_listen(struct dp_stack *stack, struct dp_segment *segment
 	if (segment->flags & DP_RST)
 		return TP_C_FRAMES_BAD_TCP;
 	if (segment->flags & DP_ACK) {
-		uint16_t mss = segment->flags & DP_SYN ? 0 : dp_cookie_check(stack, segment);
-		if (!mss || stack->draining) {
+		const struct dp_packet *packet = segment->packet;
+		struct dp_mini cookie = {.peer = packet->peer,
+					 .peer_port = segment->from_port,
+					 .local = (uint16_t)packet->local,
+					 .link = packet->link,
+					 .iss = segment->ack - 1,
+					 .rcv_nxt = segment->seq};
+		if (segment->flags & DP_SYN || stack->draining || !dp_cookie_check(stack, segment, &cookie)) {
 			dp_tcp_refuse(stack, segment);
 			return TP_C_FRAMES_BAD_TCP;
 		}
-		const struct dp_packet *packet = segment->packet;
-		const struct dp_mini cookie = {.peer = packet->peer,
-					       .peer_port = segment->from_port,
-					       .local = (uint16_t)packet->local,
-					       .link = packet->link,
-					       .iss = segment->ack - 1,
-					       .rcv_nxt = segment->seq,
-					       .mss = mss};
 		return establish(stack, &cookie, segment, hash);
 	}
 	return segment->flags & DP_SYN ? syn(stack, segment, hash, least) : TP_C_FRAMES_BAD_TCP;
@@ -180,7 +179,7 @@ static void half_challenge(struct dp_stack *stack, struct dp_mini *half)
 		.ack = half->rcv_nxt,
 		.local_port = stack->options.http_port,
 		.peer_port = half->peer_port,
-		.window = DP_WINDOW_MAX,
+		.window = half->scaling ? DP_WINDOW_MAX >> DP_RCV_SHIFT : DP_WINDOW_MAX,
 		.flags = DP_ACK,
 	};
 	if (half->timestamps) {

@@ -102,13 +102,16 @@ bool dp_conn_transmit(struct dp_conn *conn, uint32_t seq, uint32_t bytes, uint8_
 		dp_ip_open(stack, &conn->link, dp_conn_local(conn), &conn->stream.peer.addr, DP_PROTOCOL_TCP, DP_TTL, l4_bytes);
 	if (!tcp)
 		return false;
-	conn->rcv_adv = dp_conn_window_edge(conn);
+	/* RFC 7323 section 2.3. What scaling rounds off was perhaps shown before and stays acceptable: rcv_adv never moves left. */
+	uint32_t shift = conn->flags & DP_C_SCALED ? DP_RCV_SHIFT : 0;
+	uint32_t window = (dp_conn_window_edge(conn) - conn->rcv_nxt) >> shift, shown = conn->rcv_nxt + (window << shift);
+	if (dp_seq_lt(conn->rcv_adv, shown))
+		conn->rcv_adv = shown;
 	conn->rcv_acked = conn->rcv_nxt;
 	conn->ack_pending = 0;
 	conn->ack_at = 0;
 	conn->flags &= ~(uint32_t)DP_C_ACK_NOW;
-	header_write(tcp, stack->options.http_port, conn->stream.peer.port, seq, conn->rcv_nxt, flags,
-		     conn->rcv_adv - conn->rcv_nxt, options_bytes);
+	header_write(tcp, stack->options.http_port, conn->stream.peer.port, seq, conn->rcv_nxt, flags, window, options_bytes);
 	memcpy(tcp + DP_TCP_BYTES, options, options_bytes);
 	if (bytes)
 		dp_tx_read(conn, seq, tcp + DP_TCP_BYTES + options_bytes, bytes);

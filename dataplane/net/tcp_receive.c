@@ -4,7 +4,7 @@
  *
  *          taken by the app │ queued: acknowledged │ gap │ range │ gap │ range │
  *   ────────────────────────┼──────────────────────┼─────┴───────┴─────┴───────┼───────────
- *                       rcv_read                rcv_nxt                     rcv_adv = at most rcv_read + DP_WINDOW_MAX
+ *                       rcv_read                rcv_nxt                     rcv_adv = at most rcv_read + window_most()
  *
  * rcv_nxt moves only over bytes that the app took or the ring holds. When the pool has no chunk, bytes are dropped unacknowledged
  * and the peer sends them again: slower, never wrong.
@@ -16,9 +16,14 @@ static uint32_t queue_end(const struct dp_conn *conn)
 	return conn->rcv_nxt - (conn->flags & DP_C_FIN_TAKEN ? 1 : 0);
 }
 
+static uint32_t window_most(const struct dp_conn *conn)
+{
+	return conn->flags & DP_C_SCALED && dp_chunks_plenty(conn->tcp) ? DP_WINDOW_SCALED : DP_WINDOW_MAX;
+}
+
 uint32_t dp_conn_window_edge(const struct dp_conn *conn)
 {
-	uint32_t edge = conn->rcv_read + DP_WINDOW_MAX;
+	uint32_t edge = conn->rcv_read + window_most(conn);
 	uint32_t step = dp_min32(conn->peer_mss, DP_WINDOW_MAX / 2);
 	/* Silly window avoidance: the edge moves by whole segments; a window once shown is never taken back. */
 	return dp_seq_le(conn->rcv_adv + step, edge) ? edge : conn->rcv_adv;
@@ -73,8 +78,9 @@ void dp_conn_offer(struct dp_conn *conn)
 		return;
 	}
 	/* The peer waits for the window when we last showed it nearly shut: RFC 9293 section 3.8.6.2.2. */
-	if (dp_seq_le(conn->rcv_adv + dp_min32(2U * conn->peer_mss, DP_WINDOW_MAX / 2), conn->rcv_read + DP_WINDOW_MAX) &&
-	    conn->rcv_adv - conn->rcv_nxt < DP_WINDOW_MAX / 2) {
+	uint32_t most = window_most(conn);
+	if (dp_seq_le(conn->rcv_adv + dp_min32(2U * conn->peer_mss, DP_WINDOW_MAX / 2), conn->rcv_read + most) &&
+	    conn->rcv_adv - conn->rcv_nxt < most / 2) {
 		conn->flags |= DP_C_ACK_NOW;
 		dp_conn_dirty(conn);
 	}

@@ -1,14 +1,14 @@
 /*
  * Buffers: bytes that wait for an acknowledgement, for the app, or for a gap to close. One rx core, memory fixed at create.
  *
- * A connection sees two rings of 64 KiB, addressed by sequence number. Behind each 2 KiB of number space there is a chunk of the
- * pool only while bytes lie there:
+ * A connection sees a send ring of 64 KiB and a receive ring of 256 KiB, addressed by sequence number. Behind each 2 KiB of number
+ * space there is a chunk of the pool only while bytes lie there, and the two tables of chunks themselves are there only while the
+ * connection holds any: an idle connection costs neither.
  *
  *   sequence number  …│ 11 bits of place in the chunk
- *              5 bits ┴ slot in dp_ring.chunk
+ *         5 or 7 bits ┴ slot in dp_conn_rings.tx or .rx
  *
- * A connection never holds more than DP_WINDOW_MAX = 31 chunks of number space per ring, so the first and the last bytes cannot
- * meet in one slot.
+ * A connection never spans more than the slots less one, so the first and the last bytes cannot meet in one slot.
  *
  * Who gets a chunk: the pool holds one chunk per connection and a half more. The first chunk of a send ring is always granted;
  * everything else only while more chunks are free than connections hold no send chunk. So no set of peers, however slow or greedy,
@@ -34,6 +34,17 @@ int dp_chunks_create(struct dp_tcp *tcp)
 	for (uint32_t i = 0; i < tcp->chunks; i++)
 		tcp->chunk_free[i] = tcp->chunks - i;
 	tcp->chunks_free = tcp->chunks;
+	/* Each that is in use holds a chunk, so where a chunk is free one of these is, too. */
+	tcp->rings_max = dp_min32(tcp->conns_max, tcp->chunks);
+	size_t rings_bytes = (size_t)tcp->rings_max * sizeof(*tcp->rings);
+	tcp->rings = aligned_alloc(64, (rings_bytes + 63) & ~(size_t)63);
+	tcp->rings_free = malloc(tcp->rings_max * sizeof(*tcp->rings_free));
+	if (!tcp->rings || !tcp->rings_free)
+		return -ENOMEM;
+	memset(tcp->rings, 0, rings_bytes);
+	for (uint32_t i = 0; i < tcp->rings_max; i++)
+		tcp->rings_free[i] = tcp->rings_max - i;
+	tcp->rings_left = tcp->rings_max;
 	return 0;
 }
 
@@ -41,6 +52,38 @@ void dp_chunks_destroy(struct dp_tcp *tcp)
 {
 	free(tcp->chunk_base);
 	free(tcp->chunk_free);
+	free(tcp->rings);
+	free(tcp->rings_free);
+}
+
+static uint32_t reserved(const struct dp_tcp *tcp)
+{
+	return tcp->conns_max - tcp->tx_holders;
+}
+
+bool dp_chunks_plenty(const struct dp_tcp *tcp)
+{
+	return tcp->chunks_free > reserved(tcp) + (tcp->chunks - tcp->conns_max) / 2;
+}
+
+static void rings_take(struct dp_conn *conn)
+{
+	struct dp_tcp *tcp = conn->tcp;
+	if (conn->rings)
+		return;
+	assert(tcp->rings_left);
+	conn->rings = tcp->rings_free[--tcp->rings_left];
+}
+
+/* They go back empty: every slot was cleared with its chunk. */
+static void rings_give(struct dp_conn *conn)
+{
+	struct dp_tcp *tcp = conn->tcp;
+	if (!conn->rings || conn->tx_chunks || conn->rx_chunks)
+		return;
+	conn->ranges = conn->sacked = 0;
+	tcp->rings_free[tcp->rings_left++] = conn->rings;
+	conn->rings = 0;
 }
 
 static uint8_t *place(const struct dp_tcp *tcp, uint32_t chunk, uint32_t seq)
@@ -48,9 +91,9 @@ static uint8_t *place(const struct dp_tcp *tcp, uint32_t chunk, uint32_t seq)
 	return tcp->chunk_base + ((size_t)(chunk - 1) << DP_CHUNK_BITS) + (seq & (DP_CHUNK_BYTES - 1));
 }
 
-static uint32_t slot_of(uint32_t seq)
+static uint32_t slot_of(uint32_t seq, uint32_t slots)
 {
-	return (seq >> DP_CHUNK_BITS) & (DP_RING_CHUNKS - 1);
+	return (seq >> DP_CHUNK_BITS) & (slots - 1);
 }
 
 static uint32_t in_chunk(uint32_t seq, uint32_t count)
@@ -59,15 +102,15 @@ static uint32_t in_chunk(uint32_t seq, uint32_t count)
 }
 
 /* Returns how many bytes found room; *held counts the ring's chunks. */
-static uint32_t ring_write(struct dp_tcp *tcp, struct dp_ring *ring, uint8_t *held, bool first_granted, uint32_t seq,
+static uint32_t ring_write(struct dp_tcp *tcp, uint32_t *ring, uint32_t slots, uint8_t *held, bool first_granted, uint32_t seq,
 			   const uint8_t *bytes, uint32_t count)
 {
 	uint32_t done = 0;
 	while (done < count) {
-		uint32_t *chunk = &ring->chunk[slot_of(seq + done)];
+		uint32_t *chunk = &ring[slot_of(seq + done, slots)];
 		if (!*chunk) {
 			bool granted = first_granted && !*held;
-			if (!granted && tcp->chunks_free <= tcp->conns_max - tcp->tx_holders)
+			if (!granted && tcp->chunks_free <= reserved(tcp))
 				break;
 			assert(tcp->chunks_free);
 			*chunk = tcp->chunk_free[--tcp->chunks_free];
@@ -91,32 +134,39 @@ static void give(struct dp_tcp *tcp, uint32_t *chunk, uint8_t *held)
 	(*held)--;
 }
 
-static void ring_release(struct dp_tcp *tcp, struct dp_ring *ring, uint8_t *held, uint32_t from, uint32_t to, bool empty)
+static void ring_release(struct dp_tcp *tcp, uint32_t *ring, uint32_t slots, uint8_t *held, uint32_t from, uint32_t to, bool empty)
 {
 	for (uint32_t at = from & ~(uint32_t)(DP_CHUNK_BYTES - 1); dp_seq_le(at + DP_CHUNK_BYTES, to); at += DP_CHUNK_BYTES)
-		give(tcp, &ring->chunk[slot_of(at)], held);
+		give(tcp, &ring[slot_of(at, slots)], held);
 	if (!empty)
 		return;
-	give(tcp, &ring->chunk[slot_of(to)], held);
+	give(tcp, &ring[slot_of(to, slots)], held);
 	for (uint32_t slot = 0; *held; slot++)
-		give(tcp, &ring->chunk[slot], held);
+		give(tcp, &ring[slot], held);
 }
 
 uint32_t dp_tx_write(struct dp_conn *conn, uint32_t seq, const uint8_t *bytes, uint32_t count)
 {
-	return ring_write(conn->tcp, &dp_conn_rings(conn)->tx, &conn->tx_chunks, true, seq, bytes, count);
+	rings_take(conn);
+	uint32_t done = ring_write(conn->tcp, dp_conn_rings(conn)->tx, DP_TX_CHUNKS, &conn->tx_chunks, true, seq, bytes, count);
+	if (!done)
+		rings_give(conn);
+	return done;
 }
 
 uint32_t dp_rx_write(struct dp_conn *conn, uint32_t seq, const uint8_t *bytes, uint32_t count)
 {
-	return ring_write(conn->tcp, &dp_conn_rings(conn)->rx, &conn->rx_chunks, false, seq, bytes, count);
+	rings_take(conn);
+	uint32_t done = ring_write(conn->tcp, dp_conn_rings(conn)->rx, DP_RX_CHUNKS, &conn->rx_chunks, false, seq, bytes, count);
+	if (!done)
+		rings_give(conn);
+	return done;
 }
 
 void dp_tx_read(const struct dp_conn *conn, uint32_t seq, uint8_t *to, uint32_t count)
 {
-	const struct dp_ring *ring = &conn->tcp->rings[conn->index].tx;
 	while (count) {
-		uint32_t chunk = ring->chunk[slot_of(seq)], run = in_chunk(seq, count);
+		uint32_t chunk = conn->tcp->rings[conn->rings - 1].tx[slot_of(seq, DP_TX_CHUNKS)], run = in_chunk(seq, count);
 		assert(chunk);
 		memcpy(to, place(conn->tcp, chunk, seq), run);
 		to += run;
@@ -127,7 +177,7 @@ void dp_tx_read(const struct dp_conn *conn, uint32_t seq, uint8_t *to, uint32_t 
 
 const uint8_t *dp_rx_run(const struct dp_conn *conn, uint32_t seq, uint32_t count, uint32_t *run)
 {
-	uint32_t chunk = conn->tcp->rings[conn->index].rx.chunk[slot_of(seq)];
+	uint32_t chunk = conn->tcp->rings[conn->rings - 1].rx[slot_of(seq, DP_RX_CHUNKS)];
 	assert(chunk);
 	*run = in_chunk(seq, count);
 	return place(conn->tcp, chunk, seq);
@@ -137,13 +187,18 @@ void dp_tx_release(struct dp_conn *conn, uint32_t from, uint32_t to, bool empty)
 {
 	if (!conn->tx_chunks)
 		return;
-	ring_release(conn->tcp, &dp_conn_rings(conn)->tx, &conn->tx_chunks, from, to, empty);
-	if (!conn->tx_chunks)
-		conn->tcp->tx_holders--;
+	ring_release(conn->tcp, dp_conn_rings(conn)->tx, DP_TX_CHUNKS, &conn->tx_chunks, from, to, empty);
+	if (conn->tx_chunks)
+		return;
+	conn->tcp->tx_holders--;
+	rings_give(conn);
 }
 
 void dp_rx_release(struct dp_conn *conn, uint32_t from, uint32_t to, bool empty)
 {
-	if (conn->rx_chunks)
-		ring_release(conn->tcp, &dp_conn_rings(conn)->rx, &conn->rx_chunks, from, to, empty);
+	if (!conn->rx_chunks)
+		return;
+	ring_release(conn->tcp, dp_conn_rings(conn)->rx, DP_RX_CHUNKS, &conn->rx_chunks, from, to, empty);
+	if (!conn->rx_chunks)
+		rings_give(conn);
 }

@@ -77,8 +77,6 @@ void dp_sack_advance(struct dp_conn *conn)
 	/* The peer's cumulative number stands inside what it said that it holds: it holds no more of that. */
 	if (conn->sacked && dp_seq_lt(sacked[0].from, conn->snd_una))
 		sacked[0].from = conn->snd_una;
-	if (dp_seq_lt(conn->high_rxt, conn->snd_una))
-		conn->high_rxt = conn->snd_una;
 }
 
 /* IsLost() for the bytes right before sacked[which]. */

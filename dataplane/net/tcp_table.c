@@ -52,19 +52,18 @@ int dp_tcp_create(struct dp_stack *stack)
 	tcp->half_max = clamp(tcp->conns_max / 4, HALF_MIN, HALF_MAX);
 	tcp->wait_max = clamp(tcp->conns_max, WAIT_MIN, WAIT_MAX);
 	uint32_t send_chunks = (stack->options.send_buffer_bytes + DP_CHUNK_BYTES - 1) >> DP_CHUNK_BITS;
-	tcp->send_bytes = clamp(send_chunks, 1, DP_WINDOW_MAX >> DP_CHUNK_BITS) << DP_CHUNK_BITS;
+	tcp->send_bytes = clamp(send_chunks, 1, DP_SEND_MAX >> DP_CHUNK_BITS) << DP_CHUNK_BITS;
 	tcp->dirty_last = &tcp->dirty_first;
 
 	uint32_t minis = tcp->half_max + tcp->wait_max;
 	uint32_t conn_heads = heads_for(tcp->conns_max), mini_heads = heads_for(minis);
 	tcp->conn = zeroed(tcp->conns_max, sizeof(*tcp->conn));
-	tcp->rings = zeroed(tcp->conns_max, sizeof(*tcp->rings));
 	tcp->conn_heads = zeroed(conn_heads, sizeof(*tcp->conn_heads));
 	tcp->mini = zeroed(minis, sizeof(*tcp->mini));
 	tcp->mini_heads = zeroed(mini_heads, sizeof(*tcp->mini_heads));
 	tcp->conn_mask = conn_heads - 1;
 	tcp->mini_mask = mini_heads - 1;
-	if (!tcp->conn || !tcp->rings || !tcp->conn_heads || !tcp->mini || !tcp->mini_heads)
+	if (!tcp->conn || !tcp->conn_heads || !tcp->mini || !tcp->mini_heads)
 		return -ENOMEM;
 	for (uint32_t i = tcp->conns_max; i-- > 0;) {
 		tcp->conn[i].next = tcp->conn_free;
@@ -94,7 +93,6 @@ void dp_tcp_destroy(struct dp_stack *stack)
 		dp_tcp_flush(tcp);
 	dp_chunks_destroy(tcp);
 	free(tcp->conn);
-	free(tcp->rings);
 	free(tcp->conn_heads);
 	free(tcp->mini);
 	free(tcp->mini_heads);

@@ -17,6 +17,7 @@ void dp_conn_time_wait(struct dp_conn *conn)
 	wait->timestamps = conn->flags & DP_C_TIMESTAMPS;
 	wait->ts_recent = conn->ts_recent;
 	wait->ts_offset = conn->ts_offset;
+	wait->scaling = conn->flags & DP_C_SCALED;
 	dp_conn_end(conn);
 }
 
@@ -33,7 +34,7 @@ static void answer(struct dp_stack *stack, struct dp_mini *wait)
 		.ack = wait->rcv_nxt,
 		.local_port = stack->options.http_port,
 		.peer_port = wait->peer_port,
-		.window = DP_WINDOW_MAX,
+		.window = wait->scaling ? DP_WINDOW_MAX >> DP_RCV_SHIFT : DP_WINDOW_MAX,
 		.flags = DP_ACK,
 	};
 	if (wait->timestamps) {
