@@ -203,11 +203,11 @@ static int look(struct sim_disk *disk, struct ledger *ledger, bool seal)
 	int rc = store_open(&store, &options, sim_disk_io(disk));
 	if (!rc && seal)
 		rc = seal_unsealed(store);
-	for (uint32_t i = 0; !rc && i < store->segments; i++) {
+	for (uint32_t i = 0; !rc && i < store->view->segments; i++) {
 		ledger->last = 0; /* a log that found no room to be sealed comes after later ones */
-		rc = store_segment_use(store, &store->segment[i]);
+		rc = store_segment_use(store, store->view, store->view->segment[i]);
 		if (!rc)
-			rc = segment_events(&store->segment[i].file, event_found, ledger);
+			rc = segment_events(&store->view->segment[i]->file, event_found, ledger);
 	}
 	uint64_t *ids = NULL;
 	uint32_t count = 0;

@@ -37,10 +37,27 @@ int folder_log_path(char *to, const char *data_dir, uint64_t file_id)
 	return folder_path(to, data_dir, name);
 }
 
-int folder_segment_path(char *to, const char *data_dir, uint64_t sequence, bool temporary)
+int folder_segment_path(char *to, const char *data_dir, uint64_t sequence, uint32_t generation)
 {
-	char name[40];
-	snprintf(name, sizeof(name), "segments/%016" PRIx64 "%s", sequence, temporary ? ".tmp" : ".seg");
+	char name[48];
+	if (generation)
+		snprintf(name, sizeof(name), "segments/%016" PRIx64 ".%" PRIu32 ".seg", sequence, generation);
+	else
+		snprintf(name, sizeof(name), "segments/%016" PRIx64 ".seg", sequence);
+	return folder_path(to, data_dir, name);
+}
+
+int folder_segment_temporary(char *to, const char *data_dir, uint64_t sequence)
+{
+	char name[48];
+	snprintf(name, sizeof(name), "segments/%016" PRIx64 ".tmp", sequence);
+	return folder_path(to, data_dir, name);
+}
+
+int folder_rollup_path(char *to, const char *data_dir, uint64_t sequence, bool temporary)
+{
+	char name[48];
+	snprintf(name, sizeof(name), "rollups/%016" PRIx64 "%s", sequence, temporary ? ".tmp" : ".rol");
 	return folder_path(to, data_dir, name);
 }
 
@@ -56,6 +73,24 @@ uint64_t folder_name_number(const char *name, const char *suffix)
 		number = number << 4 | (uint64_t)(c <= '9' ? c - '0' : c - 'a' + 10);
 	}
 	return number;
+}
+
+uint64_t folder_segment_number(const char *name, uint32_t *generation)
+{
+	char plain[24];
+	*generation = 0;
+	if (strlen(name) > 16 + 4 && name[16] == '.') {
+		uint64_t number = 0;
+		const char *at = name + 17;
+		for (; *at >= '0' && *at <= '9' && number < UINT32_MAX; at++)
+			number = 10 * number + (uint64_t)(*at - '0');
+		if (strcmp(at, ".seg") != 0 || name[17] == '0' || at == name + 17 || number > UINT32_MAX)
+			return 0;
+		*generation = (uint32_t)number;
+		snprintf(plain, sizeof(plain), "%.16s.seg", name);
+		name = plain;
+	}
+	return folder_name_number(name, ".seg");
 }
 
 static int node_file_make(const struct sto_io *io, const char *data_dir, uint8_t id[16], uint64_t secret[2])

@@ -107,20 +107,52 @@ static const struct field manifest_record_unit[] = {
 	F(manifest_record_unit, sequence),
 	F(manifest_record_unit, previous),
 	F(manifest_record_unit, kind),
-	F(manifest_record_unit, zero),
-	F(manifest_record_unit, segment),
-	F(manifest_record_unit, file_id),
-	F(manifest_record_unit, rows),
-	F(manifest_record_unit, late),
-	F(manifest_record_unit, from_ms),
-	F(manifest_record_unit, to_ms),
-	F(manifest_record_unit, minute_min),
-	F(manifest_record_unit, minute_max),
-	F(manifest_record_unit, watermark_ms),
-	F(manifest_record_unit, sealed_ms),
-	F(manifest_record_unit, bytes),
-	F(manifest_record_unit, hash),
-	F(manifest_record_unit, zero_too),
+	F(manifest_record_unit, class),
+	F(manifest_record_unit, reason),
+	F(manifest_record_unit, part),
+	F(manifest_record_unit, parts),
+	F(manifest_record_unit, level),
+	F(manifest_record_unit, file.name),
+	F(manifest_record_unit, file.first),
+	F(manifest_record_unit, file.rows),
+	F(manifest_record_unit, file.late),
+	F(manifest_record_unit, file.from_ms),
+	F(manifest_record_unit, file.to_ms),
+	F(manifest_record_unit, file.minute_min),
+	F(manifest_record_unit, file.minute_max),
+	F(manifest_record_unit, file.watermark_ms),
+	F(manifest_record_unit, file.sealed_ms),
+	F(manifest_record_unit, file.bytes),
+	F(manifest_record_unit, file.hash),
+	F(manifest_record_unit, file.last),
+	F(manifest_record_unit, file.sha256),
+	F(manifest_record_unit, file.chain_sha256),
+	F(manifest_record_unit, file.prev_sha256),
+	F(manifest_record_unit, file.sealed_ms_min),
+	F(manifest_record_unit, file.zeros),
+	{0},
+};
+
+/* The same struct in a record of state. */
+static const struct field manifest_state[] = {
+	F(manifest_record_unit, checksum),
+	F(manifest_record_unit, sequence),
+	F(manifest_record_unit, previous),
+	F(manifest_record_unit, kind),
+	F(manifest_record_unit, class),
+	F(manifest_record_unit, reason),
+	F(manifest_record_unit, part),
+	F(manifest_record_unit, parts),
+	F(manifest_record_unit, level),
+	F(manifest_record_unit, state.watermark_ms),
+	F(manifest_record_unit, state.file_id_max),
+	F(manifest_record_unit, state.segment_max),
+	F(manifest_record_unit, state.rollup_max),
+	F(manifest_record_unit, state.covered),
+	F(manifest_record_unit, state.minute_gone),
+	F(manifest_record_unit, state.zero),
+	F(manifest_record_unit, state.chain_sha256),
+	F(manifest_record_unit, state.zeros),
 	{0},
 };
 
@@ -170,8 +202,9 @@ static void test_tables(void **state)
 	CHECK("segment-format.md", segment_index_entry);
 	CHECK("segment-format.md", tp_rollup_row);
 	CHECK("segment-format.md", segment_footer);
-	CHECK("segment-format.md", manifest_header_unit);
-	CHECK("segment-format.md", manifest_record_unit);
+	CHECK("storage.md", manifest_header_unit);
+	CHECK("storage.md", manifest_record_unit);
+	check_table("storage.md", "manifest_state", manifest_state, sizeof(struct manifest_record_unit));
 }
 
 int main(void)

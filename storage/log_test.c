@@ -268,7 +268,7 @@ static void test_torn_first_block(void **state)
 	assert_int_equal(sto_seal(store, 1, rollup, NULL), 0);
 	assert_int_equal(sto_seal(store, 1, rollup, NULL), -EALREADY);
 	assert_int_equal(sto_log_delete(store, 1), 0);
-	assert_int_equal(store->segments, 0);
+	assert_int_equal(store->view->segments, 0);
 	free(rollup);
 	free(ids);
 	sto_store_close(store);

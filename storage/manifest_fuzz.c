@@ -29,8 +29,16 @@ static void repair(uint8_t *bytes, size_t size)
 		if (at) {
 			memcpy(bytes + at + 8, &sequence, 8);
 			memcpy(bytes + at + 16, &previous, 8);
-			bytes[at + 24] %= 5;
-			memset(bytes + at + 25, 0, 3);
+			bytes[at + 24] %= 10;
+			bytes[at + 25] = 0;
+			/* A transaction of up to four, from where the last one ended. */
+			static uint8_t part, parts;
+			if (at == MANIFEST_UNIT || part == parts) {
+				part = 0;
+				parts = (uint8_t)(1 + bytes[at + 29] % 4);
+			}
+			bytes[at + 28] = part++;
+			bytes[at + 29] = parts;
 		} else {
 			manifest_header_write(bytes, bytes + 40);
 		}
@@ -53,8 +61,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	int rc = manifest_feed(&once, file, bytes, on_record, &sum);
 	assert(rc == 0 || rc == 1 || rc == -EBADMSG);
 	uint64_t middle = bytes / MANIFEST_UNIT / 2 * MANIFEST_UNIT;
+	if (once.bytes) /* somewhere between two transactions, or in the middle of one */
+		middle = middle > once.bytes ? once.bytes : middle;
 	int first = manifest_feed(&twice, file, middle, on_record, &sum_twice);
-	if (first == 0)
+	if (first >= 0)
 		first = manifest_feed(&twice, file + twice.bytes, bytes - twice.bytes, on_record, &sum_twice);
 	assert(once.bytes == twice.bytes || first != rc);
 	if (first == rc && rc != -EBADMSG)

@@ -3,6 +3,9 @@
  */
 #include "manifest.h"
 
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -57,7 +60,7 @@ static void book_write(struct book *book)
 			record->file_id = record->segment.file_id;
 		}
 		uint8_t *at = book->bytes + (i + 1) * MANIFEST_UNIT;
-		manifest_record_write(at, &manifest, record);
+		manifest_write(at, &manifest, record, 1);
 		assert_int_equal(manifest_feed(&manifest, at, MANIFEST_UNIT, NULL, NULL), 0);
 	}
 	manifest_fini(&manifest);
@@ -87,11 +90,11 @@ static void test_round_trip(void **state)
 					 0);
 		}
 		assert_int_equal(seen.count, RECORDS);
-		assert_int_equal(manifest.watermark_ms, 1000);
+		assert_int_equal(manifest.facts.watermark_ms, 1000);
 		assert_memory_equal(manifest.node_id, node_id, sizeof(node_id));
-		for (uint64_t id = 1; id <= manifest.file_id_max; id++)
+		for (uint64_t id = 1; id <= manifest.facts.file_id_max; id++)
 			assert_true(manifest_sealed(&manifest, id));
-		assert_false(manifest_sealed(&manifest, manifest.file_id_max + 1));
+		assert_false(manifest_sealed(&manifest, manifest.facts.file_id_max + 1));
 		assert_false(manifest_sealed(&manifest, 0));
 		assert_int_equal(manifest.sealed_ranges, 1);
 		manifest_fini(&manifest);
@@ -146,13 +149,220 @@ static void test_order(void **state)
 	assert_int_equal(manifest_feed(&manifest, book.bytes, sizeof(book.bytes), NULL, NULL), -EBADMSG);
 	assert_int_equal(manifest.bytes, 5 * MANIFEST_UNIT);
 	manifest_fini(&manifest);
-	/* Left over behind a whole end: one unit may be torn, two prove damage. */
+	/* Left over behind a whole end: what one transaction may have is torn, more proves damage. */
 	memcpy(book.bytes + 5 * MANIFEST_UNIT, kept, MANIFEST_UNIT);
-	memset(book.bytes + (RECORDS - 1) * MANIFEST_UNIT, 0, 2 * MANIFEST_UNIT);
-	assert_int_equal(manifest_feed(&manifest, book.bytes, sizeof(book.bytes) - MANIFEST_UNIT, NULL, NULL), 1);
+	uint64_t end = (RECORDS + 1 - MANIFEST_PARTS_MAX) * MANIFEST_UNIT;
+	memset(book.bytes + end, 0, MANIFEST_PARTS_MAX * MANIFEST_UNIT);
+	assert_int_equal(manifest_feed(&manifest, book.bytes, sizeof(book.bytes), NULL, NULL), 1);
+	assert_int_equal(manifest.bytes, end);
 	manifest_fini(&manifest);
+	memset(book.bytes + end - MANIFEST_UNIT, 0, MANIFEST_UNIT);
 	assert_int_equal(manifest_feed(&manifest, book.bytes, sizeof(book.bytes), NULL, NULL), -EBADMSG);
 	manifest_fini(&manifest);
+}
+
+/* ---- transactions ---- */
+
+static int count_record(void *context, const struct manifest_record *record)
+{
+	(void)record;
+	++*(uint32_t *)context;
+	return 0;
+}
+
+/* A header, one segment, then a merge of three files into one; then another segment if `more`. Bytes written. */
+static uint64_t merge_write(uint8_t *to, bool more)
+{
+	struct manifest manifest = {0};
+	struct manifest_record record[4] = {{.kind = MANIFEST_SEGMENT, .segment = {.sequence = 9, .file_id = 9}}};
+	uint64_t at = MANIFEST_UNIT;
+	manifest_header_write(to, node_id);
+	assert_int_equal(manifest_feed(&manifest, to, at, NULL, NULL), 0);
+	manifest_write(to + at, &manifest, record, 1);
+	assert_int_equal(manifest_feed(&manifest, to + at, MANIFEST_UNIT, NULL, NULL), 0);
+	at += MANIFEST_UNIT;
+	for (uint64_t i = 0; i < 4; i++)
+		record[i] = (struct manifest_record){.kind = i < 3 ? MANIFEST_ROLLUP_GONE : MANIFEST_ROLLUP,
+						     .rollup = {.sequence = i + 1,
+								.from_segment = i + 1,
+								.to_segment = i + 1,
+								.reason = i < 3 ? MANIFEST_MERGED : 0}};
+	manifest.facts.rollup_max = 3;
+	manifest_write(to + at, &manifest, record, 4);
+	assert_int_equal(manifest_feed(&manifest, to + at, 4 * MANIFEST_UNIT, NULL, NULL), 0);
+	assert_int_equal(manifest.facts.rollup_max, 4);
+	at += 4 * MANIFEST_UNIT;
+	if (more) {
+		record[0] = (struct manifest_record){.kind = MANIFEST_SEGMENT, .segment = {.sequence = 10, .file_id = 10}};
+		manifest_write(to + at, &manifest, record, 1);
+		at += MANIFEST_UNIT;
+	}
+	manifest_fini(&manifest);
+	return at;
+}
+
+/* A transaction of which any sectors are missing is none; it is all there or not at all. */
+static void test_transactions(void **state)
+{
+	(void)state;
+	uint8_t whole[7 * MANIFEST_UNIT], torn[7 * MANIFEST_UNIT];
+	for (int more = 0; more < 2; more++) {
+		uint64_t bytes = merge_write(whole, more);
+		for (uint32_t lost = 0; lost < 16; lost++) {
+			struct manifest manifest = {.facts.rollup_max = 3};
+			uint32_t count = 0;
+			memcpy(torn, whole, bytes);
+			for (int i = 0; i < 4; i++)
+				if (lost >> i & 1)
+					memset(torn + (2 + i) * MANIFEST_UNIT, i % 2 ? 0xff : 0, MANIFEST_UNIT);
+			int rc = manifest_feed(&manifest, torn, bytes, count_record, &count);
+			/* What came after it proves that it had been whole. */
+			assert_int_equal(rc, !lost ? 0 : more ? -EBADMSG : 1);
+			assert_int_equal(count, lost ? 1 : more ? 6 : 5);
+			assert_int_equal(manifest.bytes, lost ? 2 * MANIFEST_UNIT : bytes);
+			manifest_fini(&manifest);
+		}
+		/* And cut anywhere. */
+		for (uint64_t cut = 2 * MANIFEST_UNIT + 1; cut < 6 * MANIFEST_UNIT; cut++) {
+			struct manifest manifest = {.facts.rollup_max = 3};
+			uint32_t count = 0;
+			assert_int_equal(manifest_feed(&manifest, whole, cut, count_record, &count), 1);
+			assert_int_equal(count, 1);
+			manifest_fini(&manifest);
+		}
+	}
+}
+
+/* What a state and ranges say stands for the records that were left out; segments of before come back without being new. */
+static void test_state(void **state)
+{
+	(void)state;
+	struct manifest manifest = {0};
+	uint8_t unit[MANIFEST_UNIT];
+	const struct manifest_record records[] = {
+		{.kind = MANIFEST_STATE,
+		 .facts = {.watermark_ms = 77,
+			   .file_id_max = 30,
+			   .segment_max = 20,
+			   .rollup_max = 6,
+			   .covered = 19,
+			   .minute_gone = {5, 60, 1440},
+			   .chain_sha256 = "the end of the chain"}},
+		{.kind = MANIFEST_SEALED_RANGE, .file_id = 1, .file_id_end = 10},
+		{.kind = MANIFEST_SEALED_RANGE, .file_id = 12, .file_id_end = 31},
+		{.kind = MANIFEST_SEGMENT, .segment = {.sequence = 18, .file_id = 14, .watermark_ms = 3}},
+		{.kind = MANIFEST_SEGMENT, .segment = {.sequence = 21, .file_id = 31, .watermark_ms = 78}},
+	};
+	manifest_header_write(unit, node_id);
+	assert_int_equal(manifest_feed(&manifest, unit, sizeof(unit), NULL, NULL), 0);
+	for (size_t i = 0; i < sizeof(records) / sizeof(records[0]); i++) {
+		manifest_write(unit, &manifest, &records[i], 1);
+		assert_int_equal(manifest_feed(&manifest, unit, sizeof(unit), NULL, NULL), 0);
+		if (i == 3)
+			assert_memory_equal(&manifest.facts, &records[0].facts, sizeof(manifest.facts));
+	}
+	assert_int_equal(manifest.facts.watermark_ms, 78);
+	assert_int_equal(manifest.facts.segment_max, 21);
+	assert_int_equal(manifest.sealed_ranges, 2);
+	assert_false(manifest_sealed(&manifest, 10));
+	assert_true(manifest_sealed(&manifest, 31));
+	/* A second state, a range that meets another, one beyond the highest, a segment of old whose file is not done with. */
+	const struct manifest_record bad[] = {
+		records[0],
+		{.kind = MANIFEST_SEALED_RANGE, .file_id = 9, .file_id_end = 12},
+		{.kind = MANIFEST_SEALED_RANGE, .file_id = 40, .file_id_end = 41},
+		{.kind = MANIFEST_SEGMENT, .segment = {.sequence = 17, .file_id = 10}},
+		{.kind = MANIFEST_ROLLUP, .rollup = {.sequence = 7, .from_segment = 1, .to_segment = 22}},
+		{.kind = MANIFEST_ROLLUP, .rollup = {.sequence = 7, .class = 3, .from_segment = 1, .to_segment = 2}},
+		{.kind = MANIFEST_ROLLUP_GONE, .rollup = {.sequence = 7}},
+	};
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		manifest_write(unit, &manifest, &bad[i], 1);
+		assert_int_equal(manifest_feed(&manifest, unit, sizeof(unit), NULL, NULL), -EBADMSG);
+	}
+	manifest_fini(&manifest);
+}
+
+/* What an expired file had is gone, what was merged is not. */
+static void test_gone(void **state)
+{
+	(void)state;
+	struct manifest manifest = {0};
+	uint8_t unit[MANIFEST_UNIT];
+	manifest_header_write(unit, node_id);
+	assert_int_equal(manifest_feed(&manifest, unit, sizeof(unit), NULL, NULL), 0);
+	manifest.facts.rollup_max = 9;
+	struct manifest_record record = {
+		.kind = MANIFEST_ROLLUP_GONE,
+		.rollup = {.sequence = 1, .class = MANIFEST_HOUR, .minute_min = 60, .minute_max = 600, .reason = MANIFEST_MERGED}};
+	manifest_write(unit, &manifest, &record, 1);
+	assert_int_equal(manifest_feed(&manifest, unit, sizeof(unit), NULL, NULL), 0);
+	assert_int_equal(manifest.facts.minute_gone[MANIFEST_HOUR], 0);
+	record.rollup.reason = MANIFEST_EXPIRED;
+	manifest_write(unit, &manifest, &record, 1);
+	assert_int_equal(manifest_feed(&manifest, unit, sizeof(unit), NULL, NULL), 0);
+	assert_int_equal(manifest.facts.minute_gone[MANIFEST_HOUR], 660);
+	assert_int_equal(manifest.facts.minute_gone[MANIFEST_MINUTE], 0);
+	manifest_fini(&manifest);
+}
+
+/* ---- version 1: what its writer made ---- */
+
+static void version_1_seal(uint8_t unit[MANIFEST_UNIT_V1])
+{
+	uint64_t checksum = XXH3_64bits(unit + 8, MANIFEST_UNIT_V1 - 8);
+	memcpy(unit, &checksum, sizeof(checksum));
+}
+
+static void put(uint8_t *unit, uint32_t at, uint64_t value, uint32_t bytes)
+{
+	memcpy(unit + at, &value, bytes);
+}
+
+static void test_version_1(void **state)
+{
+	(void)state;
+	uint8_t book[5 * MANIFEST_UNIT_V1] = {0};
+	memcpy(book + 8, "tpmanif1", 8);
+	put(book, 16, 1, 4);
+	memcpy(book + 24, node_id, sizeof(node_id));
+	version_1_seal(book);
+	for (uint64_t n = 1; n < 5; n++) {
+		uint8_t *unit = book + n * MANIFEST_UNIT_V1;
+		put(unit, 8, n, 8);
+		memcpy(unit + 16, unit - MANIFEST_UNIT_V1, 8);
+		put(unit, 24, n == 3 ? 2 : n == 4 ? 3 : 1, 4); /* two segments, an empty log, the first segment retired */
+		put(unit, 32, n == 3 ? 0 : n == 4 ? 1 : n, 8);
+		put(unit, 40, n == 4 ? 0 : 10 + n, 8);
+		if (n < 3) {
+			put(unit, 48, 100 + n, 8);
+			put(unit, 88, 5000 + n, 8);
+			put(unit, 96, 6000 + n, 8);
+			put(unit, 104, 4096, 8);
+		}
+		version_1_seal(unit);
+	}
+	for (uint64_t cut = MANIFEST_UNIT_V1; cut <= sizeof(book); cut++) {
+		struct manifest manifest = {0};
+		uint32_t count = 0;
+		assert_int_equal(manifest_feed(&manifest, book, cut, count_record, &count), cut % MANIFEST_UNIT_V1 != 0);
+		assert_int_equal(count, cut / MANIFEST_UNIT_V1 - 1);
+		if (cut == sizeof(book)) {
+			assert_int_equal(manifest.version, 1);
+			assert_int_equal(manifest.facts.watermark_ms, 5002);
+			assert_int_equal(manifest.facts.segment_max, 2);
+			assert_true(manifest_sealed(&manifest, 11) && manifest_sealed(&manifest, 13));
+		}
+		manifest_fini(&manifest);
+	}
+	/* A later version: said so, not called damage. */
+	struct manifest manifest = {0};
+	uint8_t header[MANIFEST_UNIT];
+	manifest_header_write(header, node_id);
+	put(header, 16, MANIFEST_VERSION + 1, 4);
+	uint64_t checksum = XXH3_64bits(header + 8, MANIFEST_UNIT - 8);
+	memcpy(header, &checksum, sizeof(checksum));
+	assert_int_equal(manifest_feed(&manifest, header, sizeof(header), NULL, NULL), -ENOTSUP);
 }
 
 /* Whole, and yet impossible. */
@@ -174,9 +384,9 @@ static void test_impossible(void **state)
 		uint8_t unit[MANIFEST_UNIT];
 		manifest_header_write(unit, node_id);
 		assert_int_equal(manifest_feed(&manifest, unit, sizeof(unit), NULL, NULL), 0);
-		manifest_record_write(unit, &manifest, &first);
+		manifest_write(unit, &manifest, &first, 1);
 		assert_int_equal(manifest_feed(&manifest, unit, sizeof(unit), NULL, NULL), 0);
-		manifest_record_write(unit, &manifest, &bad[i]);
+		manifest_write(unit, &manifest, &bad[i], 1);
 		assert_int_equal(manifest_feed(&manifest, unit, sizeof(unit), NULL, NULL), -EBADMSG);
 		manifest_fini(&manifest);
 	}
@@ -199,7 +409,7 @@ static void test_ranges(void **state)
 			if (sealed[id])
 				continue;
 			const struct manifest_record record = {.kind = MANIFEST_LOG_EMPTY, .file_id = id};
-			manifest_record_write(unit, &manifest, &record);
+			manifest_write(unit, &manifest, &record, 1);
 			assert_int_equal(manifest_feed(&manifest, unit, sizeof(unit), NULL, NULL), 0);
 			sealed[id] = true;
 			for (uint64_t j = 0; j < IDS + 2; j++)
@@ -214,8 +424,10 @@ static void test_ranges(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_round_trip), cmocka_unit_test(test_torn),       cmocka_unit_test(test_flips),
-		cmocka_unit_test(test_order),      cmocka_unit_test(test_impossible), cmocka_unit_test(test_ranges),
+		cmocka_unit_test(test_round_trip),   cmocka_unit_test(test_torn),       cmocka_unit_test(test_flips),
+		cmocka_unit_test(test_order),        cmocka_unit_test(test_impossible), cmocka_unit_test(test_ranges),
+		cmocka_unit_test(test_transactions), cmocka_unit_test(test_state),      cmocka_unit_test(test_gone),
+		cmocka_unit_test(test_version_1),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -185,7 +185,7 @@ static int segments_map(struct sto_reader *reader)
 		}
 		if (!segment->file.base && !rc) {
 			char path[STORE_PATH_BYTES];
-			rc = folder_segment_path(path, reader->data_dir, segment->facts.sequence, false);
+			rc = folder_segment_path(path, reader->data_dir, segment->facts.sequence, segment->facts.generation);
 			if (!rc)
 				rc = segment_open(&segment->file, reader->io, path, &segment->facts);
 		}
@@ -228,7 +228,7 @@ bool sto_reader_sealed(const struct sto_reader *reader, uint64_t file_id)
 
 uint64_t sto_reader_watermark(const struct sto_reader *reader)
 {
-	return reader->manifest.watermark_ms;
+	return reader->manifest.facts.watermark_ms;
 }
 
 uint32_t sto_reader_segments(const struct sto_reader *reader)

@@ -307,7 +307,7 @@ static void test_disagreement(void **state)
 		else
 			atomic_store(&rollup->file_id, id + 1);
 		assert_int_equal(sto_seal(bench->store, id, rollup, NULL), -EBADMSG);
-		assert_int_equal(bench->store->segments, 0);
+		assert_int_equal(bench->store->view->segments, 0);
 		assert_int_equal(sto_log_delete(bench->store, id), -EINVAL);
 		free(rollup);
 	}
@@ -439,14 +439,14 @@ static void test_nothing_counted(void **state)
 {
 	struct bench *bench = *state;
 	sealed(bench, 3, 4); /* a conflict */
-	assert_int_equal(bench->store->segments, 1);
-	const struct manifest_segment *facts = &bench->store->segment[0].facts;
+	assert_int_equal(bench->store->view->segments, 1);
+	const struct manifest_segment *facts = &bench->store->view->segment[0]->facts;
 	assert_int_equal(facts->rows, 1);
 	assert_int_equal(facts->from_ms, 0);
 	assert_int_equal(facts->to_ms, 0);
 	uint64_t next = 3;
-	assert_int_equal(store_segment_use(bench->store, &bench->store->segment[0]), 0);
-	assert_int_equal(segment_events(&bench->store->segment[0].file, expect_next, &next), 0);
+	assert_int_equal(store_segment_use(bench->store, bench->store->view, bench->store->view->segment[0]), 0);
+	assert_int_equal(segment_events(&bench->store->view->segment[0]->file, expect_next, &next), 0);
 	assert_int_equal(next, 4);
 	uint32_t ids = 0;
 	assert_int_equal(sto_segments_ids(bench->store, 0, count_id, &ids), 0);
@@ -454,7 +454,7 @@ static void test_nothing_counted(void **state)
 	const struct tp_rollup_row *rows;
 	const char *heap;
 	uint32_t count;
-	assert_int_equal(segment_rollup(&bench->store->segment[0].file, &rows, &count, &heap), 0);
+	assert_int_equal(segment_rollup(&bench->store->view->segment[0]->file, &rows, &count, &heap), 0);
 	assert_int_equal(count, 0);
 }
 

@@ -6,7 +6,8 @@
  *   a temporary file                         it never got its name
  *   a log file that the manifest calls sealed    its events are in a published segment, or it had none
  *   a log file that holds nothing            a spare; its id goes into the manifest first, so that it is never given out again
- *   a segment that the manifest retired      retention, cut short
+ *   a segment or rollup file that the manifest let go    retention, merging or replacing, cut short
+ *   a rollup file that the manifest never knew           merging, cut short: its sources are there
  *   a segment that the manifest never knew   only while its log file is still there: it will be sealed again. Without the log file
  *                                            it had been published, and the manifest's end is damaged: refuse
  * A log file that may hold a record is never deleted here.
@@ -14,7 +15,7 @@
  * The manifest is synced before it is believed: a killed process may have left an append in the page cache, and what is deleted on
  * its word must not come back after a power failure.
  *
- * Threads: the opening thread, then housekeeping.
+ * Threads: the opening thread.
  */
 #include "log_read.h"
 #include "store_state.h"
@@ -67,7 +68,7 @@ static int folders_make(const struct sto_io *io, const char *data_dir)
 		*slash = '/';
 	}
 	int rc = strcmp(path, "/") ? folder_make(io, path, false) : 0;
-	static const char *const inner[] = {"log", "segments"};
+	static const char *const inner[] = {"log", "segments", "rollups"};
 	for (size_t i = 0; i < sizeof(inner) / sizeof(inner[0]) && !rc; i++) {
 		rc = folder_path(path, data_dir, inner[i]);
 		if (!rc)
@@ -140,121 +141,6 @@ static int numbers_list(const struct sto_store *store, const char *folder, struc
 	return rc;
 }
 
-/* ---- the manifest ---- */
-
-static int manifest_make(struct sto_store *store, const char *path)
-{
-	const struct sto_io *io = store->io;
-	char temporary[STORE_PATH_BYTES];
-	uint8_t header[MANIFEST_UNIT];
-	int rc = folder_path(temporary, store->data_dir, "manifest.tmp");
-	if (rc)
-		return rc;
-	manifest_header_write(header, store->node_id);
-	int fd = io->open(io, temporary, O_RDWR | O_CREAT | O_TRUNC, 0640);
-	if (fd < 0)
-		return fd;
-	rc = io->write(io, fd, header, sizeof(header), 0);
-	if (!rc)
-		rc = io->sync(io, fd);
-	io->close(io, fd);
-	if (!rc)
-		rc = io->rename(io, temporary, path);
-	if (!rc)
-		rc = io->sync_folder(io, store->data_dir);
-	return rc;
-}
-
-static int record_loaded(void *context, const struct manifest_record *record)
-{
-	struct sto_store *store = context;
-	if (record->kind == MANIFEST_SEGMENT)
-		return store_segment_add(store, &record->segment);
-	if (record->kind == MANIFEST_RETIRED) {
-		struct store_segment *segment = store_segment_find(store, record->segment.sequence);
-		if (!segment || segment->retired)
-			return -EBADMSG;
-		segment->retired = true;
-	}
-	return 0;
-}
-
-static int manifest_load(struct sto_store *store, const char *path)
-{
-	const struct sto_io *io = store->io;
-	uint64_t bytes;
-	uint8_t *all = NULL;
-	store->manifest_fd = io->open(io, path, O_RDWR, 0);
-	if (store->manifest_fd < 0)
-		return store->manifest_fd;
-	int rc = io->sync(io, store->manifest_fd);
-	if (!rc)
-		rc = io->size(io, store->manifest_fd, &bytes);
-	if (!rc) {
-		all = malloc(bytes + 1);
-		int64_t got = all ? io->read(io, store->manifest_fd, all, bytes, 0) : -ENOMEM;
-		rc = got < 0 ? (int)got : (uint64_t)got != bytes ? -EIO : 0;
-	}
-	if (!rc)
-		rc = manifest_feed(&store->manifest, all, bytes, record_loaded, store);
-	if (!rc && !store->manifest.bytes)
-		rc = -EBADMSG;
-	if (rc >= 0 && memcmp(store->manifest.node_id, store->node_id, sizeof(store->node_id)) != 0) {
-		tp_logf(TP_ERROR, "the manifest is another node's", "file=%s", path);
-		rc = -EBADMSG;
-	} else if (rc == -EBADMSG) {
-		tp_logf(TP_ERROR, "the manifest is damaged: put it back from a backup", "file=%s offset=%" PRIu64, path,
-			store->manifest.bytes);
-	}
-	store->manifest_torn = rc == 1;
-	store_segments_compact(store);
-	free(all);
-	return rc == 1 ? 0 : rc;
-}
-
-/* Only once it is clear that nothing had been done on the word of the record that is not whole. */
-static int manifest_cut(struct sto_store *store)
-{
-	if (!store->manifest_torn)
-		return 0;
-	tp_logf(TP_WARN, "cutting off the manifest's last record, which was never synced", "data_dir=%s offset=%" PRIu64,
-		store->data_dir, store->manifest.bytes);
-	int rc = store->io->truncate(store->io, store->manifest_fd, store->manifest.bytes);
-	if (!rc)
-		rc = store->io->sync(store->io, store->manifest_fd);
-	store->manifest_torn = false;
-	return rc;
-}
-
-int store_commit(struct sto_store *store, struct manifest_record *record)
-{
-	const struct sto_io *io = store->io;
-	uint8_t unit[MANIFEST_UNIT];
-	if (store->manifest_failed)
-		return -EIO;
-	manifest_record_write(unit, &store->manifest, record);
-	int rc = io->write(io, store->manifest_fd, unit, sizeof(unit), store->manifest.bytes);
-	if (sto_io_full(rc)) {
-		/* Part of it may be there: off with it. */
-		int cut = io->truncate(io, store->manifest_fd, store->manifest.bytes);
-		store->manifest_failed = cut != 0;
-		return cut ? -EIO : -ENOSPC;
-	}
-	if (!rc)
-		rc = io->sync(io, store->manifest_fd);
-	if (rc) {
-		/* Whether the record is there is not known any more: only a restart finds out. */
-		store->manifest_failed = true;
-		tp_logf(TP_ERROR, "the manifest cannot be written, stopping", "data_dir=%s error=\"%s\"", store->data_dir,
-			strerror(-rc));
-		return -EIO;
-	}
-	rc = manifest_feed(&store->manifest, unit, sizeof(unit), NULL, NULL);
-	if (rc)
-		store->manifest_failed = true; /* -ENOMEM: what is in memory is behind the file */
-	return rc;
-}
-
 /* ---- leftovers ---- */
 
 static int temporaries_clear(struct sto_store *store)
@@ -272,7 +158,16 @@ static int temporaries_clear(struct sto_store *store)
 	struct numbers numbers = {.suffix = ".tmp"};
 	int rc = numbers_list(store, "segments", &numbers);
 	for (uint32_t i = 0; i < numbers.count && !rc; i++) {
-		rc = folder_segment_path(path, store->data_dir, numbers.number[i], true);
+		rc = folder_segment_temporary(path, store->data_dir, numbers.number[i]);
+		if (!rc)
+			rc = io->unlink(io, path);
+	}
+	free(numbers.number);
+	numbers = (struct numbers){.suffix = ".tmp"};
+	if (!rc)
+		rc = numbers_list(store, "rollups", &numbers);
+	for (uint32_t i = 0; i < numbers.count && !rc; i++) {
+		rc = folder_rollup_path(path, store->data_dir, numbers.number[i], true);
 		if (!rc)
 			rc = io->unlink(io, path);
 	}
@@ -285,17 +180,54 @@ static bool number_listed(const struct numbers *numbers, uint64_t number)
 	return numbers->count && bsearch(&number, numbers->number, numbers->count, sizeof(number), number_compare);
 }
 
+/* ---- segments and rollup files ---- */
+
+struct segment_names {
+	struct segment_name {
+		uint64_t sequence;
+		uint32_t generation;
+	} * name;
+	uint32_t count, max;
+};
+
+static int segment_name_take(void *context, const char *name)
+{
+	struct segment_names *names = context;
+	struct segment_name one;
+	one.sequence = folder_segment_number(name, &one.generation);
+	if (!one.sequence)
+		return 0;
+	if (names->count == names->max) {
+		uint32_t max = names->max ? 2 * names->max : 64;
+		struct segment_name *larger = realloc(names->name, max * sizeof(*larger));
+		if (!larger)
+			return -ENOMEM;
+		names->name = larger;
+		names->max = max;
+	}
+	names->name[names->count++] = one;
+	return 0;
+}
+
+static int segment_name_compare(const void *left, const void *right)
+{
+	const struct segment_name *a = left, *b = right;
+	if (a->sequence != b->sequence)
+		return a->sequence < b->sequence ? -1 : 1;
+	return a->generation < b->generation ? -1 : a->generation > b->generation;
+}
+
 /* A segment file that the manifest does not list. */
-static int segment_stray(struct sto_store *store, uint64_t sequence, const struct numbers *logs)
+static int segment_stray(struct sto_store *store, const struct segment_name *name, const struct numbers *logs)
 {
 	char path[STORE_PATH_BYTES];
-	int rc = folder_segment_path(path, store->data_dir, sequence, false);
+	int rc = folder_segment_path(path, store->data_dir, name->sequence, name->generation);
 	if (rc)
 		return rc;
-	/* Sequences are given out in order: at or below the highest it was published once, so it is retired now. */
-	if (sequence > store->manifest.segment_max) {
+	/* Sequences are published in order: at or below the highest it is retired, replaced, or was never published at all. */
+	if (name->sequence > store->manifest.facts.segment_max) {
 		uint64_t file_id;
-		rc = segment_peek(store->io, path, sequence, &file_id);
+		rc = segment_peek(store->io, path, name->sequence, &file_id);
 		if (rc && rc != -EBADMSG)
 			return rc;
 		if (rc || !number_listed(logs, file_id)) {
@@ -311,32 +243,69 @@ static int segment_stray(struct sto_store *store, uint64_t sequence, const struc
 
 static int segments_clear(struct sto_store *store, const struct numbers *logs)
 {
-	struct numbers files = {.suffix = ".seg"};
-	int rc = numbers_list(store, "segments", &files);
-	for (uint32_t i = 0; i < files.count && !rc; i++)
-		if (!store_segment_find(store, files.number[i]))
-			rc = segment_stray(store, files.number[i], logs);
-	for (uint32_t i = 0; i < store->segments && !rc; i++) {
-		uint64_t sequence = store->segment[i].facts.sequence;
-		if (number_listed(&files, sequence))
+	char path[STORE_PATH_BYTES];
+	struct segment_names files = {0};
+	int rc = folder_path(path, store->data_dir, "segments");
+	if (!rc)
+		rc = store->io->list(store->io, path, segment_name_take, &files);
+	if (files.count)
+		qsort(files.name, files.count, sizeof(files.name[0]), segment_name_compare);
+	for (uint32_t i = 0; i < files.count && !rc; i++) {
+		const struct store_segment *segment = store_view_find(store->view, files.name[i].sequence);
+		if (!segment || segment->facts.generation != files.name[i].generation)
+			rc = segment_stray(store, &files.name[i], logs);
+	}
+	for (uint32_t i = 0; i < store->view->segments && !rc; i++) {
+		const struct manifest_segment *facts = &store->view->segment[i]->facts;
+		const struct segment_name wanted = {facts->sequence, facts->generation};
+		if (files.count && bsearch(&wanted, files.name, files.count, sizeof(wanted), segment_name_compare))
 			continue;
-		tp_logf(TP_ERROR, "a published segment is missing: put it back from a backup", "segment=%016" PRIx64, sequence);
+		tp_logf(TP_ERROR, "a published segment is missing: put it back from a backup", "segment=%016" PRIx64,
+			facts->sequence);
+		rc = -EBADMSG;
+	}
+	free(files.name);
+	return rc;
+}
+
+static int rollups_clear(struct sto_store *store)
+{
+	char path[STORE_PATH_BYTES];
+	struct numbers files = {.suffix = ".rol"};
+	int rc = numbers_list(store, "rollups", &files);
+	for (uint32_t i = 0; i < files.count && !rc; i++) {
+		bool known = false;
+		for (uint32_t r = 0; r < store->rollups && !known; r++)
+			known = store->rollup[r].sequence == files.number[i];
+		if (known)
+			continue;
+		rc = folder_rollup_path(path, store->data_dir, files.number[i], false);
+		if (!rc)
+			rc = store->io->unlink(store->io, path);
+	}
+	for (uint32_t r = 0; r < store->rollups && !rc; r++) {
+		if (number_listed(&files, store->rollup[r].sequence))
+			continue;
+		tp_logf(TP_ERROR, "a published rollup file is missing: put it back from a backup", "rollup=%016" PRIx64,
+			store->rollup[r].sequence);
 		rc = -EBADMSG;
 	}
 	free(files.number);
 	return rc;
 }
 
+/* ---- logs ---- */
+
 /* A log file that holds nothing. Its id is put on record, and is free again only if the disk is too full for that. */
 static int log_discard(struct sto_store *store, const char *path, uint64_t file_id)
 {
 	struct manifest_record record = {.kind = MANIFEST_LOG_EMPTY, .file_id = file_id};
-	int kept = store_commit(store, &record);
+	int kept = store_commit(store, &record, 1);
 	if (kept && kept != -ENOSPC)
 		return kept;
 	int rc = store->io->unlink(store->io, path);
 	if (!rc && kept)
-		rc = store_commit(store, &record); /* the file's own room may be enough */
+		rc = store_commit(store, &record, 1); /* the file's own room may be enough */
 	return rc == -ENOSPC ? 0 : rc;
 }
 
@@ -406,8 +375,8 @@ static int identity_load(struct sto_store *store, bool in_use)
 	char path[STORE_PATH_BYTES];
 	rc = folder_path(path, store->data_dir, "manifest");
 	if (!rc && !manifest)
-		rc = manifest_make(store, path);
-	return rc ? rc : manifest_load(store, path);
+		rc = store_manifest_make(store, path);
+	return rc ? rc : store_manifest_load(store, path);
 }
 
 static int open_all(struct sto_store *store)
@@ -427,13 +396,18 @@ static int open_all(struct sto_store *store)
 	if (!rc)
 		rc = segments_clear(store, &logs);
 	if (!rc)
-		rc = manifest_cut(store);
+		rc = rollups_clear(store);
 	if (!rc)
-		rc = logs_clear(store, &logs);
-	store->next_file_id = store->manifest.file_id_max + 1;
+		rc = store_manifest_ready(store);
+	/* Before anything may be published: ids and names follow on whatever was ever used. */
+	const struct manifest_facts *facts = &store->manifest.facts;
+	store->next_file_id = facts->file_id_max + 1;
 	if (logs.count && logs.number[logs.count - 1] >= store->next_file_id)
 		store->next_file_id = logs.number[logs.count - 1] + 1;
-	store->next_sequence = store->manifest.segment_max + 1;
+	store->next_sequence = facts->segment_max + 1;
+	store->next_rollup = facts->rollup_max + 1;
+	if (!rc)
+		rc = logs_clear(store, &logs);
 	free(logs.number);
 	free(segments.number);
 	return rc;
@@ -450,8 +424,17 @@ int store_open(struct sto_store **store, const struct sto_store_options *options
 	s->log_file_bytes = options->log_file_bytes;
 	s->preallocate = options->preallocate;
 	s->lock_fd = s->manifest_fd = -1;
+	pthread_mutex_init(&s->commit_lock, NULL);
+	pthread_mutex_init(&s->lock, NULL);
+	pthread_mutex_init(&s->map_lock, NULL);
+	pthread_cond_init(&s->seal_turn, NULL);
 	s->data_dir = strdup(options->data_dir);
-	int rc = s->data_dir ? open_all(s) : -ENOMEM;
+	s->view = calloc(1, sizeof(*s->view));
+	int rc = -ENOMEM;
+	if (s->view) {
+		s->view->held = 1;
+		rc = s->data_dir ? open_all(s) : -ENOMEM;
+	}
 	if (rc) {
 		sto_store_close(s);
 		return rc;
@@ -469,14 +452,18 @@ void sto_store_close(struct sto_store *store)
 {
 	if (!store)
 		return;
-	for (uint32_t i = 0; i < store->segments; i++)
-		store_segment_drop(store, &store->segment[i]);
-	free(store->segment);
+	if (store->view)
+		store_view_give(store, store->view);
 	manifest_fini(&store->manifest);
 	if (store->manifest_fd >= 0)
 		store->io->close(store->io, store->manifest_fd);
 	if (store->lock_fd >= 0)
 		store->io->close(store->io, store->lock_fd); /* and with it the lock */
+	pthread_cond_destroy(&store->seal_turn);
+	pthread_mutex_destroy(&store->map_lock);
+	pthread_mutex_destroy(&store->lock);
+	pthread_mutex_destroy(&store->commit_lock);
+	free(store->rollup);
 	free(store->unsealed);
 	free(store->data_dir);
 	free(store);

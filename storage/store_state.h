@@ -1,6 +1,14 @@
 /*
- * The inside of a store: the folder's paths, the manifest, the mapped segments. Belongs to the housekeeping thread, but for the
- * parts that are set at open and never change.
+ * The inside of a store: the folder's paths, the manifest, what is published, the mapped segments.
+ *
+ * Locks, in the order in which they are taken. Nothing but the append itself is waited for under commit_lock; no input or output at
+ * all happens under `lock`:
+ *
+ *   map_lock ──► lock         look-ups: which segments are mapped. A look-up waits for look-ups only
+ *   commit_lock ──► lock      one append at a time. The manifest's state changes under both, so either is enough to read it
+ *
+ * Who looks through the segments takes the view, an unchanging list: a publication or deletion makes a new one beside it, and what
+ * is gone from the list stays mapped until the last view that names it is given back.
  */
 #ifndef STORAGE_STORE_STATE_H
 #define STORAGE_STORE_STATE_H
@@ -11,20 +19,32 @@
 #include "turnpike/reader.h"
 #include "turnpike/store.h"
 
-enum { STORE_PATH_BYTES = 4096, STORE_MAPPED_MAX = 4096 };
+#include <pthread.h>
+#include <stdatomic.h>
 
-/* A published segment: what the manifest says, and its file once it was needed. */
+enum { STORE_PATH_BYTES = 4096, STORE_MAPPED_MAX = 4096, STORE_SEALS_MAX = 64 };
+
+/* A published segment: what the manifest says, and its file once it was needed. Freed with the last view that names it. */
 struct store_segment {
 	struct manifest_segment facts;
-	struct segment file; /* file.base NULL: not mapped now */
-	uint64_t used;       /* store->clock at the last use */
-	bool retired;        /* to be taken out by store_segments_compact() */
+	_Atomic uint32_t held; /* views that name it */
+	_Atomic uint32_t gone; /* retired or replaced: its file may be missing */
+	struct segment file;   /* under map_lock; file.base NULL: not mapped now */
+	uint64_t used;         /* under map_lock: store->clock at the last use */
+};
+
+/* The published segments at one moment, in the order of publication, which is that of their sequences. */
+struct store_view {
+	_Atomic uint32_t held;
+	uint32_t segments;
+	struct store_segment *segment[];
 };
 
 /* A log file that may be sealed: found at open, or finished in this run. */
 struct store_log {
 	uint64_t file_id;
 	uint64_t records; /* that sealing must find; UINT64_MAX: not known */
+	bool sealing;     /* somebody is at it */
 };
 
 struct sto_store {
@@ -36,19 +56,36 @@ struct sto_store {
 	int lock_fd;
 	uint8_t node_id[16];
 
-	/* housekeeping's own */
-	struct manifest manifest;
+	/* under commit_lock */
+	pthread_mutex_t commit_lock;
 	int manifest_fd;
-	bool manifest_failed;          /* a sync failed: nothing is appended any more */
-	bool manifest_torn;            /* its last record was never synced and is still there */
-	struct store_segment *segment; /* in the order of publication, which is that of their sequences */
-	uint32_t segments, segments_max;
-	uint32_t mapped;
-	uint64_t clock;
-	uint64_t next_file_id, next_sequence;
+	bool manifest_failed; /* a sync failed: nothing is appended any more */
+	bool manifest_torn;   /* at open: its last record was never synced and is still there */
+
+	/* changed under commit_lock and lock, read under either */
+	struct manifest manifest;
+	uint64_t manifest_records; /* in the file */
+	struct store_view *view;
+	uint32_t segments_max;          /* room in the view */
+	struct manifest_rollup *rollup; /* by class, then from_segment */
+	uint32_t rollups, rollups_max;
+
+	/* under lock */
+	pthread_mutex_t lock;
+	uint64_t next_file_id, next_sequence, next_rollup;
 	struct store_log *unsealed; /* oldest first */
 	uint32_t unsealed_count, unsealed_max;
-	bool direct_refused, allocate_refused; /* told once */
+	/* Segments are published in the order of their sequences: who has written a later one waits for the earlier. */
+	pthread_cond_t seal_turn;
+	uint64_t sealing[STORE_SEALS_MAX]; /* sequences being written, any order; 0: free */
+
+	/* under map_lock */
+	pthread_mutex_t map_lock;
+	_Atomic uint32_t mapped;
+	uint64_t clock;
+
+	/* the log writers' opening thread's */
+	_Atomic bool direct_refused, allocate_refused; /* told once */
 };
 
 /* sto_store_open() on any io table. The table outlives the store. */
@@ -58,29 +95,58 @@ int store_open(struct sto_store **store, const struct sto_store_options *options
 int reader_open(struct sto_reader **reader, const char *data_dir, const struct sto_io *io);
 int store_verify(const char *data_dir, sto_fault_fn fn, void *context, const struct sto_io *io);
 
-/* Paths below data_dir. `to` has STORE_PATH_BYTES. 0 or -ENAMETOOLONG. */
+/* ---- folder.c: paths below data_dir. `to` has STORE_PATH_BYTES. 0 or -ENAMETOOLONG. Any thread ---- */
 int folder_path(char *to, const char *data_dir, const char *name);
 int folder_log_path(char *to, const char *data_dir, uint64_t file_id);
-int folder_segment_path(char *to, const char *data_dir, uint64_t sequence, bool temporary);
+/* segments/<sequence>.seg; after a replacement <sequence>.<generation>.seg */
+int folder_segment_path(char *to, const char *data_dir, uint64_t sequence, uint32_t generation);
+int folder_segment_temporary(char *to, const char *data_dir, uint64_t sequence);
+int folder_rollup_path(char *to, const char *data_dir, uint64_t sequence, bool temporary);
 /* "00000000000000a1.log" to 0xa1; 0: not such a name. */
 uint64_t folder_name_number(const char *name, const char *suffix);
+/* "00000000000000a1.seg", "00000000000000a1.2.seg"; 0: not such a name. */
+uint64_t folder_segment_number(const char *name, uint32_t *generation);
 
 /* The node file: reads it, or makes it when `may_make`. -ENOENT, -EBADMSG (logged) or other -errno. */
 int node_file_load(const struct sto_io *io, const char *data_dir, bool may_make, uint8_t id[16], uint64_t secret[2]);
 
-/* Appends one record to the manifest and syncs it: the commit point. -ENOSPC leaves all as it was. */
-int store_commit(struct sto_store *store, struct manifest_record *record);
-/* Takes a committed or loaded segment into the list. */
-int store_segment_add(struct sto_store *store, const struct manifest_segment *facts);
-/* The segment of that sequence, or NULL. */
-struct store_segment *store_segment_find(const struct sto_store *store, uint64_t sequence);
-/* Takes out those marked as retired. */
-void store_segments_compact(struct sto_store *store);
-/* Maps the segment if it is not mapped. */
-int store_segment_use(struct sto_store *store, struct store_segment *segment);
-void store_segment_drop(struct sto_store *store, struct store_segment *segment);
+/* ---- store_manifest.c ---- */
+/* A manifest without records, by temporary name and rename. Opening thread. */
+int store_manifest_make(struct sto_store *store, const char *path);
+int store_manifest_load(struct sto_store *store, const char *path);
+/* Cuts off a torn end, and writes a manifest of an older version anew. Opening thread. */
+int store_manifest_ready(struct sto_store *store);
 
-/* This log file may be sealed from now on. */
+/*
+ * Appends the records as one transaction and syncs it: the commit point. Segments get their place in the chain. -ENOSPC leaves all
+ * as it was. Any thread.
+ */
+int store_commit(struct sto_store *store, struct manifest_record *record, uint32_t count);
+
+/* Writes the manifest anew when most of its records are dead. Any thread. 1: done; 0: not worth it; -ENOSPC or other -errno. */
+int store_manifest_compact(struct sto_store *store);
+
+/* The list of segments as it is. Any thread; to be given back. */
+struct store_view *store_view_take(struct sto_store *store);
+void store_view_give(struct sto_store *store, struct store_view *view);
+/* The segment of that sequence, or NULL. */
+struct store_segment *store_view_find(const struct store_view *view, uint64_t sequence);
+
+/* ---- store_work.c ---- */
+/* Maps the segment if it is not mapped. Under map_lock. -ESTALE: it was deleted meanwhile. */
+int store_segment_use(struct sto_store *store, struct store_view *view, struct store_segment *segment);
+
+/* This log file may be sealed from now on. Any thread. */
 int store_unsealed_add(struct sto_store *store, uint64_t file_id, uint64_t records);
+
+/*
+ * An id for a new log file, never given out before. One that was not used, by a file that was never made, may be given back, and is
+ * then given out again if no later one was. Any thread.
+ */
+uint64_t store_file_id_take(struct sto_store *store);
+void store_file_id_give(struct sto_store *store, uint64_t file_id);
+
+/* SHA-256 of a file. Any thread. */
+int file_sha256(const struct sto_io *io, const char *path, uint8_t sha256[MANIFEST_HASH_BYTES]);
 
 #endif

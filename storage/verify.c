@@ -93,7 +93,7 @@ static int verify_segments(struct verify *v)
 		if (!facts->sequence)
 			continue;
 		struct segment segment;
-		rc = folder_segment_path(path, v->data_dir, facts->sequence, false);
+		rc = folder_segment_path(path, v->data_dir, facts->sequence, facts->generation);
 		if (!rc)
 			rc = segment_open(&segment, v->io, path, facts);
 		if (!rc) {

@@ -100,15 +100,15 @@ static int log_file_make(struct sto_wal *wal, bool fill, struct wal_file **made)
 	int rc = folder_path(folder, store->data_dir, "log");
 	/* A file of that name is what an attempt that failed could not take away: the next start looks into it. */
 	for (int i = 0; i < CREATE_TRIES && !rc; i++) {
-		file->id = store->next_file_id;
+		file->id = store_file_id_take(store);
 		rc = folder_log_path(path, store->data_dir, file->id);
 		file->fd = rc ? rc : log_create(store, path);
 		if (file->fd != -EEXIST)
 			break;
-		store->next_file_id++;
 	}
 	if (rc || file->fd < 0) {
 		rc = rc ? rc : sto_io_full(file->fd) ? -ENOSPC : file->fd;
+		store_file_id_give(store, file->id);
 		free(file);
 		return rc;
 	}
@@ -124,8 +124,6 @@ static int log_file_make(struct sto_wal *wal, bool fill, struct wal_file **made)
 	if (!rc)
 		rc = io->sync_folder(io, folder);
 	if (!rc) {
-		/* Only now: an id that was never handed out may be tried again. */
-		store->next_file_id++;
 		*made = file;
 		return 0;
 	}
@@ -133,6 +131,8 @@ static int log_file_make(struct sto_wal *wal, bool fill, struct wal_file **made)
 	rc = synced ? -EIO : sto_io_full(rc) ? -ENOSPC : rc;
 	io->close(io, file->fd);
 	io->unlink(io, path);
+	/* An id that was never handed out may be tried again. */
+	store_file_id_give(store, file->id);
 	free(file);
 	return rc;
 }
@@ -186,7 +186,7 @@ static void file_discard(struct sto_wal *wal, struct wal_file *file)
 	store->io->close(store->io, file->fd);
 	struct manifest_record record = {.kind = MANIFEST_LOG_EMPTY, .file_id = file->id};
 	char path[STORE_PATH_BYTES];
-	if (!wal->failed && !store_commit(store, &record) && !folder_log_path(path, store->data_dir, file->id))
+	if (!wal->failed && !store_commit(store, &record, 1) && !folder_log_path(path, store->data_dir, file->id))
 		store->io->unlink(store->io, path);
 	free(file);
 }

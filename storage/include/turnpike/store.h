@@ -6,12 +6,15 @@
  *   <data_dir>/manifest        append-only: the one commit point of every publication and deletion
  *   <data_dir>/log/<id>.log    write-ahead log files, <id> = 16 hex digits, growing
  *   <data_dir>/segments/<seq>.seg   immutable
+ *   <data_dir>/rollups/<seq>.rol    immutable: the segments' sums, merged, by minute, hour and day
  *
  * The life of a log file: created by the housekeeping thread (spare) → taken by a shard's log writer (open) → finished → sealed
  * into exactly one segment, published by one manifest append → deleted. At start every log file that the manifest does not call
  * sealed is recovered and then sealed like the rest; writing never goes on in an old file.
  *
- * Threads: the store belongs to the housekeeping thread, except where a function says otherwise.
+ * Threads: after sto_store_open() any thread may call any function, several at once, except where one says otherwise. No function
+ * holds a lock over long work: a look-up never waits for a seal, a merge or a deletion, and nothing here waits for a shard core. What
+ * they wait for: sto_seal() for the seals that began before it; whatever publishes or deletes, for the one append and sync of another.
  */
 #ifndef TURNPIKE_STORE_H
 #define TURNPIKE_STORE_H
@@ -35,6 +38,7 @@ struct sto_store_options {
  * -EBUSY: another process has it. -EBADMSG: damage, logged in detail. Other -errno as they come.
  */
 int sto_store_open(struct sto_store **store, const struct sto_store_options *options);
+/* Only when no other thread is in the store, and no log writer is open. */
 void sto_store_close(struct sto_store *store);
 
 /* ---- recovery ---- */
@@ -96,7 +100,8 @@ enum { STO_EXTRAS_MAX = 16 };
  * is recorded in the manifest. The log file itself is removed by sto_log_delete() once the live table was given back.
  *
  * -ENOSPC: try again later. -EBADMSG: the log is damaged or does not agree with `rollup` (logged); nothing was published.
- * -EALREADY: it is sealed. -EINVAL: no such file in sto_store_unsealed(). Anything else: the disk failed, stop.
+ * -EALREADY: it is sealed. -EINVAL: no such file in sto_store_unsealed(), or somebody is sealing it. -EBUSY: more than 64 seals at
+ * once. Anything else: the disk failed, stop.
  */
 int sto_seal(struct sto_store *store, uint64_t file_id, const struct tp_rollup *rollup, const struct sto_seal_options *options);
 int sto_log_delete(struct sto_store *store, uint64_t file_id); /* -EINVAL: not sealed */
@@ -104,7 +109,7 @@ int sto_log_delete(struct sto_store *store, uint64_t file_id); /* -EINVAL: not s
 /* ---- the late lane and recovery of the horizon ---- */
 
 enum sto_lookup { STO_ABSENT, STO_SAME, STO_OTHER };
-/* Is (id, minute) among the counted events of a sealed segment? Housekeeping thread. Result or -errno. */
+/* Is (id, minute) among the counted events of a sealed segment? Result or -errno. */
 int sto_segments_lookup(struct sto_store *store, struct tp_id id, uint32_t minute, uint64_t fingerprint);
 
 /* Calls fn for (id, fingerprint, minute) of each counted event, in segments that have events at or after minute_min. */
@@ -115,7 +120,7 @@ int sto_segments_ids(struct sto_store *store, uint32_t minute_min, sto_id_fn fn,
 int sto_segments_events(struct sto_store *store, uint64_t min_ms, sto_event_fn fn, void *context);
 
 /* The highest watermark that any segment ever had, retired ones too; 0 without segments. */
-uint64_t sto_segments_watermark(const struct sto_store *store);
+uint64_t sto_segments_watermark(struct sto_store *store);
 
 /* ---- retention ---- */
 /* Removes segments sealed before sealed_before_ms, by manifest append, then unlink. Returns how many, or -errno. */
