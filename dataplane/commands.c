@@ -33,8 +33,8 @@ void dp_cores_synchronize(void *context)
 	if (!node->cores_run)
 		return;
 	atomic_thread_fence(memory_order_seq_cst);
-	for (uint32_t q = 0; q < node->config.rx_count; q++) {
-		struct dp_core *core = node->rx_cores[q];
+	for (uint32_t i = 0; i < node->cores; i++) {
+		struct dp_core *core = &node->core[i];
 		uint64_t rounds = atomic_load_explicit(&core->rounds, memory_order_acquire);
 		while (!atomic_load_explicit(&core->sleeping, memory_order_acquire) &&
 		       atomic_load_explicit(&core->rounds, memory_order_acquire) < rounds + 2 &&
@@ -101,11 +101,11 @@ static void live_update(struct dp_node *node)
 	counters->v[TP_C_SEGMENTS_SEALED] = atomic_load_explicit(&node->segments_sealed, memory_order_relaxed);
 	counters->v[TP_C_LATE_LOOKUPS] = atomic_load_explicit(&node->late_lookups, memory_order_relaxed);
 	if (node->dpdk) {
-		uint64_t blocked, passed, redirected;
-		if (!dp_dpdk_xdp_counters(&blocked, &passed, &redirected)) {
-			counters->v[TP_C_FRAMES_XDP_BLOCKLISTED] = blocked;
-			counters->v[TP_C_FRAMES_XDP_PASSED] = passed;
-			counters->v[TP_C_FRAMES_XDP_REDIRECTED] = redirected;
+		uint64_t xdp[EB_COUNTERS];
+		if (!dp_dpdk_xdp_counters(xdp)) {
+			counters->v[TP_C_FRAMES_XDP_BLOCKLISTED] = xdp[EB_BLOCKLISTED];
+			counters->v[TP_C_FRAMES_XDP_PASSED] = xdp[EB_PASSED];
+			counters->v[TP_C_FRAMES_XDP_REDIRECTED] = xdp[EB_REDIRECTED];
 		}
 	}
 	tp_counters_publish(&live->housekeeping, counters);
@@ -117,7 +117,7 @@ static void tick(struct dp_node *node)
 	uint64_t now_ms = tp_now_ms();
 	if (now_ms - node->expired_ms >= EXPIRE_EVERY_MS) {
 		node->expired_ms = now_ms;
-		dp_blocklist_expire(node->blocklist, now_ms);
+		dp_blocklist_tick(node->blocklist, now_ms);
 		atomic_store_explicit(&node->live->blocklist_entries, dp_blocklist_entries(node->blocklist), memory_order_relaxed);
 		space_watch(node);
 	}
@@ -170,6 +170,8 @@ static json_t *blocklist_del(struct dp_node *node, const char *text)
 	if (tp_prefix_parse(text, strlen(text), &prefix))
 		return refused("expected an IPv4 or IPv6 prefix such as 192.0.2.0/24");
 	int rc = dp_blocklist_del(node->blocklist, &prefix);
+	if (rc == -EPERM)
+		return refused("this prefix comes from a list file: take it out there, or add it with count_only=1");
 	return rc == -ENOENT ? refused("not on the blocklist") : result(rc);
 }
 
@@ -218,7 +220,9 @@ static void command_answer(struct dp_node *node, int fd, char *line)
 	} else if (!strcmp(line, "seal")) {
 		answer = seal(node);
 	} else if (!strcmp(line, "blocklist list")) {
-		answer = json_pack("{s:b, s:o}", "ok", 1, "items", dp_blocklist_json(node->blocklist));
+		answer = dp_blocklist_json(node->blocklist, NULL, UINT32_MAX);
+		if (answer)
+			json_object_set_new(answer, "ok", json_true());
 	} else if (!strncmp(line, "blocklist add ", 14)) {
 		answer = blocklist_add(node, line + 14);
 	} else if (!strncmp(line, "blocklist del ", 14)) {

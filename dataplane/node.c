@@ -103,7 +103,7 @@ static int beacons_create(struct dp_node *node)
 			.small_buffers = SMALL_BUFFERS,
 			.large_buffers = LARGE_BUFFERS,
 			.blocked = dp_blocklist_blocked,
-			.blocked_context = node->blocklist,
+			.blocked_context = dp_blocklist_reader(node->blocklist, q),
 		};
 		rc = dp_beacon_create(&core->beacon, &beacon);
 		if (rc)
@@ -142,7 +142,7 @@ static int ports_open(struct dp_node *node)
 				.beacon = core->beacon,
 				.counters = &core->counters,
 				.blocked = dp_blocklist_blocked,
-				.blocked_context = node->blocklist,
+				.blocked_context = dp_blocklist_reader(node->blocklist, q),
 				.http_port = &http_port,
 				.udp_port = &udp_port,
 			};
@@ -175,9 +175,27 @@ static int ports_open(struct dp_node *node)
 	return 0;
 }
 
-static int blocklist_enforce(void *node, const struct tp_prefix *list, uint32_t count)
+static int blocklist_enforce(void *node, const struct eb_block *list, uint32_t count)
 {
 	return ((struct dp_node *)node)->dpdk ? dp_dpdk_blocklist(list, count) : 0;
+}
+
+static int blocklist_hits(void *node, uint64_t *hits, uint32_t slots)
+{
+	return ((struct dp_node *)node)->dpdk ? dp_dpdk_blocklist_hits(hits, slots) : 0;
+}
+
+static int blocklist_open(struct dp_node *node)
+{
+	const struct dp_blocklist_options options = {
+		.data_dir = node->config.data_dir,
+		.readers = node->config.rx_count,
+		.hooks = {.synchronize = dp_cores_synchronize,
+			  .enforce = blocklist_enforce,
+			  .hits = blocklist_hits,
+			  .context = node},
+	};
+	return dp_blocklist_open(&node->blocklist, &options);
 }
 
 static int threads_start(struct dp_node *node)
@@ -258,8 +276,7 @@ static int start(struct dp_node *node)
 		"dedup_bytes=%" PRIu64 " ids_per_generation=%" PRIu64 " hop_bytes=%" PRIu64 " live_bytes=%" PRIu64,
 		node->dedup_bytes, agg_dedup_ids_max(node->dedup),
 		node->config.memory_hop_bytes * node->config.rx_count * node->config.shard_count, node->live->bytes);
-	struct dp_blocklist_hooks hooks = {.synchronize = dp_cores_synchronize, .enforce = blocklist_enforce, .context = node};
-	rc = dp_blocklist_open(&node->blocklist, node->config.data_dir, &hooks);
+	rc = blocklist_open(node);
 	if (rc)
 		return rc;
 	node->command_listen_fd = tp_command_listen(node->config.data_dir);

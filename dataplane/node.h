@@ -128,7 +128,7 @@ static inline bool dp_node_lacks_space(const struct dp_node *node)
 
 /* ---- commands.c ---- */
 void *dp_commands_main(void *node);
-/* Waits until no rx core is in a round that began before the call. A blocklist hook. */
+/* Waits until no core is in a round that began before the call. A blocklist hook. */
 void dp_cores_synchronize(void *node);
 
 #endif

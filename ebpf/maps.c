@@ -1,12 +1,13 @@
 /*
- * The maps of the XDP program that is attached to an interface: the blocklist in, the counters out. Command thread; one at a time.
+ * The maps of the XDP program that is attached to an interface: the blocklist and settings in, hits and counters out. Command
+ * thread; one at a time.
  *
  * net_af_xdp keeps its libbpf object to itself, so the way in is the interface: its program's id, the ids of the maps that the
  * program uses, their names. `held` is a sorted copy of what a trie holds; an update walks the old and the new copy side by side and
- * makes a system call for each difference only.
+ * hands the kernel the differences only, some thousand in a call.
  *
- *   held    a b   d e          add c first,
- *   wanted  a   c d            then remove b and e
+ *   held    a b   d e          add c, and b where its value changed, first,
+ *   wanted  a b c d            then remove e
  */
 #include "turnpike/xdp.h"
 
@@ -20,118 +21,176 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { MAPS_MAX = 16 };
+enum { MAPS_MAX = 16, BATCH = 4096, BURST_PART = 10 };
+
+struct pair {
+	struct eb_key_v6 key; /* IPv4 uses the first four address bytes */
+	struct eb_value value;
+};
 
 struct trie {
 	int fd;
-	struct eb_key_v6 *held; /* sorted; IPv4 uses the first four address bytes */
+	uint32_t key_bytes;
+	struct pair *held; /* sorted by key */
 	uint32_t held_count;
 };
 
 struct eb_xdp {
 	struct trie v4, v6;
-	int counters_fd;
+	int hits_fd, counters_fd, settings_fd;
 	uint32_t attach_mode;
 };
 
-static int key_compare(const void *a, const void *b)
+static int pair_compare(const void *a, const void *b)
 {
-	return memcmp(a, b, sizeof(struct eb_key_v6));
+	return memcmp(&((const struct pair *)a)->key, &((const struct pair *)b)->key, sizeof(struct eb_key_v6));
 }
 
-/* Sorts and drops doubles. */
-static uint32_t keys_normalise(struct eb_key_v6 *keys, uint32_t count)
+/* Sorts; of equal prefixes one stands. */
+static uint32_t pairs_normalise(struct pair *pairs, uint32_t count)
 {
 	uint32_t kept = 0;
 
 	if (count == 0)
 		return 0;
-	qsort(keys, count, sizeof(*keys), key_compare);
+	qsort(pairs, count, sizeof(*pairs), pair_compare);
 	for (uint32_t i = 1; i < count; i++)
-		if (key_compare(&keys[kept], &keys[i]) != 0)
-			keys[++kept] = keys[i];
+		if (pair_compare(&pairs[kept], &pairs[i]) != 0)
+			pairs[++kept] = pairs[i];
 	return kept + 1;
 }
 
 /* What is in the trie now: nothing in a fresh one, but we may be looking at one that has been at work. */
 static int trie_read(struct trie *trie)
 {
-	struct eb_key_v6 *keys = calloc(EB_PREFIXES_MAX, sizeof(*keys));
-	uint32_t count = 0;
+	struct pair *pairs = NULL;
+	uint32_t count = 0, room = 0;
+	struct eb_key_v6 key = {0}, next = {0};
 
-	if (keys == NULL)
-		return -ENOMEM;
-	for (const void *last = NULL; count < EB_PREFIXES_MAX; last = &keys[count++])
-		if (bpf_map_get_next_key(trie->fd, last, &keys[count]) != 0)
-			break;
-	trie->held_count = keys_normalise(keys, count);
-	trie->held = keys;
+	for (const void *last = NULL; bpf_map_get_next_key(trie->fd, last, &next) == 0; last = &key) {
+		if (count == room) {
+			struct pair *more = realloc(pairs, (room = room ? 2 * room : 64) * sizeof(*pairs));
+
+			if (more == NULL) {
+				free(pairs);
+				return -ENOMEM;
+			}
+			pairs = more;
+		}
+		key = next;
+		pairs[count] = (struct pair){.key = key};
+		if (bpf_map_lookup_elem(trie->fd, &key, &pairs[count].value) == 0)
+			count++;
+	}
+	trie->held_count = pairs_normalise(pairs, count);
+	trie->held = pairs;
 	return 0;
 }
 
-/* The keys of one family in `list`, host bits cleared. NULL: no memory. */
-static struct eb_key_v6 *keys_of(const struct tp_prefix *list, uint32_t count, uint8_t family, uint32_t *keys_count)
+/* The entries of one family in `list`, host bits cleared. NULL: no memory. */
+static struct pair *pairs_of(const struct eb_block *list, uint32_t count, uint8_t family, uint32_t *pairs_count)
 {
-	struct eb_key_v6 *keys = calloc(count > 0 ? count : 1, sizeof(*keys));
+	struct pair *pairs = calloc(count > 0 ? count : 1, sizeof(*pairs));
 	const uint32_t first = family == 4 ? 12 : 0; /* where the address starts in the 16 bytes */
 	uint32_t n = 0;
 
-	if (keys == NULL)
+	if (pairs == NULL)
 		return NULL;
 	for (uint32_t i = 0; i < count; i++) {
-		const uint32_t bits = list[i].bits;
+		const struct tp_prefix *prefix = &list[i].prefix;
 
-		if (list[i].addr.family != family)
+		if (prefix->addr.family != family)
 			continue;
-		keys[n].bits = bits;
-		for (uint32_t byte = 0; byte < (bits + 7) / 8; byte++) {
-			const uint32_t left = bits - byte * 8;
+		pairs[n].key.bits = prefix->bits;
+		for (uint32_t byte = 0; byte < (prefix->bits + 7U) / 8; byte++) {
+			const uint32_t left = prefix->bits - byte * 8;
 			const uint8_t mask = left >= 8 ? 0xff : (uint8_t)(0xff << (8 - left));
 
-			keys[n].addr[byte] = list[i].addr.byte[first + byte] & mask;
+			pairs[n].key.addr[byte] = prefix->addr.byte[first + byte] & mask;
 		}
-		n++;
+		pairs[n++].value = (struct eb_value){.slot = list[i].slot, .count_only = list[i].count_only};
 	}
-	*keys_count = keys_normalise(keys, n);
-	return keys;
+	*pairs_count = pairs_normalise(pairs, n);
+	return pairs;
 }
 
-/* Adds (or with `remove` takes away) what is in `these` and not in `those`. */
-static int trie_apply(const struct trie *trie, const struct eb_key_v6 *these, uint32_t these_count, const struct eb_key_v6 *those,
-		      uint32_t those_count, bool remove)
+/* ---- changes, some thousand a call ---- */
+
+struct batch {
+	const struct trie *trie;
+	bool remove;
+	uint32_t count;
+	uint8_t keys[BATCH * sizeof(struct eb_key_v6)];
+	struct eb_value values[BATCH];
+};
+
+/* 0 or -errno. A kernel whose tries know no batches gets one call for each. */
+static int batch_flush(struct batch *batch)
 {
-	const uint32_t value = 1;
-	uint32_t j = 0;
+	LIBBPF_OPTS(bpf_map_batch_opts, options, .elem_flags = BPF_ANY);
+	const uint32_t key_bytes = batch->trie->key_bytes, count = batch->count;
+	const int fd = batch->trie->fd;
+	uint32_t done = count;
 
-	for (uint32_t i = 0; i < these_count; i++) {
-		int order = -1, result;
+	batch->count = 0;
+	if (count == 0)
+		return 0;
+	if (!batch->remove && bpf_map_update_batch(fd, batch->keys, batch->values, &done, &options) == 0)
+		return 0;
+	/* One at a time: removing needs no haste, and what an interrupted batch has done is done again. */
+	for (uint32_t i = 0; i < count; i++) {
+		const void *key = batch->keys + i * key_bytes;
+		const int result =
+			batch->remove ? bpf_map_delete_elem(fd, key) : bpf_map_update_elem(fd, key, &batch->values[i], BPF_ANY);
 
-		while (j < those_count && (order = key_compare(&those[j], &these[i])) < 0)
-			j++;
-		if (j < those_count && order == 0)
-			continue;
-		result = remove ? bpf_map_delete_elem(trie->fd, &these[i])
-				: bpf_map_update_elem(trie->fd, &these[i], &value, BPF_ANY);
-		if (result != 0 && !(remove && errno == ENOENT))
+		if (result != 0 && !(batch->remove && errno == ENOENT))
 			return -errno;
 	}
 	return 0;
 }
 
-/* Takes over `wanted`. On failure what the trie holds is read anew, so that the next update starts from the truth. */
-static int trie_update(struct trie *trie, struct eb_key_v6 *wanted, uint32_t wanted_count)
+static int batch_add(struct batch *batch, const struct pair *pair)
 {
+	memcpy(batch->keys + batch->count * batch->trie->key_bytes, &pair->key, batch->trie->key_bytes);
+	batch->values[batch->count++] = pair->value;
+	return batch->count == BATCH ? batch_flush(batch) : 0;
+}
+
+/* Adds what is in `these` and not, or with another value, in `those`; with `remove` takes away what is not in `those` at all. */
+static int trie_apply(const struct trie *trie, const struct pair *these, uint32_t these_count, const struct pair *those,
+		      uint32_t those_count, bool remove)
+{
+	struct batch *batch = malloc(sizeof(*batch));
+	uint32_t j = 0;
+	int result = 0;
+
+	if (batch == NULL)
+		return -ENOMEM;
+	*batch = (struct batch){.trie = trie, .remove = remove};
+	for (uint32_t i = 0; i < these_count && result == 0; i++) {
+		int order = -1;
+
+		while (j < those_count && (order = pair_compare(&those[j], &these[i])) < 0)
+			j++;
+		if (j < those_count && order == 0 &&
+		    (remove || memcmp(&those[j].value, &these[i].value, sizeof(struct eb_value)) == 0))
+			continue;
+		result = batch_add(batch, &these[i]);
+	}
+	if (result == 0)
+		result = batch_flush(batch);
+	free(batch);
+	return result;
+}
+
+/* Takes over `wanted`. On failure what the trie holds is read anew, so that the next update starts from the truth. */
+static int trie_update(struct trie *trie, struct pair *wanted, uint32_t wanted_count)
+{
+	/* Room for both lists at once: the tries take 2 * EB_PREFIXES_MAX. */
 	int result = trie_apply(trie, wanted, wanted_count, trie->held, trie->held_count, false);
 
-	/*
-	 * Adding first needs room for both lists. When a long list changes much, room may lack: then the old goes first after all,
-	 * and the gap is milliseconds.
-	 */
-	const bool crowded = result == -ENOSPC;
-	if (result == 0 || crowded)
+	if (result == 0)
 		result = trie_apply(trie, trie->held, trie->held_count, wanted, wanted_count, true);
-	if (result == 0 && crowded)
-		result = trie_apply(trie, wanted, wanted_count, NULL, 0, false);
 	free(trie->held);
 	trie->held = wanted;
 	trie->held_count = wanted_count;
@@ -144,11 +203,11 @@ static int trie_update(struct trie *trie, struct eb_key_v6 *wanted, uint32_t wan
 	return result;
 }
 
-int eb_xdp_blocklist(struct eb_xdp *xdp, const struct tp_prefix *list, uint32_t count)
+int eb_xdp_blocklist(struct eb_xdp *xdp, const struct eb_block *list, uint32_t count)
 {
 	uint32_t v4_count = 0, v6_count = 0;
-	struct eb_key_v6 *v4 = keys_of(list, count, 4, &v4_count);
-	struct eb_key_v6 *v6 = keys_of(list, count, 6, &v6_count);
+	struct pair *v4 = pairs_of(list, count, 4, &v4_count);
+	struct pair *v6 = pairs_of(list, count, 6, &v6_count);
 	int result, second;
 
 	if (v4 == NULL || v6 == NULL || v4_count > EB_PREFIXES_MAX || v6_count > EB_PREFIXES_MAX) {
@@ -162,26 +221,73 @@ int eb_xdp_blocklist(struct eb_xdp *xdp, const struct tp_prefix *list, uint32_t 
 	return result != 0 ? result : second;
 }
 
-int eb_xdp_counters(struct eb_xdp *xdp, uint64_t counters[EB_COUNTERS])
+/* ---- figures ---- */
+
+int eb_xdp_hits(struct eb_xdp *xdp, uint64_t *hits, uint32_t slots)
 {
+	LIBBPF_OPTS(bpf_map_batch_opts, options);
 	const int cpus = libbpf_num_possible_cpus();
+	uint32_t keys[64], place = 0;
 	uint64_t *values;
 	int result = 0;
 
 	if (cpus < 0)
 		return cpus;
-	values = calloc((size_t)cpus, sizeof(*values));
+	values = calloc((size_t)cpus * 64, sizeof(*values));
 	if (values == NULL)
 		return -ENOMEM;
-	for (uint32_t which = 0; which < EB_COUNTERS && result == 0; which++) {
-		counters[which] = 0;
-		if (bpf_map_lookup_elem(xdp->counters_fd, &which, values) != 0)
+	for (uint32_t at = 0; at < slots && result == 0;) {
+		uint32_t got = 64;
+
+		if (bpf_map_lookup_batch(xdp->hits_fd, at > 0 ? &place : NULL, &place, keys, values, &got, &options) != 0 &&
+		    errno != ENOENT)
 			result = -errno;
-		for (int cpu = 0; cpu < cpus && result == 0; cpu++)
-			counters[which] += values[cpu];
+		for (uint32_t i = 0; i < got && result == 0; i++)
+			for (int cpu = 0; cpu < cpus && keys[i] < slots; cpu++)
+				hits[keys[i]] += values[i * (uint32_t)cpus + (uint32_t)cpu];
+		at += got;
+		if (got == 0)
+			break;
 	}
 	free(values);
 	return result;
+}
+
+int eb_xdp_counters(struct eb_xdp *xdp, uint64_t counters[EB_COUNTERS])
+{
+	const int cpus = libbpf_num_possible_cpus();
+	const uint32_t only = 0;
+	struct eb_counts *values;
+	int result = 0;
+
+	memset(counters, 0, EB_COUNTERS * sizeof(*counters));
+	if (cpus < 0)
+		return cpus;
+	values = calloc((size_t)cpus, sizeof(*values));
+	if (values == NULL)
+		return -ENOMEM;
+	if (bpf_map_lookup_elem(xdp->counters_fd, &only, values) != 0)
+		result = -errno;
+	for (int cpu = 0; cpu < cpus && result == 0; cpu++)
+		for (uint32_t which = 0; which < EB_COUNTERS; which++)
+			counters[which] += values[cpu].v[which];
+	free(values);
+	return result;
+}
+
+int eb_xdp_packet_rate(struct eb_xdp *xdp, uint32_t packets_per_second)
+{
+	const uint32_t only = 0;
+	struct eb_settings settings = {0};
+
+	if (packets_per_second > 0) {
+		settings.interval_ns = 1000000000ULL / packets_per_second;
+		settings.interval_ns += settings.interval_ns == 0; /* more than one a nanosecond */
+		settings.burst_ns = 1000000000ULL / BURST_PART;
+		if (settings.burst_ns < settings.interval_ns)
+			settings.burst_ns = settings.interval_ns;
+	}
+	return bpf_map_update_elem(xdp->settings_fd, &only, &settings, BPF_ANY) == 0 ? 0 : -errno;
 }
 
 const char *eb_xdp_mode(const struct eb_xdp *xdp)
@@ -189,12 +295,24 @@ const char *eb_xdp_mode(const struct eb_xdp *xdp)
 	return xdp->attach_mode == XDP_ATTACHED_DRV ? "native" : xdp->attach_mode == XDP_ATTACHED_SKB ? "generic" : "offloaded";
 }
 
+/* ---- finding them ---- */
+
 /* Sorts a map of the program into its place by name and shape; takes the descriptor over. */
 static int map_place(struct eb_xdp *xdp, int fd)
 {
+	const struct {
+		const char *name;
+		uint32_t key_bytes, value_bytes;
+		int *place;
+	} wanted[] = {
+		{EB_MAP_V4, sizeof(struct eb_key_v4), sizeof(struct eb_value), &xdp->v4.fd},
+		{EB_MAP_V6, sizeof(struct eb_key_v6), sizeof(struct eb_value), &xdp->v6.fd},
+		{EB_MAP_HITS, sizeof(uint32_t), sizeof(uint64_t), &xdp->hits_fd},
+		{EB_MAP_COUNTERS, sizeof(uint32_t), sizeof(struct eb_counts), &xdp->counters_fd},
+		{EB_MAP_SETTINGS, sizeof(uint32_t), sizeof(struct eb_settings), &xdp->settings_fd},
+	};
 	struct bpf_map_info info = {0};
 	uint32_t bytes = sizeof(info);
-	int *place = NULL;
 
 	if (bpf_obj_get_info_by_fd(fd, &info, &bytes) != 0) {
 		int error = errno;
@@ -202,16 +320,15 @@ static int map_place(struct eb_xdp *xdp, int fd)
 		close(fd);
 		return -error;
 	}
-	if (strcmp(info.name, EB_MAP_V4) == 0 && info.key_size == sizeof(struct eb_key_v4))
-		place = &xdp->v4.fd;
-	else if (strcmp(info.name, EB_MAP_V6) == 0 && info.key_size == sizeof(struct eb_key_v6))
-		place = &xdp->v6.fd;
-	else if (strcmp(info.name, EB_MAP_COUNTERS) == 0 && info.max_entries == EB_COUNTERS && info.value_size == sizeof(uint64_t))
-		place = &xdp->counters_fd;
-	if (place == NULL || *place >= 0)
-		close(fd);
-	else
-		*place = fd;
+	for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
+		/* the kernel keeps 15 bytes of a name */
+		if (strncmp(info.name, wanted[i].name, sizeof(info.name) - 1) != 0 || info.key_size != wanted[i].key_bytes ||
+		    info.value_size != wanted[i].value_bytes || *wanted[i].place >= 0)
+			continue;
+		*wanted[i].place = fd;
+		return 0;
+	}
+	close(fd);
 	return 0;
 }
 
@@ -235,7 +352,8 @@ static int maps_find(struct eb_xdp *xdp, int program_fd)
 		if (result != 0)
 			return result;
 	}
-	return xdp->v4.fd >= 0 && xdp->v6.fd >= 0 && xdp->counters_fd >= 0 ? 0 : -ENOENT;
+	return xdp->v4.fd >= 0 && xdp->v6.fd >= 0 && xdp->hits_fd >= 0 && xdp->counters_fd >= 0 && xdp->settings_fd >= 0 ? 0
+															 : -ENOENT;
 }
 
 int eb_xdp_open(struct eb_xdp **out, const char *ifname)
@@ -261,7 +379,9 @@ int eb_xdp_open(struct eb_xdp **out, const char *ifname)
 		close(fd);
 		return -ENOMEM;
 	}
-	xdp->v4.fd = xdp->v6.fd = xdp->counters_fd = -1;
+	xdp->v4 = (struct trie){.fd = -1, .key_bytes = sizeof(struct eb_key_v4)};
+	xdp->v6 = (struct trie){.fd = -1, .key_bytes = sizeof(struct eb_key_v6)};
+	xdp->hits_fd = xdp->counters_fd = xdp->settings_fd = -1;
 	xdp->attach_mode = query.attach_mode;
 	result = maps_find(xdp, fd);
 	close(fd);
@@ -281,12 +401,10 @@ void eb_xdp_close(struct eb_xdp *xdp)
 {
 	if (xdp == NULL)
 		return;
-	for (int i = 0; i < 3; i++) {
-		const int fd = i == 0 ? xdp->v4.fd : i == 1 ? xdp->v6.fd : xdp->counters_fd;
-
-		if (fd >= 0)
-			close(fd);
-	}
+	const int fds[] = {xdp->v4.fd, xdp->v6.fd, xdp->hits_fd, xdp->counters_fd, xdp->settings_fd};
+	for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)
+		if (fds[i] >= 0)
+			close(fds[i]);
 	free(xdp->v4.held);
 	free(xdp->v6.held);
 	free(xdp);

@@ -57,7 +57,7 @@ static char ifname[16], peer_name[16], device_text[64];
 
 /* ---- the node ---- */
 
-static void block_apply(const struct tp_prefix *peers, uint32_t count)
+static void block_apply(const struct eb_block *peers, uint32_t count)
 {
 	const int wanted = atomic_load(&shared->block);
 
@@ -71,7 +71,7 @@ static void block_apply(const struct tp_prefix *peers, uint32_t count)
 static void publish(const struct tp_counters *counters)
 {
 	uint64_t xdp[EB_COUNTERS];
-	const int result = dp_dpdk_xdp_counters(&xdp[EB_BLOCKLISTED], &xdp[EB_PASSED], &xdp[EB_REDIRECTED]);
+	const int result = dp_dpdk_xdp_counters(xdp);
 
 	for (uint32_t i = 0; result == 0 && i < EB_COUNTERS; i++)
 		atomic_store(&shared->xdp[i], xdp[i]);
@@ -141,12 +141,12 @@ static int node_open(struct node *node, const char *device, uint16_t queues)
 static void node_run(const char *device, uint16_t queues)
 {
 	static struct node node;
-	struct tp_prefix peers[2];
+	struct eb_block peers[2] = {{.slot = 0}, {.slot = 1}};
 	struct eb_xdp *left;
 	int result;
 
-	prefix_set(&peers[0], "10.77.0.2/32");
-	prefix_set(&peers[1], "fd00:77::2/128");
+	prefix_set(&peers[0].prefix, "10.77.0.2/32");
+	prefix_set(&peers[1].prefix, "fd00:77::2/128");
 	prctl(PR_SET_PDEATHSIG, SIGTERM);
 	if (setns(namespace_a, CLONE_NEWNET) != 0)
 		_exit(2);

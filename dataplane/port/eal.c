@@ -272,7 +272,7 @@ const char *dp_dpdk_describe(void)
 }
 
 /* What the maps cannot take, the rx cores check: a listed source is refused in any case, and this never fails. */
-int dp_dpdk_blocklist(const struct tp_prefix *list, uint32_t count)
+int dp_dpdk_blocklist(const struct eb_block *list, uint32_t count)
 {
 	for (uint32_t i = 0; i < dpdk.devices; i++) {
 		struct dp_device *device = &dpdk.device[i];
@@ -290,23 +290,32 @@ int dp_dpdk_blocklist(const struct tp_prefix *list, uint32_t count)
 	return 0;
 }
 
-int dp_dpdk_xdp_counters(uint64_t *blocklisted, uint64_t *passed, uint64_t *redirected)
+int dp_dpdk_blocklist_hits(uint64_t *hits, uint32_t slots)
+{
+	int result = 0;
+
+	for (uint32_t i = 0; i < dpdk.devices && result == 0; i++)
+		if (dpdk.device[i].xdp != NULL)
+			result = eb_xdp_hits(dpdk.device[i].xdp, hits, slots);
+	return result;
+}
+
+int dp_dpdk_xdp_counters(uint64_t counters[EB_COUNTERS])
 {
 	bool found = false;
 
-	*blocklisted = *passed = *redirected = 0;
+	memset(counters, 0, EB_COUNTERS * sizeof(*counters));
 	for (uint32_t i = 0; i < dpdk.devices; i++) {
-		uint64_t counters[EB_COUNTERS];
+		uint64_t one[EB_COUNTERS];
 		int result;
 
 		if (dpdk.device[i].xdp == NULL)
 			continue;
-		result = eb_xdp_counters(dpdk.device[i].xdp, counters);
+		result = eb_xdp_counters(dpdk.device[i].xdp, one);
 		if (result != 0)
 			return result;
-		*blocklisted += counters[EB_BLOCKLISTED];
-		*passed += counters[EB_PASSED];
-		*redirected += counters[EB_REDIRECTED];
+		for (uint32_t which = 0; which < EB_COUNTERS; which++)
+			counters[which] += one[which];
 		found = true;
 	}
 	return found ? 0 : -ENOENT;

@@ -8,6 +8,7 @@
 
 #include "../beacon/beacon.h"
 #include "turnpike/config.h"
+#include "turnpike/xdp.h"
 
 struct dp_port;
 
@@ -63,11 +64,14 @@ void dp_dpdk_fini(void);
 const char *dp_dpdk_describe(void);
 
 /*
- * Pushes the blocklist into each XDP program of ours that is attached for a port. Command thread. 0: what a program cannot hold, the
- * rx cores check instead (a warning tells), as they do until the first call.
+ * Pushes the blocklist to where packets come in before the rx core sees them: each XDP program of ours that is attached for a port.
+ * Called with the whole list on each change. Command thread. 0: what a program cannot hold, the rx cores check instead (a warning
+ * tells), as they do until the first call.
  */
-int dp_dpdk_blocklist(const struct tp_prefix *list, uint32_t count);
-/* Reads the XDP programs' counters: blocklisted, passed, redirected. */
-int dp_dpdk_xdp_counters(uint64_t *blocklisted, uint64_t *passed, uint64_t *redirected);
+int dp_dpdk_blocklist(const struct eb_block *list, uint32_t count);
+/* Adds what the list's entries have hit there, by slot; each only ever grows. Command thread. 0 or -errno. */
+int dp_dpdk_blocklist_hits(uint64_t *hits, uint32_t slots);
+/* The XDP programs' counters, summed. -ENOENT: there is none. */
+int dp_dpdk_xdp_counters(uint64_t counters[EB_COUNTERS]);
 
 #endif
