@@ -7,6 +7,7 @@
 #include "log_read.h"
 
 #include "log_format.h"
+#include "turnpike/follow.h"
 #include "turnpike/log.h"
 
 #include <fcntl.h>
@@ -251,4 +252,95 @@ int log_shard(const struct sto_io *io, const char *path, uint64_t file_id, uint3
 	io->close(io, scan.fd);
 	free(scan.buffer);
 	return rc;
+}
+
+/* ---- following a file that is being written ---- */
+
+struct sto_follow {
+	struct scan scan;
+	bool begun; /* the file block was there */
+	bool ended; /* the end block was */
+	char path[];
+};
+
+int log_follow_open(struct sto_follow **out, const struct sto_io *io, const char *path, uint64_t file_id)
+{
+	size_t path_bytes = strlen(path) + 1;
+	struct sto_follow *follow = calloc(1, sizeof(*follow) + path_bytes);
+	if (!follow)
+		return -ENOMEM;
+	memcpy(follow->path, path, path_bytes);
+	follow->scan = (struct scan){.io = io, .path = follow->path, .file_id = file_id};
+	follow->scan.fd = io->open(io, path, O_RDONLY, 0);
+	if (follow->scan.fd < 0) {
+		int rc = follow->scan.fd;
+		free(follow);
+		return rc;
+	}
+	*out = follow;
+	return 0;
+}
+
+void sto_follow_close(struct sto_follow *follow)
+{
+	if (!follow)
+		return;
+	follow->scan.io->close(follow->scan.io, follow->scan.fd);
+	free(follow->scan.buffer);
+	free(follow);
+}
+
+uint64_t sto_follow_file_id(const struct sto_follow *follow)
+{
+	return follow->scan.file_id;
+}
+
+/* Passes the file block. 1: passed, 0: not there yet, or -errno. */
+static int follow_begin(struct sto_follow *follow)
+{
+	struct scan *scan = &follow->scan;
+	int good = block_read(scan, 0);
+	if (good <= 0)
+		return good;
+	const struct log_block *block = (const struct log_block *)(const void *)scan->buffer;
+	if (block->kind != LOG_FILE || block->offset != 0 || block->sequence != 0 || block->block_bytes != LOG_UNIT)
+		return 0;
+	scan->last = *block;
+	scan->offset = LOG_UNIT;
+	follow->begun = true;
+	return 1;
+}
+
+int64_t sto_follow_next(struct sto_follow *follow, sto_event_fn fn, void *context)
+{
+	struct scan *scan = &follow->scan;
+	int64_t given = 0;
+	/* Without preallocation the file grows. */
+	int rc = scan->io->size(scan->io, scan->fd, &scan->bytes);
+	if (!rc && !follow->begun) {
+		rc = follow_begin(follow);
+		if (rc <= 0)
+			return rc;
+		rc = 0;
+	}
+	while (!rc && !follow->ended) {
+		int good = block_read(scan, scan->offset);
+		if (good < 0)
+			return good;
+		if (!good)
+			break;
+		const struct log_block *block = (const struct log_block *)(const void *)scan->buffer;
+		if (!follows(scan, block))
+			break;
+		struct log_block head = *block;
+		if (head.kind == LOG_END) {
+			follow->ended = true;
+			break;
+		}
+		rc = records_give(scan, fn, context);
+		given += head.records;
+		scan->last = head;
+		scan->offset += head.block_bytes;
+	}
+	return rc ? rc : given;
 }

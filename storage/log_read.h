@@ -5,6 +5,7 @@
 #define STORAGE_LOG_READ_H
 
 #include "io.h"
+#include "turnpike/follow.h"
 #include "turnpike/store.h"
 
 enum log_state {
@@ -23,5 +24,8 @@ int log_scan(const struct sto_io *io, const char *path, uint64_t file_id, bool s
 
 /* The shard that made the file; 0 if its file block is not readable (log_scan() tells whether that is damage). 0 or -errno. */
 int log_shard(const struct sto_io *io, const char *path, uint64_t file_id, uint32_t *shard);
+
+/* sto_follow_open() of any path and disk. */
+int log_follow_open(struct sto_follow **follow, const struct sto_io *io, const char *path, uint64_t file_id);
 
 #endif

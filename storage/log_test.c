@@ -299,13 +299,66 @@ static void test_foreign_records(void **state)
 	}
 }
 
+/* A follower sees each block once it is whole, in steps of any size, and nothing of a file that another one has become. */
+static void test_follow(void **state)
+{
+	(void)state;
+	struct sim_disk *disk = sim_disk_new(6);
+	struct sto_store *store;
+	struct sto_wal *wal;
+	const struct sto_wal_options wal_options = {.shard = 2, .block_bytes_max = 8192, .writes_in_flight = 2};
+	assert_int_equal(store_open(&store, &options, sim_disk_io(disk)), 0);
+	assert_int_equal(sto_wal_open(&wal, store, &wal_options), 0);
+	struct sto_follow *follow;
+	assert_int_equal(log_follow_open(&follow, sim_disk_io(disk), LOG_PATH, 1), 0);
+	struct seen seen = {0};
+	assert_int_equal(sto_follow_next(follow, expect_next, &seen), 0);
+	for (uint64_t n = 0; n < 6; n++) {
+		_Alignas(8) uint8_t room[TP_EVENT_BYTES_MAX];
+		const struct tp_event *event = sample_event(room, n);
+		memcpy(sto_wal_reserve(wal, event->bytes), event, event->bytes);
+		sto_wal_append(wal, event->bytes, 0);
+		assert_int_equal(sto_wal_flush(wal, 0, 1000, true), 1);
+		while (sto_wal_durable(wal) != sto_wal_appended(wal))
+			assert_true(sto_wal_poll(wal) >= 0);
+		if (n % 3 == 2)
+			assert_int_equal(sto_follow_next(follow, expect_next, &seen), 3);
+	}
+	assert_int_equal(seen.next, 6);
+	assert_int_equal(sto_follow_next(follow, expect_next, &seen), 0);
+	sto_follow_close(follow);
+
+	/* A block that is half there is not given, and given once it is whole. */
+	uint64_t bytes;
+	uint8_t *file = sim_file(disk, LOG_PATH, &bytes);
+	file[4 * LOG_UNIT + 300] ^= 1;
+	seen.next = 0;
+	assert_int_equal(log_follow_open(&follow, sim_disk_io(disk), LOG_PATH, 1), 0);
+	assert_int_equal(sto_follow_next(follow, expect_next, &seen), 3);
+	file[4 * LOG_UNIT + 300] ^= 1;
+	assert_int_equal(sto_follow_next(follow, expect_next, &seen), 3);
+	sto_wal_close(wal);
+	assert_int_equal(sto_follow_next(follow, expect_next, &seen), 0); /* the end block */
+	sto_follow_close(follow);
+	assert_int_equal(log_follow_open(&follow, sim_disk_io(disk), LOG_PATH, 7), 0); /* under another id there is nothing */
+	assert_int_equal(sto_follow_next(follow, expect_next, &seen), 0);
+	sto_follow_close(follow);
+	sto_store_close(store);
+	sim_disk_free(disk);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_whole),           cmocka_unit_test(test_flips_ended),
-		cmocka_unit_test(test_flips_open),      cmocka_unit_test(test_misplaced),
-		cmocka_unit_test(test_stale),           cmocka_unit_test(test_cut),
-		cmocka_unit_test(test_no_file_block),   cmocka_unit_test(test_torn_first_block),
+		cmocka_unit_test(test_follow),
+		cmocka_unit_test(test_whole),
+		cmocka_unit_test(test_flips_ended),
+		cmocka_unit_test(test_flips_open),
+		cmocka_unit_test(test_misplaced),
+		cmocka_unit_test(test_stale),
+		cmocka_unit_test(test_cut),
+		cmocka_unit_test(test_no_file_block),
+		cmocka_unit_test(test_torn_first_block),
 		cmocka_unit_test(test_foreign_records),
 	};
 	tp_log_level_set(TP_ERROR + 1);
