@@ -148,9 +148,7 @@ static void retain(struct dp_node *node, uint64_t now_ms)
 {
 	if (now_ms <= node->config.retention_raw_ms)
 		return;
-	pthread_mutex_lock(&node->store_lock);
 	int removed = sto_retain(node->store, now_ms - node->config.retention_raw_ms);
-	pthread_mutex_unlock(&node->store_lock);
 	if (removed > 0)
 		tp_logf(TP_INFO, "segments retired", "count=%d", removed);
 	else if (removed < 0)
@@ -162,6 +160,8 @@ uint64_t dp_keep_step(struct dp_node *node, uint64_t now_ms, uint64_t now_ns)
 	if (ids_rotate(node, now_ms, now_ns))
 		return PAUSE_LOOK_NS;
 	files_age(node, now_ms);
+	if (atomic_load_explicit(&node->low_space, memory_order_relaxed))
+		sto_store_space_release(node->store);
 	if (now_ms - node->retained_ms >= RETAIN_EVERY_MS) {
 		retain(node, now_ms);
 		node->retained_ms = now_ms;

@@ -28,10 +28,8 @@ uint64_t dp_late_step(struct dp_node *node, uint64_t now_ms, uint64_t now_ns)
 		for (; looked != given && found < LANE_BURST; found++) {
 			struct dp_late_entry *entry = &lane->entry[looked % DP_LATE_LANE];
 			const struct tp_event *event = (const struct tp_event *)(const void *)entry->event;
-			pthread_mutex_lock(&node->store_lock);
 			entry->lookup = sto_segments_lookup(node->store, event->id, (uint32_t)(event->timestamp_ms / TP_MINUTE_MS),
 							    event->fingerprint);
-			pthread_mutex_unlock(&node->store_lock);
 			if (entry->lookup < 0)
 				tp_logf(TP_ERROR, "late look-up failed", "error=\"%s\"", strerror(-entry->lookup));
 			/* release: the shard sees the result */

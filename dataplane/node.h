@@ -49,7 +49,6 @@ struct dp_recovered {
 struct dp_node {
 	struct tp_config config;
 	struct sto_store *store;
-	pthread_mutex_t store_lock; /* the background threads take turns with the store */
 	struct tp_live *live;
 	int live_fd;
 	struct dp_blocklist *blocklist;

@@ -90,7 +90,6 @@ int dp_node_memory_create(struct dp_node *node)
 	if (node->live_fd < 0)
 		return node->live_fd;
 	pthread_mutex_init(&node->tables.lock, NULL);
-	pthread_mutex_init(&node->store_lock, NULL);
 	for (uint32_t i = node->live->rollup_count; i-- > 0;)
 		dp_table_give(node, dp_table_at(node, i));
 	node->live->shards = shards;

@@ -16,23 +16,20 @@
 
 enum { SEAL_IDLE_NS = 10000000, SEAL_FULL_NS = 200000000 };
 
-/* 0; -ENOSPC: later; other -errno: the node fails. */
+/* 0; -EAGAIN: at once again; -ENOSPC: later; other -errno: the node fails. */
 static int file_seal(struct dp_node *node, uint64_t file_id, struct tp_rollup *table)
 {
-	pthread_mutex_lock(&node->store_lock);
 	int rc = table ? sto_seal(node->store, file_id, table, NULL) : -EBADMSG;
-	pthread_mutex_unlock(&node->store_lock);
 	if (rc == -ENOSPC)
-		return rc;
+		/* What is kept to be recycled makes room, perhaps enough. */
+		return sto_store_space_release(node->store) ? -EAGAIN : rc;
 	if (rc) {
 		tp_logf(TP_ERROR, "cannot seal a log file", "file=%016" PRIx64 " error=\"%s\"", file_id, strerror(-rc));
 		dp_node_fail(node, rc);
 		return rc;
 	}
 	dp_table_give(node, table);
-	pthread_mutex_lock(&node->store_lock);
 	rc = sto_log_delete(node->store, file_id);
-	pthread_mutex_unlock(&node->store_lock);
 	if (rc)
 		tp_logf(TP_WARN, "cannot remove a sealed log file", "file=%016" PRIx64 " error=\"%s\"", file_id, strerror(-rc));
 	atomic_fetch_add_explicit(&node->segments_sealed, 1, memory_order_relaxed);
@@ -63,30 +60,29 @@ uint64_t dp_seal_step(struct dp_node *node, uint64_t now_ms, uint64_t now_ns)
 	for (uint32_t s = 0; s < node->config.shard_count; s++) {
 		struct dp_shard_keeping *keeping = &node->keeping[s];
 		uint64_t file_id;
-		pthread_mutex_lock(&node->store_lock);
 		while (keeping->pending_count < DP_PENDING_FILES && (file_id = sto_wal_finished_take(node->wal[s])) != 0)
 			keeping->pending[keeping->pending_count++] = file_id;
-		pthread_mutex_unlock(&node->store_lock);
 	}
 	if (atomic_load_explicit(&node->recovered_left, memory_order_relaxed)) {
 		int rc = recovered_seal(node);
 		lacks = rc == -ENOSPC;
-		done = rc == 0;
+		done = !lacks;
 	}
 	/* One shard a step, in turn: none waits behind another's files. */
 	for (uint32_t i = 0; i < node->config.shard_count && !done && !lacks; i++) {
-		struct dp_shard_keeping *keeping = &node->keeping[node->seal_next++ % node->config.shard_count];
+		struct dp_shard_keeping *keeping = &node->keeping[node->seal_next % node->config.shard_count];
+		node->seal_next++;
 		if (!keeping->pending_count)
 			continue;
 		uint64_t file_id = keeping->pending[0];
 		int rc = file_seal(node, file_id, dp_table_of(node, file_id));
 		lacks = rc == -ENOSPC;
+		done = !lacks;
 		if (rc)
 			break;
 		/* release: who sees the file sealed finds its segment */
 		atomic_store_explicit(&keeping->sealed_file, file_id, memory_order_release);
 		memmove(keeping->pending, keeping->pending + 1, --keeping->pending_count * sizeof(keeping->pending[0]));
-		done = 1;
 	}
 	atomic_store_explicit(&node->seal_lacks_space, lacks, memory_order_relaxed);
 	if (done) { /* a table is free again, and a file to recycle */

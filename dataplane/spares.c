@@ -66,9 +66,7 @@ uint64_t dp_spares_step(struct dp_node *node, uint64_t now_ms, uint64_t now_ns)
 		}
 		if (!sto_wal_spare_wanted(node->wal[s]))
 			continue;
-		pthread_mutex_lock(&node->store_lock);
 		int rc = sto_wal_spare_give(node->wal[s]);
-		pthread_mutex_unlock(&node->store_lock);
 		if (rc == -ENOSPC) {
 			lacks = true;
 		} else if (rc) {

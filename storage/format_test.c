@@ -25,25 +25,16 @@ struct field {
 	}
 
 static const struct field log_block[] = {
-	F(log_block, checksum),
-	F(log_block, magic),
-	F(log_block, version),
-	F(log_block, shard),
-	F(log_block, file_id),
-	F(log_block, salt),
-	F(log_block, sequence),
-	F(log_block, previous),
-	F(log_block, watermark_ms),
-	F(log_block, durable_sequence),
-	F(log_block, kind),
-	F(log_block, block_bytes),
-	F(log_block, payload_bytes),
-	F(log_block, records),
-	F(log_block, file_bytes),
-	F(log_block, first_record),
-	F(log_block, offset),
-	F(log_block, reserved),
-	{0},
+	F(log_block, checksum),      F(log_block, magic),
+	F(log_block, version),       F(log_block, shard),
+	F(log_block, file_id),       F(log_block, salt),
+	F(log_block, sequence),      F(log_block, previous),
+	F(log_block, watermark_ms),  F(log_block, durable_sequence),
+	F(log_block, kind),          F(log_block, block_bytes),
+	F(log_block, payload_bytes), F(log_block, records),
+	F(log_block, file_bytes),    F(log_block, first_record),
+	F(log_block, offset),        F(log_block, made),
+	F(log_block, reserved),      {0},
 };
 
 static const struct field segment_header[] = {

@@ -32,8 +32,15 @@ struct sto_queue {
 };
 
 struct sto_queue_ops {
+	/*
+	 * Makes an open file known to the queue and takes it out again; nothing may be in flight to it then, and it stays open in
+	 * between. Any thread. Returns the handle that write() wants; never fails (what cannot be registered is used by its
+	 * descriptor).
+	 */
+	int (*attach)(struct sto_queue *queue, int fd);
+	void (*detach)(struct sto_queue *queue, int handle);
 	/* Starts a write. 0, or -errno when the queue is broken. Never more in flight than `depth`. */
-	int (*write)(struct sto_queue *queue, int fd, const void *from, uint32_t bytes, uint64_t offset, uint64_t tag);
+	int (*write)(struct sto_queue *queue, int handle, const void *from, uint32_t bytes, uint64_t offset, uint64_t tag);
 	/* Takes up to `max` completions, in any order. Returns how many, or -errno. Does not block. */
 	int (*reap)(struct sto_queue *queue, struct sto_done *done, uint32_t max);
 	/* True while the kernel has not taken all writes yet: reap() tries again, so do not sleep. */

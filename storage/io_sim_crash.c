@@ -10,6 +10,18 @@
 
 /* ---- the queue ---- */
 
+static int sim_queue_attach(struct sto_queue *queue, int fd)
+{
+	(void)queue;
+	return fd;
+}
+
+static void sim_queue_detach(struct sto_queue *queue, int handle)
+{
+	(void)queue;
+	(void)handle;
+}
+
 static int sim_queue_write(struct sto_queue *queue, int fd, const void *from, uint32_t bytes, uint64_t offset, uint64_t tag)
 {
 	struct sim_queue *q = (struct sim_queue *)queue;
@@ -81,7 +93,9 @@ static void sim_queue_close(struct sto_queue *queue)
 
 int sim_queue_open(const struct sto_io *io, void *buffers, uint64_t buffer_bytes, uint32_t depth, struct sto_queue **queue)
 {
-	static const struct sto_queue_ops ops = {.write = sim_queue_write,
+	static const struct sto_queue_ops ops = {.attach = sim_queue_attach,
+						 .detach = sim_queue_detach,
+						 .write = sim_queue_write,
 						 .reap = sim_queue_reap,
 						 .waiting = sim_queue_waiting,
 						 .fd = sim_queue_fd,

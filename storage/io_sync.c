@@ -262,6 +262,18 @@ struct sync_queue {
 	struct sto_done done[];
 };
 
+static int sync_queue_attach(struct sto_queue *queue, int fd)
+{
+	(void)queue;
+	return fd;
+}
+
+static void sync_queue_detach(struct sto_queue *queue, int handle)
+{
+	(void)queue;
+	(void)handle;
+}
+
 static int sync_queue_write(struct sto_queue *queue, int fd, const void *from, uint32_t bytes, uint64_t offset, uint64_t tag)
 {
 	struct sync_queue *q = (struct sync_queue *)queue;
@@ -311,7 +323,9 @@ static void sync_queue_close(struct sto_queue *queue)
 
 int sto_queue_sync_open(uint32_t depth, struct sto_queue **queue)
 {
-	static const struct sto_queue_ops ops = {.write = sync_queue_write,
+	static const struct sto_queue_ops ops = {.attach = sync_queue_attach,
+						 .detach = sync_queue_detach,
+						 .write = sync_queue_write,
 						 .reap = sync_queue_reap,
 						 .waiting = sync_queue_waiting,
 						 .fd = sync_queue_fd,

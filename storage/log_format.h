@@ -21,7 +21,8 @@
  *    88   u64 file_bytes        size that the file was made with; 0: it grows as it is written
  *    96   u64 first_record      records in the file before this block
  *   104   u64 offset            of the block in the file
- *   112   16 bytes of zero
+ *   112   u32 made             in the file block: 1 the file was full of zeros, 2 it was recycled and has old blocks in it; else 0
+ *   116   12 bytes of zero
  *   128   payload: tp_event records, one after the other; then zeros to block_bytes
  *
  * The seed is XXH3-64 of {file_id, salt, offset}. A block that an earlier file left there does not check out; one that was written
@@ -48,6 +49,9 @@
 
 enum { LOG_VERSION = 1, LOG_UNIT = 4096, LOG_HEADER_BYTES = 128, LOG_BLOCK_BYTES_MAX = 16 << 20 };
 
+/* What a file's blocks lie on. Reserved room alone takes a journal commit with each synced write. */
+enum log_made { LOG_RESERVED = 0, LOG_FILLED = 1, LOG_RECYCLED = 2 };
+
 enum log_kind { LOG_FILE = 1, LOG_EVENTS = 2, LOG_END = 3 };
 
 struct log_block {
@@ -68,7 +72,8 @@ struct log_block {
 	uint64_t file_bytes;
 	uint64_t first_record;
 	uint64_t offset;
-	uint64_t reserved[2];
+	uint32_t made;
+	uint32_t reserved[3];
 };
 static_assert(sizeof(struct log_block) == LOG_HEADER_BYTES, "disk format");
 static_assert(offsetof(struct log_block, sequence) == 40, "disk format");

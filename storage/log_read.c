@@ -25,6 +25,7 @@ struct scan {
 	uint64_t bytes; /* of the file */
 	uint8_t *buffer;
 	uint64_t buffer_bytes;
+	uint32_t made;         /* enum log_made, once the file block was read */
 	struct log_block last; /* the last good one */
 	uint64_t offset;       /* behind it */
 };
@@ -126,6 +127,8 @@ static bool all_zero(const uint8_t *at, uint64_t bytes)
  */
 static int tail_search(struct scan *scan, uint64_t from, uint64_t missing, uint64_t *tail_bytes)
 {
+	/* What was zero and is not any more was written by this file's writer. In a recycled file only its headers tell. */
+	bool recycled = missing && scan->made == LOG_RECYCLED;
 	uint64_t end = from;
 	uint8_t *piece = malloc(SCAN_PIECE_BYTES);
 	if (!piece)
@@ -141,13 +144,17 @@ static int tail_search(struct scan *scan, uint64_t from, uint64_t missing, uint6
 			uint64_t here = (uint64_t)got - unit < LOG_UNIT ? (uint64_t)got - unit : LOG_UNIT;
 			if (all_zero(piece + unit, here))
 				continue;
-			end = at + unit + here;
+			if (!recycled)
+				end = at + unit + here;
 			struct log_block head;
 			if (here < LOG_UNIT)
 				continue;
 			memcpy(&head, piece + unit, sizeof(head));
-			if (!plausible(scan, &head, at + unit) || (missing && head.salt != scan->last.salt) ||
-			    head.durable_sequence < missing)
+			if (!plausible(scan, &head, at + unit) || (missing && head.salt != scan->last.salt))
+				continue;
+			if (recycled && at + unit + head.block_bytes > end)
+				end = at + unit + head.block_bytes;
+			if (head.durable_sequence < missing)
 				continue;
 			int good = block_read(scan, at + unit);
 			if (good < 0)
@@ -179,6 +186,7 @@ static int scan_blocks(struct scan *scan, sto_event_fn fn, void *context, struct
 		return rc;
 	}
 	scan->last = *block;
+	scan->made = block->made;
 	scan->offset = LOG_UNIT;
 	uint64_t planned = block->file_bytes;
 	facts->shard = block->shard;

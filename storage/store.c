@@ -428,6 +428,7 @@ int store_open(struct sto_store **store, const struct sto_store_options *options
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_mutex_init(&s->map_lock, NULL);
 	pthread_cond_init(&s->seal_turn, NULL);
+	pthread_mutex_init(&s->pool.lock, NULL);
 	s->data_dir = strdup(options->data_dir);
 	s->view = calloc(1, sizeof(*s->view));
 	int rc = -ENOMEM;
@@ -452,6 +453,8 @@ void sto_store_close(struct sto_store *store)
 {
 	if (!store)
 		return;
+	log_pool_drop(store);
+	pthread_mutex_destroy(&store->pool.lock);
 	if (store->view)
 		store_view_give(store, store->view);
 	manifest_fini(&store->manifest);

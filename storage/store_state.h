@@ -14,6 +14,7 @@
 #define STORAGE_STORE_STATE_H
 
 #include "io.h"
+#include "log_pool.h"
 #include "manifest.h"
 #include "segment.h"
 #include "turnpike/reader.h"
@@ -55,6 +56,8 @@ struct sto_store {
 	bool preallocate;
 	int lock_fd;
 	uint8_t node_id[16];
+
+	struct log_pool pool; /* has its own lock */
 
 	/* under commit_lock */
 	pthread_mutex_t commit_lock;

@@ -217,6 +217,8 @@ int sto_log_delete(struct sto_store *store, uint64_t file_id)
 	pthread_mutex_unlock(&store->lock);
 	if (!sealed)
 		return -EINVAL;
+	if (log_pool_offer(store, file_id))
+		return 0;
 	char path[STORE_PATH_BYTES];
 	int rc = folder_log_path(path, store->data_dir, file_id);
 	return rc ? rc : store->io->unlink(store->io, path);

@@ -19,7 +19,8 @@
 #include <inttypes.h>
 #include <string.h>
 
-#define RETRY_NS (100 * 1000 * 1000ULL)
+#define RETRY_NS   (100 * 1000 * 1000ULL)
+#define WITNESS_NS (20 * 1000 * 1000ULL)
 
 enum { REAP_MAX = 16 };
 
@@ -50,6 +51,7 @@ void wal_block_seal(struct log_block *block, const struct wal_file *file, uint64
 	block->durable_sequence = file->durable_sequence;
 	block->first_record = file->submitted_records;
 	block->offset = offset;
+	block->made = block->kind == LOG_FILE ? file->made : 0;
 	memset(block->reserved, 0, sizeof(block->reserved));
 	uint8_t *payload = (uint8_t *)block + LOG_HEADER_BYTES;
 	memset(payload + block->payload_bytes, 0, block->block_bytes - LOG_HEADER_BYTES - block->payload_bytes);
@@ -70,7 +72,7 @@ static int fail(struct sto_wal *wal, int error, const char *what, uint64_t file_
 static int write_start(struct sto_wal *wal, const struct wal_file *file, const struct log_block *block, uint64_t offset,
 		       uint64_t tag)
 {
-	int rc = wal->queue->ops->write(wal->queue, file->fd, block, block->block_bytes, offset, tag);
+	int rc = wal->queue->ops->write(wal->queue, file->handle, block, block->block_bytes, offset, tag);
 	if (rc < 0)
 		return fail(wal, rc, "submitting a block", file->id, offset);
 	wal->outstanding++;
@@ -109,6 +111,8 @@ static int block_submit(struct sto_wal *wal)
 	wal->stats.bytes += block->block_bytes;
 	wal->stats.event_bytes += block->payload_bytes;
 	wal->head++;
+	wal->unproven = block->records != 0;
+	wal->quiet_ns = 0;
 	wal->payload_bytes = wal->payload_max = wal->records = 0;
 	return 0;
 }
@@ -220,6 +224,7 @@ static int file_finish(struct sto_wal *wal)
 			return rc;
 	}
 	wal->payload_bytes = wal->payload_max = 0; /* an open block without records was laid out for the old file */
+	wal->unproven = false;                     /* the end block will say it */
 	struct wal_end *end = &wal->end[wal->end_head++ % WAL_FINISHING_MAX];
 	end->file = wal->file;
 	end->submitted = end->again = end->stable = false;
@@ -282,6 +287,22 @@ static int full_retry(struct sto_wal *wal, uint64_t now_ns)
 	return 0;
 }
 
+/*
+ * The last block before a pause has no block behind it that says "this one was stable": damaged, it would look like a write that was
+ * never finished. So once the log has been quiet for a moment, an empty block is written to bear witness.
+ */
+static int witness_submit(struct sto_wal *wal, uint64_t now_ns)
+{
+	if (!wal->unproven || in_flight(wal) || !wal->file || file_left(wal->file) < LOG_UNIT)
+		return 0;
+	if (!wal->quiet_ns)
+		wal->quiet_ns = now_ns;
+	if (now_ns - wal->quiet_ns < WITNESS_NS || now_ns < wal->quiet_ns)
+		return 0;
+	int rc = block_submit(wal);
+	return rc < 0 ? rc : 1;
+}
+
 int sto_wal_flush(struct sto_wal *wal, uint64_t now_ns, uint64_t watermark_ms, bool force)
 {
 	if (wal->failed)
@@ -293,8 +314,10 @@ int sto_wal_flush(struct sto_wal *wal, uint64_t now_ns, uint64_t watermark_ms, b
 		if (rc < 0)
 			return rc;
 	}
-	if (!wal->records || !may_submit(wal))
+	if (!may_submit(wal))
 		return 0;
+	if (!wal->records)
+		return witness_submit(wal, now_ns);
 	bool due = now_ns - wal->opened_ns >= wal->options.commit_interval_ns && now_ns >= wal->opened_ns;
 	if (!force && !due && wal->payload_max - wal->payload_bytes >= TP_EVENT_FIXED_BYTES)
 		return 0;
@@ -384,6 +407,8 @@ uint64_t sto_wal_deadline_ns(const struct sto_wal *wal)
 	if (wal->full)
 		return wal->retry_ns;
 	/* With all writes on their way only a completion helps, and that makes sto_wal_fd() readable. */
+	if (!wal->records && wal->unproven && wal->quiet_ns && may_submit(wal) && wal->file && file_left(wal->file) >= LOG_UNIT)
+		return wal->quiet_ns + WITNESS_NS;
 	return wal->records && may_submit(wal) ? wal->opened_ns + wal->options.commit_interval_ns : UINT64_MAX;
 }
 

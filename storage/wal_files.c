@@ -41,9 +41,10 @@ static int log_create(struct sto_store *store, const char *path)
 }
 
 /* Gives the file its room. *bytes: the size it has then. */
-static int log_room(struct sto_store *store, int fd, bool fill, const char *path, uint64_t *bytes)
+static int log_room(struct sto_store *store, struct wal_file *file, bool fill, const char *path, uint64_t *bytes)
 {
 	const struct sto_io *io = store->io;
+	int fd = file->fd;
 	*bytes = 0;
 	if (!store->preallocate || store->allocate_refused)
 		return 0;
@@ -65,6 +66,7 @@ static int log_room(struct sto_store *store, int fd, bool fill, const char *path
 	for (uint64_t at = 0; at < *bytes && !rc; at += FILL_BYTES)
 		rc = io->write(io, fd, zeros, *bytes - at < FILL_BYTES ? *bytes - at : FILL_BYTES, at);
 	free(zeros);
+	file->made = LOG_FILLED;
 	return rc;
 }
 
@@ -87,16 +89,12 @@ static int log_file_block(struct sto_store *store, struct wal_file *file, uint32
 	return rc;
 }
 
-/* Makes a log file, complete and stable. Housekeeping (or the opening thread). */
-static int log_file_make(struct sto_wal *wal, bool fill, struct wal_file **made)
+/* A new file under the next free name. */
+static int file_create(struct sto_wal *wal, bool fill, struct wal_file *file)
 {
 	struct sto_store *store = wal->store;
 	const struct sto_io *io = store->io;
 	char path[STORE_PATH_BYTES], folder[STORE_PATH_BYTES];
-	struct wal_file *file = calloc(1, sizeof(*file));
-	if (!file)
-		return -ENOMEM;
-	file->bytes = store->log_file_bytes;
 	int rc = folder_path(folder, store->data_dir, "log");
 	/* A file of that name is what an attempt that failed could not take away: the next start looks into it. */
 	for (int i = 0; i < CREATE_TRIES && !rc; i++) {
@@ -106,16 +104,10 @@ static int log_file_make(struct sto_wal *wal, bool fill, struct wal_file **made)
 		if (file->fd != -EEXIST)
 			break;
 	}
-	if (rc || file->fd < 0) {
-		rc = rc ? rc : sto_io_full(file->fd) ? -ENOSPC : file->fd;
-		store_file_id_give(store, file->id);
-		free(file);
-		return rc;
-	}
+	if (rc || file->fd < 0)
+		return rc ? rc : file->fd;
 	uint64_t file_bytes = 0;
-	rc = io->random(io, &file->salt, sizeof(file->salt));
-	if (!rc)
-		rc = log_room(store, file->fd, fill, path, &file_bytes);
+	rc = log_room(store, file, fill, path, &file_bytes);
 	if (!rc)
 		rc = log_file_block(store, file, wal->options.shard, file_bytes);
 	bool synced = !rc;
@@ -123,18 +115,110 @@ static int log_file_make(struct sto_wal *wal, bool fill, struct wal_file **made)
 		rc = io->sync(io, file->fd);
 	if (!rc)
 		rc = io->sync_folder(io, folder);
-	if (!rc) {
-		*made = file;
+	if (!rc)
 		return 0;
-	}
-	/* A sync that failed is a failed disk, whatever it calls it. */
-	rc = synced ? -EIO : sto_io_full(rc) ? -ENOSPC : rc;
 	io->close(io, file->fd);
 	io->unlink(io, path);
-	/* An id that was never handed out may be tried again. */
-	store_file_id_give(store, file->id);
-	free(file);
-	return rc;
+	/* A sync that failed is a failed disk, whatever it calls it. */
+	return synced ? -EIO : rc;
+}
+
+/* The size of the log file old_id, if it is one that is worth recycling: all its room was written before. Else 0, or -errno. */
+static int64_t recyclable(const struct sto_store *store, int fd, uint64_t old_id)
+{
+	uint64_t bytes;
+	int rc = store->io->size(store->io, fd, &bytes);
+	if (rc)
+		return rc;
+	struct log_block *block = aligned_alloc(LOG_UNIT, LOG_UNIT);
+	if (!block)
+		return -ENOMEM;
+	int64_t got = store->io->read(store->io, fd, block, LOG_UNIT, 0);
+	bool good = got == LOG_UNIT && bytes == store->log_file_bytes && block->magic == LOG_MAGIC &&
+		    block->version == LOG_VERSION && block->kind == LOG_FILE && block->file_id == old_id && block->offset == 0 &&
+		    block->block_bytes == LOG_UNIT && !block->payload_bytes && block->checksum == log_checksum(block) &&
+		    block->made != LOG_RESERVED;
+	free(block);
+	return got < 0 ? got : good ? (int64_t)bytes : 0;
+}
+
+/*
+ * Makes the sealed log file old_id the next one; the order is that of log_pool.h. -EAGAIN: it is not fit for it, and removed. Other
+ * errors leave it removed, too.
+ */
+static int file_recycle(struct sto_wal *wal, uint64_t old_id, struct wal_file *file)
+{
+	struct sto_store *store = wal->store;
+	const struct sto_io *io = store->io;
+	char from[STORE_PATH_BYTES], path[STORE_PATH_BYTES], folder[STORE_PATH_BYTES];
+	uint64_t identity[2];
+	int rc = folder_log_path(from, store->data_dir, old_id);
+	if (!rc)
+		rc = folder_path(folder, store->data_dir, "log");
+	int there = 0;
+	for (int i = 0; i < CREATE_TRIES && !rc && !there; i++) {
+		file->id = store_file_id_take(store);
+		rc = folder_log_path(path, store->data_dir, file->id);
+		there = rc ? rc : io->identity(io, path, -1, identity);
+	}
+	if (rc || there != -ENOENT)
+		return rc ? rc : there ? there : -EEXIST;
+	file->fd = io->open(io, from, O_RDWR | (store->direct_refused ? 0 : O_DIRECT), 0);
+	if (file->fd < 0)
+		return file->fd == -ENOENT ? -EAGAIN : file->fd;
+	int64_t bytes = recyclable(store, file->fd, old_id);
+	rc = bytes > 0 ? 0 : bytes == 0 ? -EAGAIN : (int)bytes;
+	file->made = LOG_RECYCLED;
+	if (!rc)
+		rc = log_file_block(store, file, wal->options.shard, (uint64_t)bytes);
+	bool written = !rc;
+	if (!rc)
+		rc = io->sync(io, file->fd);
+	if (!rc)
+		rc = io->rename(io, from, path);
+	if (!rc)
+		rc = io->sync_folder(io, folder);
+	if (!rc)
+		return 0;
+	io->close(io, file->fd);
+	io->unlink(io, from);
+	return written ? -EIO : rc;
+}
+
+/* Makes a log file, complete and stable: recycled if there is one to be had. The spares thread (or the opening one). */
+static int log_file_make(struct sto_wal *wal, bool fill, struct wal_file **made)
+{
+	struct sto_store *store = wal->store;
+	struct wal_file *file = calloc(1, sizeof(*file));
+	if (!file)
+		return -ENOMEM;
+	file->bytes = store->log_file_bytes;
+	int rc = store->io->random(store->io, &file->salt, sizeof(file->salt));
+	uint64_t old_id = rc ? 0 : log_pool_take(store);
+	if (old_id)
+		rc = file_recycle(wal, old_id, file);
+	if (rc == -EAGAIN)
+		store_file_id_give(store, file->id);
+	if ((!rc && !old_id) || rc == -EAGAIN) {
+		file->made = LOG_RESERVED;
+		rc = file_create(wal, fill, file);
+	}
+	if (rc) {
+		/* An id that was never handed out may be tried again. */
+		if (file->id)
+			store_file_id_give(store, file->id);
+		free(file);
+		return sto_io_full(rc) ? -ENOSPC : rc;
+	}
+	file->handle = wal->queue->ops->attach(wal->queue, file->fd);
+	*made = file;
+	return 0;
+}
+
+static void file_close(struct sto_wal *wal, struct wal_file *file)
+{
+	wal->queue->ops->detach(wal->queue, file->handle);
+	wal->io->close(wal->io, file->fd);
 }
 
 int sto_wal_open(struct sto_wal **wal, struct sto_store *store, const struct sto_wal_options *options)
@@ -169,6 +253,9 @@ int sto_wal_open(struct sto_wal **wal, struct sto_store *store, const struct sto
 	if (!rc) {
 		rc = log_file_make(w, false, &w->file);
 		if (!rc || rc == -ENOSPC) {
+			pthread_mutex_lock(&store->pool.lock);
+			store->pool.max++;
+			pthread_mutex_unlock(&store->pool.lock);
 			*wal = w;
 			return 0;
 		}
@@ -183,7 +270,7 @@ int sto_wal_open(struct sto_wal **wal, struct sto_store *store, const struct sto
 static void file_discard(struct sto_wal *wal, struct wal_file *file)
 {
 	struct sto_store *store = wal->store;
-	store->io->close(store->io, file->fd);
+	file_close(wal, file);
 	struct manifest_record record = {.kind = MANIFEST_LOG_EMPTY, .file_id = file->id};
 	char path[STORE_PATH_BYTES];
 	if (!wal->failed && !store_commit(store, &record, 1) && !folder_log_path(path, store->data_dir, file->id))
@@ -194,7 +281,7 @@ static void file_discard(struct sto_wal *wal, struct wal_file *file)
 /* A file with records stays. From here on it may be sealed; the store knows how many records must be in it if all are `stable`. */
 static void file_leave(struct sto_wal *wal, struct wal_file *file, bool stable)
 {
-	wal->io->close(wal->io, file->fd);
+	file_close(wal, file);
 	if (store_unsealed_add(wal->store, file->id, stable ? file->records : UINT64_MAX))
 		tp_logf(TP_ERROR, "no memory to remember a finished log file: it will be sealed at the next start",
 			"file=%016" PRIx64, file->id);
@@ -217,8 +304,6 @@ void sto_wal_close(struct sto_wal *wal)
 		if (!done && fd.fd >= 0)
 			poll(&fd, 1, CLOSE_WAIT_MS);
 	}
-	/* Writes still on their way (a disk that hangs or has failed) keep their pages until they end; nobody waits for them. */
-	wal->queue->ops->close(wal->queue);
 	struct wal_file *spare = atomic_load_explicit(&wal->spare, memory_order_acquire);
 	if (spare)
 		file_discard(wal, spare);
@@ -232,6 +317,8 @@ void sto_wal_close(struct sto_wal *wal)
 	}
 	for (uint64_t i = wal->done_tail; i != wal->done_head; i++)
 		file_leave(wal, wal->done[i % WAL_DONE_MAX], true);
+	/* Writes still on their way (a disk that hangs or has failed) keep their pages until they end; nobody waits for them. */
+	wal->queue->ops->close(wal->queue);
 	munmap(wal->arena, wal->arena_bytes);
 	free(wal);
 }

@@ -31,6 +31,8 @@ struct wal_file {
 	uint64_t salt;
 	uint64_t bytes; /* what it may grow to */
 	int fd;
+	int handle;    /* of fd in the queue */
+	uint32_t made; /* enum log_made */
 	/* the shard's */
 	uint64_t offset;           /* of the next block */
 	uint64_t sequence;         /* of the next block */
@@ -84,7 +86,9 @@ struct sto_wal {
 	bool full;            /* a write found no room; waits to be tried again */
 	bool full_told;       /* … and the log says so already */
 	uint64_t retry_ns;
-	int failed; /* -errno once the disk failed: nothing becomes durable any more */
+	bool unproven;     /* the file's last block has records, and no later block says that it was stable */
+	uint64_t quiet_ns; /* since when all of it has been stable; 0: not yet */
+	int failed;        /* -errno once the disk failed: nothing becomes durable any more */
 	struct sto_wal_stats stats;
 
 	/* housekeeping puts a file in when it is NULL, the shard takes it by exchange */

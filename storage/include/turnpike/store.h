@@ -104,7 +104,10 @@ enum { STO_EXTRAS_MAX = 16 };
  * once. Anything else: the disk failed, stop.
  */
 int sto_seal(struct sto_store *store, uint64_t file_id, const struct tp_rollup *rollup, const struct sto_seal_options *options);
-int sto_log_delete(struct sto_store *store, uint64_t file_id); /* -EINVAL: not sealed */
+/* The log file is of no more use: it is kept to be recycled into the next spare, or removed. -EINVAL: not sealed. */
+int sto_log_delete(struct sto_store *store, uint64_t file_id);
+/* Removes the files that are kept to be recycled: for a disk that gets full. Returns how many there were. Any thread. */
+uint32_t sto_store_space_release(struct sto_store *store);
 
 /* ---- the late lane and recovery of the horizon ---- */
 
