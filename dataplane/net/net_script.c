@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-enum { PORTS_MAX = 64, WORDS_MAX = 48, CLIENT_PORT = 40000 };
+enum { PORTS_MAX = 128, WORDS_MAX = 48, CLIENT_PORT = 40000 };
 
 /* One client port: its numbers and the app behind it. */
 struct peer {

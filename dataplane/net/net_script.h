@@ -34,7 +34,7 @@ struct script_case {
 struct script_options {
 	uint8_t family;
 	uint16_t vlan; /* default tag, DP_UNTAGGED */
-	uint32_t connections_max;
+	uint32_t connections_max, reserve_max;
 };
 
 /* Runs one case on a fresh stack; fails through cmocka with the line at fault. */

@@ -78,6 +78,7 @@ void script_open(struct script_net *net, const struct script_options *options)
 		.udp_port = SCRIPT_UDP_PORT,
 		.ingest = 3,
 		.connections_max = options->connections_max ? options->connections_max : 64,
+		.reserve_max = options->reserve_max,
 		.send_buffer_bytes = 32768,
 		.secret = {0x1234, 0x5678},
 		.counters = &net->counters,
@@ -151,7 +152,15 @@ void script_books(const struct script_net *net)
 	}
 	assert_int_equal(held + tcp->chunks_free, tcp->chunks);
 	assert_int_equal(holders, tcp->tx_holders);
-	assert_true(tcp->chunks_free >= tcp->conns_max - holders);
+	if (tcp->chunks_reserved == tcp->conns_max)
+		assert_true(tcp->chunks_free >= tcp->conns_max - holders);
+	/* rings only with chunks */
+	uint32_t ringed = 0;
+	for (uint32_t i = 0; i < tcp->conns_max; i++) {
+		assert_int_equal(tcp->conn[i].rings != 0, tcp->conn[i].tx_chunks || tcp->conn[i].rx_chunks);
+		ringed += tcp->conn[i].rings != 0;
+	}
+	assert_int_equal(ringed + tcp->rings_left, tcp->rings_max);
 }
 
 /* ---- frames, by hand ---- */

@@ -21,6 +21,7 @@ struct dp_stack_options {
 	uint16_t http_port, udp_port; /* 0: not wanted */
 	uint16_t ingest;              /* index of the ingest entry, handed to streams */
 	uint32_t connections_max;
+	uint32_t reserve_max;       /* connections with a buffer set aside for an answer, 0: 65536 */
 	uint32_t send_buffer_bytes; /* at most, per connection (2 KiB … 62 KiB); taken from a pool only while unacknowledged */
 	uint64_t secret[2];         /* for initial sequence numbers and hashing, random per start */
 	struct dp_beacon *beacon;   /* handed to streams and datagrams */
@@ -45,7 +46,7 @@ struct dp_stack_options {
 };
 
 /*
- * Cold. Allocates and touches all memory, about 4 KiB a connection. 0, -EINVAL (no address, a mtu below 576, or below 1280 with an
+ * Cold. Allocates and touches all memory: about 4 KiB a connection for the first 65,536, 0.4 KiB for more. 0, -EINVAL (no address, a mtu below 576, or below 1280 with an
  * IPv6 address, no connections) or -ENOMEM. Addresses and gateways are copied. A link-local IPv6 address is made from the MAC.
  */
 int dp_stack_create(struct dp_stack **stack, const struct dp_stack_options *options);

@@ -177,29 +177,38 @@ static void check_books(void)
 		ended += counters.v[i];
 	CHECK(ended == counters.v[TP_C_FRAMES_RECEIVED]);
 	const struct dp_tcp *tcp = stack->tcp;
-	uint32_t held = 0, holders = 0, live = 0;
+	uint32_t held = 0, holders = 0, live = 0, ringed = 0;
 	for (uint32_t i = 0; i < tcp->conns_max; i++) {
 		const struct dp_conn *conn = &tcp->conn[i];
 		held += conn->tx_chunks + conn->rx_chunks;
 		holders += conn->tx_chunks > 0;
+		ringed += conn->rings != 0;
+		CHECK((conn->rings != 0) == (conn->tx_chunks || conn->rx_chunks));
 		if (conn->state == DP_TCP_CLOSED)
 			continue;
 		live++;
 		CHECK(dp_seq_le(conn->snd_una, conn->snd_nxt) && dp_seq_le(conn->snd_nxt, conn->snd_max));
-		CHECK(dp_seq_le(conn->snd_max, conn->snd_end + 1) && conn->snd_end - conn->snd_una + 1 <= DP_WINDOW_MAX + 1);
+		CHECK(dp_seq_le(conn->snd_max, conn->snd_end + 1) && conn->snd_end - conn->snd_una + 1 <= DP_SEND_MAX + 1);
 		CHECK(dp_seq_le(conn->rcv_read, conn->rcv_nxt) && dp_seq_le(conn->rcv_nxt, conn->rcv_adv));
-		CHECK(conn->rcv_adv - conn->rcv_read <= DP_WINDOW_MAX);
+		CHECK(conn->rcv_adv - conn->rcv_read <= DP_WINDOW_SCALED);
 		CHECK(conn->ranges <= DP_RANGES_MAX);
 		for (uint32_t r = 0; r < conn->ranges; r++) {
-			const struct dp_range *range = &tcp->rings[i].range[r];
+			const struct dp_range *range = &tcp->rings[conn->rings - 1].range[r];
 			CHECK(dp_seq_lt(conn->rcv_nxt, range->from) && dp_seq_lt(range->from, range->to) &&
 			      dp_seq_le(range->to, conn->rcv_adv));
 		}
+		for (uint32_t r = 0; r < conn->sacked; r++) {
+			const struct dp_range *sacked = &tcp->rings[conn->rings - 1].sacked[r];
+			CHECK(dp_seq_lt(r ? sacked[-1].to : conn->snd_una, sacked->from) && dp_seq_lt(sacked->from, sacked->to) &&
+			      dp_seq_le(sacked->to, conn->snd_max));
+		}
+		CHECK(!conn->sacked || conn->flags & DP_C_SACK);
 		CHECK(conn->timer.link);
 		CHECK(!conn->tx_chunks || dp_seq_lt(conn->snd_una, conn->snd_end));
 		CHECK(!conn->rx_chunks || conn->ranges || conn->rcv_read != conn->rcv_nxt || conn->flags & DP_C_DISCARD);
 	}
 	CHECK(held + tcp->chunks_free == tcp->chunks && holders == tcp->tx_holders);
+	CHECK(ringed + tcp->rings_left == tcp->rings_max);
 	CHECK(live <= tcp->conns);
 }
 
@@ -258,7 +267,7 @@ static void wrap_and_send(uint8_t *frame, bool six, uint16_t tci, uint8_t protoc
 	send_frame(frame, (size_t)(at - frame) + l4_bytes);
 }
 
-static void do_tcp(struct input *input)
+static void do_tcp(struct input *input, bool sack)
 {
 	uint8_t frame[4000], l4[3000] = {0};
 	uint32_t head = take(input, 1), shape = take(input, 1);
@@ -294,6 +303,16 @@ static void do_tcp(struct input *input)
 		uint32_t bytes = take(input, 1) & 12;
 		for (uint32_t i = 0; i < bytes; i++)
 			*option++ = (uint8_t)take(input, 1);
+	}
+	if (sack) { /* blocks near what is in flight */
+		uint32_t blocks = 1 + take(input, 1) % 2;
+		dp_put32(option, 0x01010502 + blocks * 8);
+		option += 4;
+		for (uint32_t i = 0; i < blocks; i++, option += 8) {
+			uint32_t from = ack + take(input, 2) % 4096;
+			dp_put32(option, from);
+			dp_put32(option + 4, from + take(input, 2) % 2048);
+		}
 	}
 	uint32_t bytes = shape & 128 ? take(input, 2) % 1500 : 0, header_bytes = (uint32_t)(option - l4);
 	dp_put16(l4, (uint16_t)port);
@@ -402,7 +421,7 @@ static void step(struct input *input)
 		dp_stack_flush(stack, now_ns);
 		break;
 	default:
-		do_tcp(input);
+		do_tcp(input, op & 32);
 		if (op & 16)
 			dp_stack_flush(stack, now_ns);
 		break;
@@ -422,7 +441,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		.http_port = 80,
 		.udp_port = 7771,
 		.connections_max = 6,
-		.send_buffer_bytes = 8192,
+		.reserve_max = size & 1 ? 1 : 0,
+		.send_buffer_bytes = size & 2 ? 8192 : 63488,
 		.secret = {1, 2},
 		.counters = &counters,
 		.frame_open = frame_open,

@@ -54,7 +54,8 @@ enum {
 	DP_WINDOW_MAX = 31 << DP_CHUNK_BITS,
 	DP_RANGES_MAX = 8,
 	DP_SACKED_MAX = 8,
-	DP_MSS_MIN = 64, /* a peer that asks for less gets this: a tiny MSS would multiply our packets */
+	DP_MSS_MIN = 64,        /* a peer that asks for less gets this: a tiny MSS would multiply our packets */
+	DP_RESERVE_MAX = 65536, /* connections that have a chunk for an answer set aside */
 	DP_INITIAL_SEGMENTS = 10,
 	DP_DUP_ACKS = 3,
 	DP_SYN_ACK_RETRIES = 4, /* sent 5 times, after 1, 2, 4, 8 s; the entry is reaped 16 s after the last */
@@ -103,6 +104,8 @@ enum dp_conn_flag {
 	DP_C_OWN_RECOVER = 1 << 17, /* recover is valid: no second fast retransmit below it */
 	DP_C_RESCUED = 1 << 18,     /* the one rescue retransmission of this recovery was sent */
 	DP_C_SCALED = 1 << 19,      /* both sides scale their windows */
+	DP_C_SPOKE = 1 << 20,       /* the app got a byte */
+	DP_C_STARVED = 1 << 21,     /* in the line for a buffer: tcp_shed.c */
 };
 
 struct dp_range {
@@ -125,6 +128,7 @@ struct dp_conn {
 	struct dp_conn *dirty_next;
 	uint32_t index, hash, next; /* next: index + 1 in the hash chain or the free list */
 	uint32_t rings;             /* index + 1 of its rings, 0: none */
+	uint32_t starved_next;      /* index + 1 */
 	uint32_t flags;             /* enum dp_conn_flag */
 	struct dp_link link;
 	uint64_t pseudo; /* sum of addresses */
@@ -166,6 +170,7 @@ struct dp_mini {
 	uint16_t mss;
 	uint8_t shift, retries;
 	bool timestamps, sack, scaling;
+	bool fin_missing;           /* TIME_WAIT: rather FIN_WAIT_2, the peer has not closed yet */
 	uint64_t sent_ns;           /* half: of the first SYN-ACK */
 	uint64_t answered_ns;       /* of the latest answer to what does not fit */
 	uint64_t expires_ns;        /* TIME_WAIT */
@@ -191,7 +196,8 @@ struct dp_tcp {
 	uint32_t rings_max, rings_left;
 	uint8_t *chunk_base;
 	uint32_t *chunk_free;
-	uint32_t chunks, chunks_free, tx_holders;
+	uint32_t chunks, chunks_free, chunks_reserved, tx_holders;
+	uint32_t starved_first, starved_last, shed_hand; /* index + 1, index + 1, index */
 	uint32_t send_bytes;
 	/* work for the flush */
 	struct dp_conn *dirty_first, **dirty_last;
@@ -380,6 +386,18 @@ struct dp_mini *dp_half_take(struct dp_tcp *tcp, const struct tp_addr *peer, uin
 struct dp_mini *dp_wait_take(struct dp_tcp *tcp, const struct tp_addr *peer, uint16_t peer_port, uint32_t local, uint32_t hash);
 void dp_mini_give(struct dp_tcp *tcp, struct dp_mini *mini);
 void dp_wait_refresh(struct dp_tcp *tcp, struct dp_mini *wait);
+
+/* ---- tcp_shed.c: when memory runs out ---- */
+
+/*
+ * Somebody comes: when few places are left in the table, one is made. Its record is free after the next flush. False: the table is
+ * full of connections that are worth more.
+ */
+bool dp_shed_place(struct dp_tcp *tcp);
+/* No buffer for the first byte of an answer: the connection gets in line. */
+void dp_shed_wait(struct dp_conn *conn);
+/* Before each flush: whoever is in line and can be helped goes on the dirty list. */
+void dp_shed_flush(struct dp_tcp *tcp);
 
 /* ---- tcp_ring.c ---- */
 

@@ -56,7 +56,7 @@ static enum tp_counter syn(struct dp_stack *stack, const struct dp_segment *segm
 		dp_tcp_refuse(stack, segment);
 		return TP_C_FRAMES_UNKNOWN_PORT;
 	}
-	if (!tcp->conn_free) {
+	if (!dp_shed_place(tcp)) {
 		TP_COUNT(tcp->counters, CONNECTIONS_REFUSED);
 		return TP_C_FRAMES_TCP_NO_MEMORY; /* silence: the client tries again */
 	}
@@ -126,6 +126,7 @@ static enum tp_counter establish(struct dp_stack *stack, const struct dp_mini *h
 		(half->timestamps ? DP_C_TIMESTAMPS : 0U) | (half->sack ? DP_C_SACK : 0U) | (half->scaling ? DP_C_SCALED : 0U);
 	conn->idle_at = stack->now_ns + DP_IDLE_NS;
 	conn->heard_ns = conn->sent_ns = stack->now_ns;
+	dp_shed_place(tcp);
 	dp_conn_congestion_init(conn, half->retries > 0);
 	if (half->sent_ns && !half->retries)
 		dp_conn_rtt(conn, stack->now_ns - half->sent_ns);

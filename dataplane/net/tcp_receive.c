@@ -46,7 +46,7 @@ static void heard(struct dp_conn *conn)
 {
 	uint64_t now = dp_tcp_now(conn->tcp);
 	conn->heard_ns = now;
-	conn->flags |= DP_C_ANSWER_DUE;
+	conn->flags |= DP_C_ANSWER_DUE | DP_C_SPOKE;
 	conn->idle_at = now + DP_IDLE_NS;
 }
 

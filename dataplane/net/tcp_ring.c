@@ -10,9 +10,10 @@
  *
  * A connection never spans more than the slots less one, so the first and the last bytes cannot meet in one slot.
  *
- * Who gets a chunk: the pool holds one chunk per connection and a half more. The first chunk of a send ring is always granted;
- * everything else only while more chunks are free than connections hold no send chunk. So no set of peers, however slow or greedy,
- * can keep another connection from answering.
+ * Who gets a chunk: the pool holds one chunk per connection (for the first DP_RESERVE_MAX of them) and a half more. The first chunk
+ * of a send ring is always granted; everything else only while more chunks are free than connections hold no send chunk. So no set
+ * of peers, however slow or greedy, can keep another connection from answering. In tables larger than that an answer may find no
+ * chunk; then tcp_shed.c decides who gives one back.
  */
 #include "tcp.h"
 
@@ -24,8 +25,10 @@ enum { SPARE_CHUNKS_MIN = 64 };
 
 int dp_chunks_create(struct dp_tcp *tcp)
 {
-	uint32_t spare = tcp->conns_max / 2;
-	tcp->chunks = tcp->conns_max + (spare < SPARE_CHUNKS_MIN ? SPARE_CHUNKS_MIN : spare);
+	tcp->chunks_reserved =
+		dp_min32(tcp->conns_max, tcp->stack->options.reserve_max ? tcp->stack->options.reserve_max : DP_RESERVE_MAX);
+	uint32_t spare = tcp->chunks_reserved / 2;
+	tcp->chunks = tcp->chunks_reserved + (spare < SPARE_CHUNKS_MIN ? SPARE_CHUNKS_MIN : spare);
 	tcp->chunk_base = aligned_alloc(64, (size_t)tcp->chunks << DP_CHUNK_BITS);
 	tcp->chunk_free = malloc(tcp->chunks * sizeof(*tcp->chunk_free));
 	if (!tcp->chunk_base || !tcp->chunk_free)
@@ -58,12 +61,12 @@ void dp_chunks_destroy(struct dp_tcp *tcp)
 
 static uint32_t reserved(const struct dp_tcp *tcp)
 {
-	return tcp->conns_max - tcp->tx_holders;
+	return tcp->chunks_reserved > tcp->tx_holders ? tcp->chunks_reserved - tcp->tx_holders : 0;
 }
 
 bool dp_chunks_plenty(const struct dp_tcp *tcp)
 {
-	return tcp->chunks_free > reserved(tcp) + (tcp->chunks - tcp->conns_max) / 2;
+	return tcp->chunks_free > reserved(tcp) + (tcp->chunks - tcp->chunks_reserved) / 2;
 }
 
 static void rings_take(struct dp_conn *conn)
@@ -110,9 +113,8 @@ static uint32_t ring_write(struct dp_tcp *tcp, uint32_t *ring, uint32_t slots, u
 		uint32_t *chunk = &ring[slot_of(seq + done, slots)];
 		if (!*chunk) {
 			bool granted = first_granted && !*held;
-			if (!granted && tcp->chunks_free <= reserved(tcp))
+			if (granted ? !tcp->chunks_free : tcp->chunks_free <= reserved(tcp))
 				break;
-			assert(tcp->chunks_free);
 			*chunk = tcp->chunk_free[--tcp->chunks_free];
 			if (granted)
 				tcp->tx_holders++;
@@ -147,6 +149,8 @@ static void ring_release(struct dp_tcp *tcp, uint32_t *ring, uint32_t slots, uin
 
 uint32_t dp_tx_write(struct dp_conn *conn, uint32_t seq, const uint8_t *bytes, uint32_t count)
 {
+	if (!conn->rings && !conn->tcp->chunks_free)
+		return 0;
 	rings_take(conn);
 	uint32_t done = ring_write(conn->tcp, dp_conn_rings(conn)->tx, DP_TX_CHUNKS, &conn->tx_chunks, true, seq, bytes, count);
 	if (!done)
@@ -156,6 +160,8 @@ uint32_t dp_tx_write(struct dp_conn *conn, uint32_t seq, const uint8_t *bytes, u
 
 uint32_t dp_rx_write(struct dp_conn *conn, uint32_t seq, const uint8_t *bytes, uint32_t count)
 {
+	if (!conn->rings && !conn->tcp->chunks_free)
+		return 0;
 	rings_take(conn);
 	uint32_t done = ring_write(conn->tcp, dp_conn_rings(conn)->rx, DP_RX_CHUNKS, &conn->rx_chunks, false, seq, bytes, count);
 	if (!done)

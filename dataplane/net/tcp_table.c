@@ -203,6 +203,8 @@ static void flush_one(struct dp_conn *conn)
 	/* Only now, not when it ended: that may have been inside dp_stream_input(), with the app still reading from a chunk. */
 	dp_tx_release(conn, conn->snd_una, conn->snd_una, true);
 	dp_rx_release(conn, conn->rcv_read, conn->rcv_read, true);
+	if (conn->flags & DP_C_STARVED)
+		return; /* still in that line, which gives it back here */
 	conn->flags = 0;
 	conn->next = tcp->conn_free;
 	tcp->conn_free = conn->index + 1;
@@ -211,6 +213,7 @@ static void flush_one(struct dp_conn *conn)
 
 void dp_tcp_flush(struct dp_tcp *tcp)
 {
+	dp_shed_flush(tcp);
 	/* What gets dirty meanwhile waits for the next flush: an app that keeps asking cannot hold the core. */
 	struct dp_conn *list = tcp->dirty_first;
 	tcp->dirty_first = NULL;

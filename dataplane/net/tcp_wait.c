@@ -1,6 +1,6 @@
 /*
  * TIME_WAIT: a small record of a connection that we closed first, so that the peer's last FIN finds an answer and old segments do
- * not meet a new connection. One rx core. Source: RFC 9293 sections 3.6.1 and 3.10.7.4, RFC 6191 (reuse), RFC 1337 (RST ignored).
+ * not meet a new connection. Evicted connections (tcp_shed.c) get one before the peer's FIN. One rx core. Source: RFC 9293 sections 3.6.1 and 3.10.7.4, RFC 6191 (reuse), RFC 1337 (RST ignored).
  */
 #include "tcp.h"
 
@@ -52,10 +52,37 @@ static bool later(const struct dp_mini *wait, const struct dp_segment *syn)
 	return dp_seq_lt(wait->rcv_nxt, syn->seq);
 }
 
+/* FIN_WAIT_2 of a connection that was evicted: its FIN ends it in the usual way, bytes find nobody. */
+static enum tp_counter half_closed(struct dp_stack *stack, struct dp_mini *wait, struct dp_segment *segment)
+{
+	if (segment->seq - wait->rcv_nxt >= DP_WINDOW_MAX) {
+		answer(stack, wait);
+		return TP_C_FRAMES_BAD_TCP;
+	}
+	if (segment->bytes) {
+		dp_tcp_refuse(stack, segment); /* a request that crossed our FIN: the client knows at once that nobody read it */
+		dp_mini_give(stack->tcp, wait);
+		return TP_C_FRAMES_BAD_TCP;
+	}
+	if (segment->flags & DP_FIN && segment->seq == wait->rcv_nxt) {
+		wait->rcv_nxt++;
+		wait->fin_missing = false;
+		dp_wait_refresh(stack->tcp, wait);
+		answer(stack, wait);
+	}
+	return TP_C_FRAMES_ACCEPTED;
+}
+
 enum tp_counter dp_wait_segment(struct dp_stack *stack, struct dp_mini *wait, struct dp_segment *segment, uint32_t hash)
 {
-	if (segment->flags & DP_RST)
-		return TP_C_FRAMES_BAD_TCP;
+	if (segment->flags & DP_RST) {
+		if (!wait->fin_missing || segment->seq != wait->rcv_nxt)
+			return TP_C_FRAMES_BAD_TCP;
+		dp_mini_give(stack->tcp, wait);
+		return TP_C_FRAMES_ACCEPTED;
+	}
+	if (wait->fin_missing && segment->flags & DP_ACK && !(segment->flags & DP_SYN))
+		return half_closed(stack, wait, segment);
 	if (segment->flags == DP_SYN && later(wait, segment)) {
 		uint32_t least = wait->iss;
 		dp_mini_give(stack->tcp, wait);

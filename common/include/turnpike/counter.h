@@ -59,6 +59,8 @@
 	X(CONNECTIONS_OPENED, CORE, OTHER, "connections_opened_total", "TCP connections opened") \
 	X(CONNECTIONS_CLOSED, CORE, OTHER, "connections_closed_total", "TCP connections gone") \
 	X(CONNECTIONS_REFUSED, CORE, OTHER, "connections_refused_total", "TCP connections refused for lack of room") \
+	X(CONNECTIONS_EVICTED, CORE, OTHER, "connections_evicted_total", \
+	  "TCP connections ended to make room: idle ones, or readers that stalled while buffers were scarce") \
 	X(CONNECTIONS_BLOCKLISTED, CORE, OTHER, "connections_blocklisted_total", \
 	  "TCP connections refused or cut because the peer is blocklisted") \
 	X(TCP_RETRANSMITS, CORE, OTHER, "tcp_retransmits_total", "TCP segments that our stack sent again") \
