@@ -128,6 +128,7 @@ void tp_config_free(struct tp_config *config)
 		free(ingest->device);
 		free(ingest->address);
 		free(ingest->gateway);
+		free(ingest->tap);
 		free(ingest->trusted);
 	}
 	free(config->ingest);

@@ -78,7 +78,7 @@ static void check_cores(const struct check *check)
 static void check_foreign_keys(const struct check *check, uint32_t index, enum tp_driver driver)
 {
 	static const char *const socket_only[] = {"http", "udp", NULL};
-	static const char *const dpdk_only[] = {"device", "address", "gateway", "http_port", "udp_port", NULL};
+	static const char *const dpdk_only[] = {"device", "address", "gateway", "tap", "http_port", "udp_port", NULL};
 	const char *const *foreign = driver == TP_DRIVER_SOCKET ? dpdk_only : socket_only;
 	char dotted[CONFIG_DOTTED_BYTES];
 
@@ -127,6 +127,23 @@ static void check_gateway(const struct check *check, uint32_t index, const struc
 		ERROR(check, NULL, dotted, "expected an address inside one of the prefixes of `address`, found %s", text);
 	if (ours)
 		ERROR(check, NULL, dotted, "expected another machine's address, found our own %s", text);
+}
+
+static void check_tap(const struct check *check, uint32_t index, const struct tp_config *config)
+{
+	static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.";
+	const char *name = config->ingest[index].tap;
+	char dotted[CONFIG_DOTTED_BYTES];
+	size_t bytes = name ? strlen(name) : 0;
+
+	if (!name)
+		return;
+	snprintf(dotted, sizeof(dotted), "ingest[%u].tap", index);
+	if (bytes < 1 || bytes > 15 || strspn(name, letters) != bytes || name[0] == '.' || name[0] == '-')
+		ERROR(check, NULL, dotted, "expected %s, found \"%.40s\"", tp_config_expected(dotted), name);
+	for (uint32_t i = 0; i < index; i++)
+		if (config->ingest[i].tap && strcmp(config->ingest[i].tap, name) == 0)
+			ERROR(check, NULL, dotted, "expected each tap once, found %.40s twice", name);
 }
 
 static void check_dpdk(const struct check *check, uint32_t index, const struct tp_config_ingest *ingest)
@@ -192,6 +209,7 @@ static void check_ingest(const struct check *check)
 		check_twice(check, i);
 		if (ingest->driver == TP_DRIVER_DPDK) {
 			check_dpdk(check, i, ingest);
+			check_tap(check, i, config);
 		} else if (!ingest->http.addr.family && !ingest->udp.addr.family) {
 			snprintf(dotted, sizeof(dotted), "ingest[%u]", i);
 			ERROR(check, NULL, dotted, "expected http or udp with an address and port, found neither");

@@ -165,6 +165,7 @@ static void fill_ingest(struct fill *fill, const struct raw_ingest *raw, uint32_
 	to->address_count = raw->address_count;
 	to->address = prefixes(fill, raw->address, raw->address_count, KEY("address"), true);
 	gateway(fill, raw->gateway, KEY("gateway"), to);
+	to->tap = raw->tap ? copy(fill, raw->tap) : NULL;
 	bool dpdk = to->driver == TP_DRIVER_DPDK;
 	to->http_port = raw->http_port ? *raw->http_port : dpdk ? HTTP_PORT : 0;
 	to->udp_port = raw->udp_port ? *raw->udp_port : dpdk ? UDP_PORT : 0;

@@ -24,6 +24,7 @@ struct raw_ingest {
 	char **address;
 	uint32_t address_count;
 	char *gateway;
+	char *tap;
 	uint16_t *http_port, *udp_port;
 	char **trusted;
 	uint32_t trusted_count;

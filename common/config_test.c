@@ -262,8 +262,8 @@ static const struct broken broken[] = {
 						  "retention, fraud, control, memory\n"},
 	{"node:\n  Name: a\n", "F:2: node.Name: unknown key, expected one of name, data_dir\n"},
 	{"ingest:\n  - http: 127.0.0.1:1\n  - http: 127.0.0.1:2\n    port: 3\n",
-	 "F:4: ingest[1].port: unknown key, expected one of driver, http, udp, device, address, gateway, http_port, udp_port, "
-	 "trusted, auth, rate_limit\n"},
+	 "F:4: ingest[1].port: unknown key, expected one of driver, http, udp, device, address, gateway, tap, http_port, "
+	 "udp_port, trusted, auth, rate_limit\n"},
 	{"time: {lateness: 1s, lateness: 2s}\n", "F:1: time.lateness: expected a key once, found it on line 1 too\n"},
 	{"time:\n  lateness: 1s\nnode:\n  name: a\ntime:\n  horizon: 1m\n",
 	 "F:5: time: expected a key once, found it on line 1 too\n"},
@@ -363,6 +363,11 @@ static const struct broken broken[] = {
 	{"ingest: [{driver: dpdk, device: x, address: [224.0.0.1/8, 10.0.0.1/8, 10.0.0.1/16], udp_port: 1}]\n",
 	 "F:1: ingest[0].address[0]: expected a unicast address that the port may own, found 224.0.0.1\n"
 	 "F:1: ingest[0].address[2]: expected each address once, found 10.0.0.1 twice\n"},
+	{"ingest: [{driver: dpdk, device: x, address: [10.0.0.1/8], udp_port: 1, tap: tp-tap0123456789}]\n",
+	 "F:1: ingest[0].tap: expected a name of 1 to 15 letters, digits, -, _ or . for a new network interface, such as tp-tap0, "
+	 "found \"tp-tap0123456789\"\n"},
+	{"ingest: [{driver: socket, http: '127.0.0.1:1', tap: t}]\n",
+	 "F:1: ingest[0].tap: expected only with driver: dpdk, found driver: socket\n"},
 	{"ingest: [{driver: dpdk, device: x, address: [10.0.0.1/8], udp_port: 1, gateway: 11.0.0.1}]\n",
 	 "F:1: ingest[0].gateway: expected an address inside one of the prefixes of `address`, found 11.0.0.1\n"},
 	{"ingest: [{driver: dpdk, device: x, address: [10.0.0.1/8], udp_port: 1, gateway: 10.0.0.1}]\n",

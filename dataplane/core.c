@@ -102,11 +102,13 @@ static void core_sleep(struct dp_core *core, uint64_t now_ns)
 	if (core->rx >= 0) {
 		work = work || answers_wait(core);
 		for (uint32_t i = 0; i < core->ports; i++) {
-			int port_fd = core->port[i].driver->fd(core->port[i].port);
+			const struct dp_port_driver *driver = core->port[i].driver;
+			int port_fd = driver->fd(core->port[i].port);
 			if (port_fd >= 0)
 				fd[fds++] = (struct pollfd){.fd = port_fd, .events = POLLIN};
-			else if (limit_ns > POLLED_SLEEP_NS)
+			else if (port_fd != DP_PORT_FD_WAKE && limit_ns > POLLED_SLEEP_NS)
 				limit_ns = POLLED_SLEEP_NS;
+			work = work || (driver->waits && driver->waits(core->port[i].port));
 		}
 	}
 	if (core->shard) {

@@ -121,6 +121,15 @@ static void endpoint_append(char *list, size_t bytes, const struct tp_addr *addr
 	snprintf(list + used, bytes - used, "%s%s", used ? "," : "", text);
 }
 
+/* dp_port_options.wake */
+static void rx_core_wake(void *context, uint32_t rx_core)
+{
+	struct dp_node *node = context;
+	/* full fence: see the head of core.h */
+	atomic_thread_fence(memory_order_seq_cst);
+	dp_core_wake(node->rx_cores[rx_core]);
+}
+
 static int ports_open(struct dp_node *node)
 {
 	for (uint32_t i = 0; i < node->config.ingest_count; i++) {
@@ -143,13 +152,14 @@ static int ports_open(struct dp_node *node)
 				.counters = &core->counters,
 				.blocked = dp_blocklist_blocked,
 				.blocked_context = dp_blocklist_reader(node->blocklist, q),
+				.sight = node->sight,
+				.wake = rx_core_wake,
+				.wake_context = node,
 				.http_port = &http_port,
 				.udp_port = &udp_port,
 			};
 			struct dp_port *port;
 			int rc = driver->open(&port, &options);
-			if (rc == -ENOTSUP && q > 0)
-				continue; /* a port with fewer queues than there are rx cores */
 			if (rc) {
 				tp_logf(TP_ERROR, "cannot open a port", "ingest=%u driver=%s error=\"%s\"", i, driver->name,
 					strerror(-rc));
@@ -323,7 +333,7 @@ static int start(struct dp_node *node)
 
 int dp_node_start(struct dp_node *node)
 {
-	node->live_fd = node->command_listen_fd = -1;
+	node->live_fd = node->sight_fd = node->command_listen_fd = -1;
 	int rc = start(node);
 	if (rc) {
 		tp_logf(TP_ERROR, "cannot start", "error=\"%s\"", strerror(-rc));

@@ -10,6 +10,7 @@
 #include "blocklist.h"
 #include "core.h"
 #include "turnpike/config.h"
+#include "turnpike/sight.h"
 #include "turnpike/store.h"
 
 enum {
@@ -51,6 +52,8 @@ struct dp_node {
 	struct sto_store *store;
 	struct tp_live *live;
 	int live_fd;
+	struct tp_sight *sight; /* rings for trace and capture, one per rx core */
+	int sight_fd;
 	struct dp_blocklist *blocklist;
 	struct agg_dedup *dedup;
 	void *dedup_memory, *fraud_ip_memory;

@@ -92,6 +92,9 @@ int dp_node_memory_create(struct dp_node *node)
 	pthread_mutex_init(&node->tables.lock, NULL);
 	for (uint32_t i = node->live->rollup_count; i-- > 0;)
 		dp_table_give(node, dp_table_at(node, i));
+	node->sight_fd = tp_sight_create(&node->sight, rx);
+	if (node->sight_fd < 0)
+		return node->sight_fd;
 	node->live->shards = shards;
 	node->live->started_ms = tp_now_ms();
 	snprintf(node->live->node, sizeof(node->live->node), "%s", config->node_name);
@@ -189,4 +192,8 @@ void dp_node_memory_free(struct dp_node *node)
 		tp_live_unmap(node->live);
 	if (node->live_fd >= 0)
 		close(node->live_fd);
+	if (node->sight)
+		tp_sight_unmap(node->sight);
+	if (node->sight_fd >= 0)
+		close(node->sight_fd);
 }

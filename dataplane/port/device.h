@@ -8,7 +8,9 @@
 #ifndef TURNPIKE_DEVICE_H
 #define TURNPIKE_DEVICE_H
 
+#include "rules.h"
 #include "turnpike/config.h"
+#include "turnpike/counter.h"
 #include "turnpike/xdp.h"
 
 #include <net/if.h>
@@ -20,6 +22,20 @@ enum { DP_DEVICE_MBUFS = 8191 };                                      /* per que
 enum { DP_MTU_DEFAULT = 1500, DP_MTU_MIN = 1280, DP_MTU_MAX = 3072 }; /* a frame fits one page with its mbuf */
 
 struct rte_mempool;
+struct dp_spread;
+struct dp_tap;
+
+/* What frames of a device came to on one rx core: relaxed, its core writes. Index: counter less TP_C_FRAMES_RECEIVED. */
+enum { DP_DEVICE_VERDICTS = TP_C_FRAMES_XDP_BLOCKLISTED - TP_C_FRAMES_RECEIVED };
+struct dp_device_verdicts {
+	_Alignas(64) _Atomic uint64_t count[DP_DEVICE_VERDICTS];
+};
+
+/* Wakes an rx core of the node. Any thread. */
+struct dp_device_wake {
+	void (*wake)(void *context, uint32_t rx_core);
+	void *context;
+};
 
 struct dp_device {
 	const struct tp_config_ingest *ingest;
@@ -40,7 +56,17 @@ struct dp_device {
 	uint16_t mtu;
 	uint16_t port_id;
 	uint16_t queue_pairs; /* 0: not configured yet */
+	uint16_t cores;       /* rx cores of the node */
 	uint16_t opened;      /* rx cores that use it */
+	uint16_t table_entries;
+	uint64_t rx_offloads, tx_offloads; /* RTE_ETH_*_OFFLOAD_* in use */
+	bool l4_sum_offload;
+	bool rss, rss_symmetric;             /* the device spreads flows over its queues, with our key */
+	bool software_spread;                /* rx cores hand frames to the owner of their flow */
+	struct dp_spread *spread;            /* NULL: one rx core */
+	struct dp_tap *tap;                  /* NULL: not wanted */
+	struct dp_rules rules;               /* drop rules of the card; not used with net_af_xdp */
+	struct dp_device_verdicts *verdicts; /* per rx core */
 	struct rte_mempool *pool[DP_DEVICE_QUEUES_MAX];
 	int socket_fd[DP_DEVICE_QUEUES_MAX]; /* AF_XDP sockets, owned by the driver; -1: not known */
 };
@@ -51,6 +77,10 @@ struct dp_device {
  */
 int dp_device_prepare(struct dp_device *device, const struct tp_config_ingest *ingest, uint32_t rx_cores);
 void dp_device_release(struct dp_device *device);
+
+/* Queues, spreading, tap: ready to be polled. 0 or -errno, logged. device_open.c. */
+int dp_device_open(struct dp_device *device, uint16_t cores, const struct dp_device_wake *wake);
+void dp_device_close(struct dp_device *device);
 
 /* The devices that dp_dpdk_init() prepared; the one of an ingest entry. eal.c. */
 struct dp_device *dp_device_of(const struct tp_config_ingest *ingest);

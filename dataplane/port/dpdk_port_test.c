@@ -37,7 +37,7 @@
 #include <cmocka.h>
 
 enum { NODE_STARTING, NODE_READY, NODE_FAILED };
-enum { HTTP_PORT = 80, UDP_PORT = 7771 };
+enum { HTTP_PORT = 80, UDP_PORT = 7771, CORES_MAX = 3 };
 
 struct shared {
 	_Atomic int state;   /* the node writes */
@@ -46,7 +46,8 @@ struct shared {
 	_Atomic int block;   /* the test writes: entries that the blocklist shall have, 0 or 1 */
 	_Atomic int blocked; /* the node writes: entries that it has, after the call */
 	_Atomic uint64_t xdp[EB_COUNTERS];
-	_Atomic uint64_t frames_received, frames_sent, xdp_result;
+	_Atomic uint64_t frames_received, frames_accepted, frames_sent, xdp_result;
+	_Atomic uint64_t opened[3]; /* connections, per core */
 	_Atomic int fd;
 	char describe[128];
 };
@@ -75,8 +76,16 @@ static void publish(const struct tp_counters *counters)
 
 	for (uint32_t i = 0; result == 0 && i < EB_COUNTERS; i++)
 		atomic_store(&shared->xdp[i], xdp[i]);
-	atomic_store(&shared->frames_received, counters->v[TP_C_FRAMES_RECEIVED]);
-	atomic_store(&shared->frames_sent, counters->v[TP_C_FRAMES_SENT]);
+	struct tp_counters sum = {0};
+
+	for (uint16_t core = 0; core < CORES_MAX; core++) {
+		for (uint32_t i = 0; i < TP_COUNTERS; i++)
+			sum.v[i] += counters[core].v[i];
+		atomic_store(&shared->opened[core], counters[core].v[TP_C_CONNECTIONS_OPENED]);
+	}
+	atomic_store(&shared->frames_received, sum.v[TP_C_FRAMES_RECEIVED]);
+	atomic_store(&shared->frames_accepted, sum.v[TP_C_FRAMES_ACCEPTED]);
+	atomic_store(&shared->frames_sent, sum.v[TP_C_FRAMES_SENT]);
 }
 
 static void prefix_set(struct tp_prefix *prefix, const char *text)
@@ -89,10 +98,19 @@ struct node {
 	struct tp_config_ingest ingest;
 	struct tp_config config;
 	struct tp_prefix address[2];
-	struct tp_counters counters;
+	struct tp_counters counters[CORES_MAX];
 	char device[64];
-	struct dp_port *port;
+	uint16_t cores;
+	struct dp_port *port[CORES_MAX];
 };
+
+/* One thread polls all "cores" in turn. */
+static void no_wake(void *context, uint32_t rx_core)
+{
+	(void)context;
+	if (rx_core >= CORES_MAX)
+		_exit(5);
+}
 
 static int node_open(struct node *node, const char *device, uint16_t queues)
 {
@@ -101,7 +119,7 @@ static int node_open(struct node *node, const char *device, uint16_t queues)
 		.config = &node->config,
 		.ingest = &node->ingest,
 		.queues = queues,
-		.counters = &node->counters,
+		.wake = no_wake,
 		.http_port = &http,
 		.udp_port = &udp,
 	};
@@ -121,18 +139,15 @@ static int node_open(struct node *node, const char *device, uint16_t queues)
 	result = dp_dpdk_init(&node->config);
 	if (result != 0)
 		return result;
-	result = dp_port_dpdk.open(&node->port, &options);
-	if (result != 0) {
-		dp_dpdk_fini();
-		return result;
-	}
-	if (queues > 1) {
-		struct dp_port *none;
-
-		/* One queue, two cores: the second goes without, and the first is none the worse. */
-		options.queue = 1;
-		if (dp_port_dpdk.open(&none, &options) != -ENOTSUP || none != NULL)
-			_exit(5);
+	for (uint16_t core = 0; core < queues; core++) {
+		options.queue = core;
+		options.counters = &node->counters[core];
+		result = dp_port_dpdk.open(&node->port[core], &options);
+		if (result != 0) {
+			dp_dpdk_fini();
+			return result;
+		}
+		node->cores++;
 	}
 	return 0;
 }
@@ -157,18 +172,27 @@ static void node_run(const char *device, uint16_t queues)
 		_exit(0);
 	}
 	snprintf(shared->describe, sizeof(shared->describe), "%s", dp_dpdk_describe());
-	atomic_store(&shared->fd, dp_port_dpdk.fd(node.port));
+	atomic_store(&shared->fd, dp_port_dpdk.fd(node.port[0]));
+	for (uint16_t core = 1; core < queues; core++)
+		if (dp_port_dpdk.fd(node.port[core]) != DP_PORT_FD_WAKE)
+			_exit(8);
 	atomic_store(&shared->state, NODE_READY);
 	while (!atomic_load(&shared->stop)) {
-		struct pollfd wait = {.fd = dp_port_dpdk.fd(node.port), .events = POLLIN};
+		struct pollfd wait = {.fd = dp_port_dpdk.fd(node.port[0]), .events = POLLIN};
+		uint32_t done = 0;
 
 		block_apply(peers, 2);
-		if (dp_port_dpdk.poll(node.port, tp_mono_ns()) == 0) {
-			publish(&node.counters);
+		for (uint16_t core = 0; core < queues; core++)
+			done += dp_port_dpdk.poll(node.port[core], tp_mono_ns());
+		for (uint16_t core = 0; core < queues; core++)
+			done += dp_port_dpdk.waits(node.port[core]);
+		if (done == 0) {
+			publish(node.counters);
 			poll(&wait, 1, 5);
 		}
 	}
-	dp_port_dpdk.close(node.port);
+	for (uint16_t core = 0; core < queues; core++)
+		dp_port_dpdk.close(node.port[core]);
 	dp_dpdk_fini();
 	/* What a start had to detach was ours; now nothing is there. */
 	if (eb_xdp_open(&left, ifname) != -ENOENT && strstr(device, "af_xdp") != NULL)
@@ -332,6 +356,35 @@ static void linux_talks_to_our_stack(void **state)
 	assert_false(record_exists(node));
 }
 
+/* A port with one queue serves three cores: each connection lives on one of them, and all of them get some. */
+static void flows_spread_over_the_cores(void **state)
+{
+	const pid_t node = node_start(device_text, 3);
+	uint64_t opened, least;
+
+	(void)state;
+	assert_int_equal(atomic_load(&shared->state), NODE_READY);
+	for (int i = 0; i < 24; i++)
+		tcp_echo(i & 1 ? "fd00:77::1" : "10.77.0.1", 20000);
+	for (int i = 0; i < 12; i++) {
+		const int fd = dial(i & 1 ? "fd00:77::1" : "10.77.0.1", UDP_PORT, SOCK_DGRAM);
+
+		udp_echo(fd);
+		close(fd);
+	}
+	do {
+		usleep(1000);
+		opened = least = atomic_load(&shared->opened[0]);
+		for (int core = 1; core < 3; core++) {
+			opened += atomic_load(&shared->opened[core]);
+			least = least < atomic_load(&shared->opened[core]) ? least : atomic_load(&shared->opened[core]);
+		}
+	} while (opened < 24);
+	assert_int_equal(opened, 24);
+	assert_true(least >= 1);
+	node_stop(node);
+}
+
 static void xdp_drops_blocked_sources(void **state)
 {
 	const pid_t node = node_start(device_text, 1);
@@ -486,11 +539,9 @@ static const char *namespaces_make(void)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(linux_talks_to_our_stack),
-		cmocka_unit_test(xdp_drops_blocked_sources),
-		cmocka_unit_test(a_killed_node_is_followed_by_the_next),
-		cmocka_unit_test(an_interface_serves_one_node),
-		cmocka_unit_test(another_s_program_is_left_alone),
+		cmocka_unit_test(linux_talks_to_our_stack),     cmocka_unit_test(flows_spread_over_the_cores),
+		cmocka_unit_test(xdp_drops_blocked_sources),    cmocka_unit_test(a_killed_node_is_followed_by_the_next),
+		cmocka_unit_test(an_interface_serves_one_node), cmocka_unit_test(another_s_program_is_left_alone),
 		cmocka_unit_test(other_devices_work_too),
 	};
 	const char *missing;

@@ -271,6 +271,18 @@ const char *dp_dpdk_describe(void)
 	return dpdk.describe;
 }
 
+/* Until the card holds the whole list, the rx cores look. */
+static int rules_apply(struct dp_device *device, const struct eb_block *list, uint32_t count)
+{
+	const int result = dp_rules_apply(&device->rules, list, count);
+
+	if (result == -ENOTSUP) {
+		tp_logf(TP_DEBUG, "card takes no drop rules, rx cores check the blocklist", "device=%s", device->name);
+		atomic_store_explicit(&device->covered, false, memory_order_relaxed);
+	}
+	return result;
+}
+
 /* What the maps cannot take, the rx cores check: a listed source is refused in any case, and this never fails. */
 int dp_dpdk_blocklist(const struct eb_block *list, uint32_t count)
 {
@@ -278,14 +290,17 @@ int dp_dpdk_blocklist(const struct eb_block *list, uint32_t count)
 		struct dp_device *device = &dpdk.device[i];
 		int one;
 
-		if (device->xdp == NULL)
+		if (device->xdp != NULL)
+			one = eb_xdp_blocklist(device->xdp, list, count);
+		else if (device->rules.rule != NULL)
+			one = rules_apply(device, list, count);
+		else
 			continue;
-		one = eb_xdp_blocklist(device->xdp, list, count);
 		/* relaxed: the flag stands alone, and rx cores only choose by it whether to look themselves */
 		atomic_store_explicit(&device->covered, one == 0, memory_order_relaxed);
-		if (one != 0)
-			tp_logf(TP_WARN, "blocklist does not fit the XDP program, rx cores check it instead",
-				"interface=%s entries=%u error=\"%s\"", device->ifname, count, strerror(-one));
+		if (one < 0 && one != -ENOTSUP)
+			tp_logf(TP_WARN, "blocklist does not fit the XDP program or card, rx cores check it instead",
+				"device=%s entries=%u error=\"%s\"", device->name, count, strerror(-one));
 	}
 	return 0;
 }

@@ -8,20 +8,30 @@
 
 #include "../beacon/beacon.h"
 #include "turnpike/config.h"
+#include "turnpike/sight.h"
 #include "turnpike/xdp.h"
 
 struct dp_port;
+
+enum { DP_PORT_FD_WAKE = -2 }; /* see fd */
 
 struct dp_port_options {
 	const struct tp_config *config;
 	const struct tp_config_ingest *ingest;
 	uint16_t ingest_index;
-	uint16_t queue; /* which rx core of how many, for DPDK queues */
+	uint16_t queue; /* which rx core of how many */
 	uint16_t queues;
 	struct dp_beacon *beacon;
 	struct tp_counters *counters;
 	bool (*blocked)(void *context, const struct tp_addr *peer);
 	void *blocked_context;
+	struct tp_sight *sight; /* NULL: nobody ever looks */
+	/*
+	 * Makes an rx core run another round. Any thread; orders what was published before it. DPDK ports of several rx cores, or with
+	 * a tap, need it.
+	 */
+	void (*wake)(void *context, uint32_t rx_core);
+	void *wake_context;
 	/* For port 0 in the config: the first core's socket picks, the others join it. In/out; host order. */
 	uint16_t *http_port, *udp_port;
 };
@@ -29,24 +39,25 @@ struct dp_port_options {
 struct dp_port_driver {
 	const char *name;
 	/*
-	 * Cold, on the main thread, in order of queue. 0 or -errno (logged). -ENOTSUP, unlogged: the device has fewer queues than there
-	 * are rx cores and none is left for this one, which does without; queue 0 always has one.
+	 * Cold, on the main thread, once per rx core and in their order, before any of them polls. 0 or -errno (logged).
 	 */
 	int (*open)(struct dp_port **port, const struct dp_port_options *options);
 	/* One round on the rx core: receive, hand up, send. Returns how much was done; 0: idle. */
 	uint32_t (*poll)(struct dp_port *port, uint64_t now_ns);
 	/*
-	 * A descriptor that becomes readable when there is work, or -1 when only polling finds out. Ask right before each sleep, after
-	 * the last poll: asking arms it, poll disarms it.
+	 * A descriptor that becomes readable when there is work, -1 when only polling finds out, or DP_PORT_FD_WAKE when other threads'
+	 * wake-ups tell. Ask right before each sleep, after the last poll: asking arms it, poll disarms it.
 	 */
 	int (*fd)(struct dp_port *port);
+	/* True if another thread left work for this core. Asked before each sleep, after the core has said that it sleeps. May be NULL. */
+	bool (*waits)(struct dp_port *port);
 	/*
 	 * Stop taking new connections and datagrams; finish what is there. Each round while stopping. Returns what is left: on sockets,
 	 * connections with bytes still to go up or out and a UDP socket that still has datagrams from before (idle connections do not
 	 * count, close ends them); on DPDK, connections.
 	 */
 	uint32_t (*drain)(struct dp_port *port, uint64_t now_ns);
-	/* Cold, after the core's thread has ended, or from that thread. Calls dp_stream_closed() for what is still open. */
+	/* Cold, after the threads of all rx cores have ended. Calls dp_stream_closed() for what is still open. */
 	void (*close)(struct dp_port *port);
 };
 

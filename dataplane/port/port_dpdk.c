@@ -1,269 +1,166 @@
 /*
  * The DPDK driver of ports: receive bursts into our stack, transmit what it sends. An instance is one rx core's share of a device.
  *
- *   rte_eth_rx_burst ─► dp_stack_input × n ─► dp_stack_flush, dp_stack_tick ─► rte_eth_tx_burst
- *                           │ frame_open: an mbuf of the transmit queue's pool, frame_send: into tx[]
+ *   rte_eth_rx_burst ─┬─ own flows ─► dp_stack_input × n ─► dp_stack_flush, dp_stack_tick ─► rte_eth_tx_burst
+ *                     ├─ flows of other cores ─► their ring (spread.h)       │ frame_open: an mbuf of the transmit queue's pool
+ *                     └─ what the stack has no use for ─► the tap (tap.h)    │ frame_send: into tx[]
+ *   rings from other cores ─► dp_stack_input
  *
- * Queues: a device gets as many rx/tx queue pairs as there are rx cores, or as it has; net_af_xdp gets all receive queues of its
- * interface, so that no frame goes past us to the kernel. Rx core i polls queues i, i + cores, i + 2·cores … and transmits on the
- * first of them. A core for which no queue is left gets no port (-ENOTSUP).
+ * Rx core i polls queues i, i + cores, i + 2·cores … and transmits on the first of them. A core for which no queue is left gets its
+ * flows from those that have one, and sends through core (i mod queues). device_open.c decides how flows find their core.
  *
- * Each queue has a mempool of its own: net_af_xdp makes a queue's mempool its umem, and frames from that very pool are sent without
- * a copy. open and close are cold, on the main thread; poll, drain and fd are the rx core's. Source: DPDK 22.11, ethdev and mbuf
- * libraries, net_af_xdp guide.
+ * open and close are cold, on the main thread, close after all rx cores have ended; poll, drain, fd and waits are the rx core's.
+ * Source: DPDK 22.11, ethdev and mbuf libraries, net_af_xdp guide.
  */
 #include "device.h"
+#include "flow.h"
 #include "port.h"
+#include "spread.h"
+#include "tap.h"
 
 #include "stack.h"
 #include "turnpike/log.h"
 
-#include <dirent.h>
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/random.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <rte_errno.h>
 #include <rte_ethdev.h>
 #include <rte_lcore.h>
 #include <rte_mbuf.h>
-#include <rte_mbuf_pool_ops.h>
 
 enum {
-	BURST = 64,
+	BURST = DP_SPREAD_BURST,
 	PREFETCH_AHEAD = 4,
-	DESCRIPTORS = 2048,
-	POOL_CACHE = 256,
+	TAP_BURST = 32,
 	CONNECTIONS_MAX = 16384,
 	SEND_BUFFER_BYTES = 65536,
-	DESCRIPTORS_MAX = 1024, /* open files looked through for AF_XDP sockets */
 };
 
 struct dp_port {
 	struct dp_device *device;
 	struct dp_stack *stack;
+	struct dp_spread *spread; /* NULL: nobody else serves the device */
+	struct dp_tap *tap;
 	struct tp_counters *counters;
+	struct dp_device_verdicts *verdicts;
+	struct tp_sight *sight;
 	bool (*blocked)(void *context, const struct tp_addr *peer);
 	void *blocked_context;
+	void (*wake)(void *context, uint32_t rx_core);
+	void *wake_context;
 	struct rte_mempool *pool; /* of the transmit queue */
 	struct rte_mbuf *open;    /* given to the stack by frame_open, not sent yet */
 	struct rte_mbuf *tx[BURST];
 	uint16_t tx_count, tx_queue;
+	uint16_t core;    /* which rx core */
+	uint16_t tx_core; /* who polls tx_queue */
 	uint16_t port_id;
-	uint16_t queues;
+	uint16_t ingest;
+	uint16_t queues; /* 0: all it gets comes from other cores */
 	uint16_t queue[DP_DEVICE_QUEUES_MAX];
-	int sleep_fd;  /* what to sleep on, -1: nothing tells */
+	bool software_spread, l4_sum_offload;
+	uint64_t now_ns; /* of this round */
+	uint64_t given;  /* bit per rx core that was given something in this round */
+	/* frames on their way to other cores in this burst */
+	struct rte_mbuf *staged[DP_SPREAD_CORES_MAX][BURST];
+	uint16_t staged_count[DP_SPREAD_CORES_MAX];
+	int sleep_fd;  /* what to sleep on, -1: nothing tells, DP_PORT_FD_WAKE: only other cores do */
 	bool owns_fd;  /* sleep_fd is an epoll descriptor of ours, not the driver's socket */
 	bool attached; /* its thread has been registered with EAL */
+	bool closing;  /* the rx cores have ended: any queue may be used */
 };
-
-/* ---- the device ---- */
-
-/*
- * net_af_xdp takes a pool's first chunk as the umem and expects its objects without gaps: the default layout leaves a gap where an
- * object would cross a hugepage, and the last ones would lie outside the umem. NO_IOVA_CONTIG packs them. (For a driver in zero-copy
- * mode an object that crosses two scattered pages is refused by the kernel: one in eight hundred is lost at start.)
- */
-static struct rte_mempool *pool_make(const struct dp_device *device, uint16_t queue, int numa)
-{
-	const uint32_t room = dp_device_room_bytes(device->mtu);
-	struct rte_pktmbuf_pool_private data = {.mbuf_data_room_size = (uint16_t)room};
-	struct rte_mempool *pool;
-	char name[RTE_MEMPOOL_NAMESIZE];
-
-	snprintf(name, sizeof(name), "tp_%u_%u", device->port_id, queue);
-	if (!device->af_xdp)
-		return rte_pktmbuf_pool_create(name, DP_DEVICE_MBUFS, POOL_CACHE, 0, (uint16_t)room, numa);
-	pool = rte_mempool_create_empty(name, DP_DEVICE_MBUFS, (unsigned int)sizeof(struct rte_mbuf) + room, POOL_CACHE,
-					sizeof(data), numa, RTE_MEMPOOL_F_NO_IOVA_CONTIG);
-	if (pool == NULL)
-		return NULL;
-	if (rte_mempool_set_ops_byname(pool, rte_mbuf_best_mempool_ops(), NULL) != 0)
-		goto fail;
-	rte_pktmbuf_pool_init(pool, &data);
-	if (rte_mempool_populate_default(pool) < 0)
-		goto fail;
-	rte_mempool_obj_iter(pool, rte_pktmbuf_init, NULL);
-	if (pool->nb_mem_chunks == 1)
-		return pool;
-	rte_errno = ENOMEM; /* scattered: no umem can be made of it */
-fail:
-	rte_mempool_free(pool);
-	return NULL;
-}
-
-/* Marks which open files are AF_XDP sockets. The driver keeps its sockets to itself, and they are what a core can sleep on. */
-static void sockets_list(bool is_socket[static DESCRIPTORS_MAX])
-{
-	DIR *folder = opendir("/proc/self/fd");
-
-	memset(is_socket, 0, DESCRIPTORS_MAX * sizeof(bool));
-	if (folder == NULL)
-		return;
-	for (struct dirent *entry; (entry = readdir(folder)) != NULL;) {
-		const int fd = atoi(entry->d_name);
-		int domain = 0;
-		socklen_t bytes = sizeof(domain);
-
-		if (entry->d_name[0] != '.' && fd < DESCRIPTORS_MAX &&
-		    getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &bytes) == 0 && domain == AF_XDP)
-			is_socket[fd] = true;
-	}
-	closedir(folder);
-}
-
-static int queue_make(struct dp_device *device, uint16_t queue, int numa, const struct rte_eth_dev_info *info, uint16_t rx_ring,
-		      uint16_t tx_ring)
-{
-	bool before[DESCRIPTORS_MAX], after[DESCRIPTORS_MAX];
-	struct rte_eth_txconf tx = info->default_txconf;
-	int result;
-
-	device->pool[queue] = pool_make(device, queue, numa);
-	if (device->pool[queue] == NULL)
-		return -rte_errno;
-	if (device->af_xdp)
-		sockets_list(before);
-	result = rte_eth_rx_queue_setup(device->port_id, queue, rx_ring, (unsigned int)numa, NULL, device->pool[queue]);
-	if (result != 0)
-		return result;
-	if (device->af_xdp) {
-		sockets_list(after);
-		for (int fd = 0; fd < DESCRIPTORS_MAX; fd++)
-			if (after[fd] && !before[fd])
-				device->socket_fd[queue] = fd;
-	}
-	tx.offloads = info->tx_offload_capa & RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE;
-	return rte_eth_tx_queue_setup(device->port_id, queue, tx_ring, (unsigned int)numa, &tx);
-}
-
-static int device_configure(struct dp_device *device, uint16_t cores)
-{
-	struct rte_eth_conf conf = {0};
-	struct rte_eth_dev_info info;
-	uint16_t pairs, rx_ring = DESCRIPTORS, tx_ring = DESCRIPTORS, mtu;
-	int result = rte_eth_dev_info_get(device->port_id, &info);
-	const int numa = rte_eth_dev_socket_id(device->port_id);
-
-	if (result != 0)
-		return result;
-	pairs = device->af_xdp ? device->interface_queues : cores;
-	pairs = RTE_MIN(pairs, info.max_rx_queues);
-	pairs = RTE_MIN(pairs, info.max_tx_queues);
-	pairs = RTE_MIN(pairs, (uint16_t)DP_DEVICE_QUEUES_MAX);
-	if (pairs == 0)
-		return -ENOTSUP;
-	if (!device->af_xdp && rte_eth_dev_get_mtu(device->port_id, &mtu) == 0)
-		device->mtu = RTE_MIN(mtu, (uint16_t)DP_MTU_DEFAULT);
-	if (info.max_mtu >= DP_MTU_MIN && device->mtu > info.max_mtu)
-		device->mtu = info.max_mtu;
-	if (device->mtu < DP_MTU_MIN) {
-		tp_logf(TP_ERROR, "MTU is too small, IPv6 needs 1280", "device=%s mtu=%u", device->name, device->mtu);
-		return -EINVAL;
-	}
-	if (!device->af_xdp)
-		conf.rxmode.mtu = device->mtu; /* net_af_xdp would set it on the interface, where it came from */
-	if (pairs > 1 && info.flow_type_rss_offloads != 0) {
-		conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
-		conf.rx_adv_conf.rss_conf.rss_hf =
-			(RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP | RTE_ETH_RSS_UDP) & info.flow_type_rss_offloads;
-	}
-	conf.txmode.offloads = info.tx_offload_capa & RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE;
-	result = rte_eth_dev_configure(device->port_id, pairs, pairs, &conf);
-	if (result == 0 && !device->af_xdp)
-		result = rte_eth_dev_adjust_nb_rx_tx_desc(device->port_id, &rx_ring, &tx_ring);
-	if (result != 0)
-		return result;
-	device->queue_pairs = pairs; /* from here on there is something to close */
-	for (uint16_t queue = 0; queue < pairs && result == 0; queue++)
-		result = queue_make(device, queue, numa, &info, rx_ring, tx_ring);
-	return result;
-}
-
-static void device_close(struct dp_device *device)
-{
-	/* The driver detaches the XDP program and closes its sockets. */
-	eb_xdp_close(device->xdp);
-	device->xdp = NULL;
-	rte_eth_dev_stop(device->port_id);
-	rte_eth_dev_close(device->port_id);
-	for (uint16_t queue = 0; queue < device->queue_pairs; queue++) {
-		rte_mempool_free(device->pool[queue]);
-		device->pool[queue] = NULL;
-		device->socket_fd[queue] = -1;
-	}
-	device->queue_pairs = 0;
-}
-
-static bool has_ipv6(const struct dp_device *device)
-{
-	for (uint32_t i = 0; i < device->ingest->address_count; i++)
-		if (device->ingest->address[i].addr.family == 6)
-			return true;
-	return false;
-}
-
-static int device_open(struct dp_device *device, uint16_t cores)
-{
-	int result = device_configure(device, cores);
-
-	if (result == 0)
-		result = rte_eth_dev_start(device->port_id);
-	if (result == 0 && has_ipv6(device)) {
-		const int multicast = rte_eth_allmulticast_enable(device->port_id);
-
-		/* Virtual devices deliver everything, and say that they cannot choose. */
-		if (multicast != 0 && multicast != -ENOTSUP)
-			tp_logf(TP_WARN, "device does not take all multicast, IPv6 neighbours may not find us",
-				"device=%s error=\"%s\"", device->name, rte_strerror(-multicast));
-	}
-	if (result == 0 && device->af_xdp && device->own_program)
-		result = eb_xdp_open(&device->xdp, device->ifname);
-	if (result == 0)
-		return 0;
-	tp_logf(TP_ERROR, "DPDK device cannot be opened", "device=\"%s\" error=\"%s\"", device->ingest->device,
-		rte_strerror(-result));
-	if (device->queue_pairs > 0)
-		device_close(device);
-	return result;
-}
 
 /* ---- transmit ---- */
 
+/* Hands mbufs to the queue. What finds no room is counted and dropped. */
+static void queue_send(struct dp_port *port, struct rte_mbuf **mbufs, uint16_t count)
+{
+	uint16_t sent = rte_eth_tx_burst(port->port_id, port->tx_queue, mbufs, count);
+
+	if (sent < count) /* once more: the driver has made room meanwhile */
+		sent = (uint16_t)(sent + rte_eth_tx_burst(port->port_id, port->tx_queue, mbufs + sent, (uint16_t)(count - sent)));
+	TP_COUNT_ADD(port->counters, FRAMES_SENT, sent);
+	if (sent < count) {
+		TP_COUNT_ADD(port->counters, FRAMES_SEND_FULL, count - sent);
+		rte_pktmbuf_free_bulk(mbufs + sent, count - sent);
+	}
+}
+
 static void tx_flush(struct dp_port *port)
 {
-	uint16_t sent;
+	uint32_t given;
 
 	if (port->tx_count == 0)
 		return;
-	sent = rte_eth_tx_burst(port->port_id, port->tx_queue, port->tx, port->tx_count);
-	if (sent < port->tx_count) /* once more: the driver has made room meanwhile */
-		sent = (uint16_t)(sent + rte_eth_tx_burst(port->port_id, port->tx_queue, port->tx + sent,
-							  (uint16_t)(port->tx_count - sent)));
-	TP_COUNT_ADD(port->counters, FRAMES_SENT, sent);
-	if (sent < port->tx_count) {
-		TP_COUNT_ADD(port->counters, FRAMES_SEND_FULL, port->tx_count - sent);
-		rte_pktmbuf_free_bulk(port->tx + sent, port->tx_count - sent);
+	if (port->tx_core == port->core || port->closing) {
+		queue_send(port, port->tx, port->tx_count);
+	} else {
+		given = dp_spread_send(port->spread, port->core, port->tx_core, port->tx, port->tx_count);
+		port->given |= 1ULL << port->tx_core;
+		if (given < port->tx_count) {
+			TP_COUNT_ADD(port->counters, FRAMES_SEND_FULL, port->tx_count - given);
+			rte_pktmbuf_free_bulk(port->tx + given, port->tx_count - given);
+		}
 	}
 	port->tx_count = 0;
+}
+
+/* What cores without a queue want sent on ours. */
+static uint32_t relay(struct dp_port *port)
+{
+	struct rte_mbuf *burst[BURST];
+	uint32_t done = 0;
+
+	for (uint32_t from = 0; from < port->spread->cores; from++) {
+		uint32_t count;
+
+		if (from == port->core || (count = dp_spread_take_sent(port->spread, from, port->core, burst)) == 0)
+			continue;
+		queue_send(port, burst, (uint16_t)count);
+		done += count;
+	}
+	return done;
+}
+
+static struct rte_mbuf *frame_take(struct dp_port *port)
+{
+	if (port->tx_count == BURST)
+		tx_flush(port);
+	if (port->open == NULL)
+		port->open = rte_pktmbuf_alloc(port->pool);
+	return port->open;
 }
 
 static void *frame_open(void *context, size_t bytes)
 {
 	struct dp_port *port = context;
+	struct rte_mbuf *mbuf = frame_take(port);
 
-	if (port->tx_count == BURST)
-		tx_flush(port);
-	if (port->open == NULL)
-		port->open = rte_pktmbuf_alloc(port->pool);
-	if (port->open == NULL || rte_pktmbuf_tailroom(port->open) < bytes)
+	if (mbuf == NULL || rte_pktmbuf_tailroom(mbuf) < bytes)
 		return NULL;
-	return rte_pktmbuf_mtod(port->open, void *);
+	return rte_pktmbuf_mtod(mbuf, void *);
+}
+
+/* Tells the device where the headers end, so that it can fill the TCP or UDP checksum of a frame of our stack. */
+static void offload_mark(struct rte_mbuf *mbuf, const uint8_t *frame)
+{
+	const uint32_t tagged = frame[12] == 0x81 && frame[13] == 0x00 ? 4 : 0;
+	const uint8_t *ip = frame + 14 + tagged;
+	const bool four = frame[12 + tagged] == 0x08 && frame[13 + tagged] == 0x00;
+	const bool six = frame[12 + tagged] == 0x86 && frame[13 + tagged] == 0xdd;
+	const uint8_t protocol = four ? ip[9] : six ? ip[6] : 0;
+
+	if (protocol != IPPROTO_TCP && protocol != IPPROTO_UDP)
+		return;
+	mbuf->l2_len = 14 + tagged;
+	mbuf->l3_len = four ? 20 : 40; /* our stack writes neither options nor extension headers */
+	mbuf->ol_flags |= (four ? RTE_MBUF_F_TX_IPV4 : RTE_MBUF_F_TX_IPV6) |
+			  (protocol == IPPROTO_TCP ? RTE_MBUF_F_TX_TCP_CKSUM : RTE_MBUF_F_TX_UDP_CKSUM);
 }
 
 static void frame_send(void *context, void *frame, size_t bytes)
@@ -272,16 +169,90 @@ static void frame_send(void *context, void *frame, size_t bytes)
 	struct rte_mbuf *mbuf = port->open;
 
 	RTE_ASSERT(mbuf != NULL && rte_pktmbuf_mtod(mbuf, void *) == frame);
-	(void)frame;
 	mbuf->data_len = (uint16_t)bytes;
 	mbuf->pkt_len = (uint32_t)bytes;
+	if (port->l4_sum_offload)
+		offload_mark(mbuf, frame);
+	if (tp_sight_on(port->sight, TP_SIGHT_FRAME_OUT))
+		tp_sight_frame(port->sight, port->core, TP_SIGHT_FRAME_OUT, port->ingest, frame, (uint32_t)bytes, TP_C_FRAMES_SENT,
+			       port->now_ns);
 	port->open = NULL;
 	port->tx[port->tx_count++] = mbuf;
 }
 
+/* ---- the tap ---- */
+
+static bool source_listed(const struct dp_port *port, const uint8_t *frame, size_t bytes)
+{
+	struct tp_sight_flow flow;
+
+	if (port->blocked == NULL)
+		return false;
+	tp_sight_flow(frame, (uint32_t)bytes, &flow);
+	return flow.has_addresses && port->blocked(port->blocked_context, &flow.from.addr);
+}
+
+/* True for a request that our stack answers, and did not because of its limit: the kernel shall not answer in its place. */
+static bool echo_request(const uint8_t *frame, size_t bytes)
+{
+	struct tp_sight_flow flow;
+
+	tp_sight_flow(frame, (uint32_t)bytes, &flow);
+	if (flow.type != TP_SIGHT_ICMP)
+		return false;
+	const size_t tagged = frame[12] == 0x81 && frame[13] == 0x00 ? 4 : 0;
+	const size_t at = 14 + tagged + (flow.protocol == IPPROTO_ICMP ? (size_t)(frame[14 + tagged] & 15) * 4 : 40);
+	return at < bytes && frame[at] == (flow.protocol == IPPROTO_ICMP ? 8 : 128);
+}
+
+/* dp_stack_options.pass: the kernel is offered what the stack has no use for. */
+static enum tp_counter frame_pass(void *context, const uint8_t *frame, size_t bytes, enum tp_counter why)
+{
+	struct dp_port *port = context;
+
+	if (why == TP_C_FRAMES_BAD_ICMP && echo_request(frame, bytes))
+		return why;
+	if (source_listed(port, frame, bytes))
+		return TP_C_FRAMES_BLOCKLISTED;
+	return dp_tap_give(port->tap, port->core, frame, bytes) ? TP_C_FRAMES_TO_TAP : TP_C_FRAMES_TAP_FULL;
+}
+
+/* What the stack took and the kernel wants to know as well: who has which MAC, what became of its packets. */
+static void tap_copy(struct dp_port *port, const uint8_t *frame, size_t bytes)
+{
+	const struct dp_flow flow = dp_flow_of(frame, bytes);
+
+	if (flow.kind == DP_FLOW_NEIGHBOUR || flow.kind == DP_FLOW_ERROR)
+		dp_tap_give(port->tap, port->core, frame, bytes);
+}
+
+/* Frames of the kernel, to the wire. Rx core 0. */
+static uint32_t tap_poll(struct dp_port *port)
+{
+	const uint8_t *frame;
+	uint32_t done = 0;
+	size_t bytes;
+
+	while (done < TAP_BURST && (frame = dp_tap_next(port->tap, &bytes)) != NULL) {
+		struct rte_mbuf *mbuf = frame_take(port);
+
+		if (mbuf == NULL || rte_pktmbuf_tailroom(mbuf) < bytes)
+			break;
+		memcpy(rte_pktmbuf_mtod(mbuf, void *), frame, bytes);
+		dp_tap_done(port->tap);
+		mbuf->data_len = (uint16_t)bytes;
+		mbuf->pkt_len = (uint32_t)bytes;
+		port->open = NULL;
+		port->tx[port->tx_count++] = mbuf;
+		TP_COUNT(port->counters, FRAMES_FROM_TAP);
+		done++;
+	}
+	return done;
+}
+
 /* ---- the rx core ---- */
 
-/* XDP has dropped blocked sources already, where its maps hold the list. */
+/* XDP or the card has dropped blocked sources already, where it holds the whole list. */
 static bool source_blocked(void *context, const struct tp_addr *peer)
 {
 	const struct dp_port *port = context;
@@ -301,21 +272,161 @@ static void thread_attach(struct dp_port *port)
 			rte_strerror(rte_errno));
 }
 
-static uint32_t queue_poll(struct dp_port *port, uint16_t queue, uint64_t now_ns)
+static void verdict_count(struct dp_port *port, enum tp_counter verdict, uint64_t count)
 {
-	struct rte_mbuf *burst[BURST];
-	const uint16_t count = rte_eth_rx_burst(port->port_id, queue, burst, BURST);
+	_Atomic uint64_t *at = &port->verdicts->count[verdict - TP_C_FRAMES_RECEIVED];
 
-	for (uint16_t i = 0; i < count && i < PREFETCH_AHEAD; i++)
+	/* one writer: no locked addition */
+	atomic_store_explicit(at, atomic_load_explicit(at, memory_order_relaxed) + count, memory_order_relaxed);
+}
+
+static uint32_t checked_flags(const struct rte_mbuf *mbuf)
+{
+	return ((mbuf->ol_flags & RTE_MBUF_F_RX_IP_CKSUM_MASK) == RTE_MBUF_F_RX_IP_CKSUM_GOOD ? DP_FRAME_IP_SUM_GOOD : 0U) |
+	       ((mbuf->ol_flags & RTE_MBUF_F_RX_L4_CKSUM_MASK) == RTE_MBUF_F_RX_L4_CKSUM_GOOD ? DP_FRAME_L4_SUM_GOOD : 0U);
+}
+
+/* Scattered receive is off; a driver that chains all the same shows its first part, which the stack refuses as cut. */
+static void frame_input(struct dp_port *port, const struct rte_mbuf *mbuf)
+{
+	const uint8_t *frame = rte_pktmbuf_mtod(mbuf, const uint8_t *);
+	const enum tp_counter verdict =
+		dp_stack_input_checked(port->stack, frame, mbuf->data_len, checked_flags(mbuf), port->now_ns);
+
+	verdict_count(port, verdict, 1);
+	if (port->tap != NULL && verdict == TP_C_FRAMES_ACCEPTED)
+		tap_copy(port, frame, mbuf->data_len);
+	if (tp_sight_on(port->sight, TP_SIGHT_FRAME_IN))
+		tp_sight_frame(port->sight, port->core, TP_SIGHT_FRAME_IN, port->ingest, frame, mbuf->data_len, verdict,
+			       port->now_ns);
+}
+
+static void burst_input(struct dp_port *port, struct rte_mbuf **burst, uint32_t count)
+{
+	for (uint32_t i = 0; i < count && i < PREFETCH_AHEAD; i++)
 		rte_prefetch0(rte_pktmbuf_mtod(burst[i], void *));
-	for (uint16_t i = 0; i < count; i++) {
+	for (uint32_t i = 0; i < count; i++) {
 		if (i + PREFETCH_AHEAD < count)
 			rte_prefetch0(rte_pktmbuf_mtod(burst[i + PREFETCH_AHEAD], void *));
-		/* Scattered receive is off; a driver that chains all the same shows its first part, which the stack refuses as cut. */
-		dp_stack_input(port->stack, rte_pktmbuf_mtod(burst[i], const uint8_t *), burst[i]->data_len, now_ns);
+		frame_input(port, burst[i]);
 	}
-	if (count > 0)
-		rte_pktmbuf_free_bulk(burst, count);
+	rte_pktmbuf_free_bulk(burst, count);
+	verdict_count(port, TP_C_FRAMES_RECEIVED, count);
+}
+
+/* ---- flows and their cores ---- */
+
+static void stage(struct dp_port *port, uint32_t to, struct rte_mbuf *mbuf)
+{
+	port->staged[to][port->staged_count[to]++] = mbuf;
+}
+
+static void staged_give(struct dp_port *port)
+{
+	for (uint32_t to = 0; to < port->spread->cores; to++) {
+		const uint32_t count = port->staged_count[to];
+		uint32_t given;
+
+		if (count == 0)
+			continue;
+		port->staged_count[to] = 0;
+		given = dp_spread_give(port->spread, port->core, to, port->staged[to], count);
+		port->given |= 1ULL << to;
+		TP_COUNT_ADD(port->counters, FRAMES_SPREAD, given);
+		if (given == count)
+			continue;
+		TP_COUNT_ADD(port->counters, FRAMES_RECEIVED, count - given);
+		TP_COUNT_ADD(port->counters, FRAMES_SPREAD_FULL, count - given);
+		verdict_count(port, TP_C_FRAMES_RECEIVED, count - given);
+		verdict_count(port, TP_C_FRAMES_SPREAD_FULL, count - given);
+		rte_pktmbuf_free_bulk(port->staged[to] + given, count - given);
+	}
+}
+
+/* Every other core shall learn of it, and only `counts` counts and answers it. */
+static void stage_copies(struct dp_port *port, struct rte_mbuf *mbuf, uint32_t counts)
+{
+	for (uint32_t to = 0; to < port->spread->cores; to++) {
+		if (to == port->core || to == counts)
+			continue;
+		rte_mbuf_refcnt_update(mbuf, 1);
+		stage(port, to, mbuf);
+	}
+}
+
+/*
+ * Sorts a burst by whose it is: ours stay, in order, in burst[]; returns how many. A frame is only read from here on, so that several
+ * cores may hold it. Messages about neighbours go to all cores, and count on core 0 (or, where the device spreads, on the one that
+ * got them).
+ */
+static uint32_t burst_spread(struct dp_port *port, struct rte_mbuf **burst, uint32_t count)
+{
+	uint32_t ours = 0;
+
+	for (uint32_t i = 0; i < count && i < PREFETCH_AHEAD; i++)
+		rte_prefetch0(rte_pktmbuf_mtod(burst[i], void *));
+	for (uint32_t i = 0; i < count; i++) {
+		struct rte_mbuf *mbuf = burst[i];
+		uint32_t to = port->core;
+
+		if (i + PREFETCH_AHEAD < count)
+			rte_prefetch0(rte_pktmbuf_mtod(burst[i + PREFETCH_AHEAD], void *));
+		const struct dp_flow flow = dp_flow_of(rte_pktmbuf_mtod(mbuf, const uint8_t *), mbuf->data_len);
+		if (port->software_spread)
+			to = flow.kind == DP_FLOW_IP || flow.kind == DP_FLOW_ERROR ? dp_spread_owner(port->spread, flow.hash) : 0;
+		if (flow.kind == DP_FLOW_NEIGHBOUR || (flow.kind == DP_FLOW_ERROR && !port->software_spread)) {
+			mbuf->hash.usr = to + 1; /* who counts it; 0 elsewhere */
+			stage_copies(port, mbuf, to);
+		} else {
+			mbuf->hash.usr = 0;
+		}
+		if (to == port->core)
+			burst[ours++] = mbuf;
+		else
+			stage(port, to, mbuf);
+	}
+	staged_give(port);
+	return ours;
+}
+
+/* Frames that other cores took from their queues for us. Copies of what another core counts are only listened to. */
+static uint32_t burst_inherit(struct dp_port *port)
+{
+	struct rte_mbuf *burst[BURST];
+	uint32_t done = 0;
+
+	for (uint32_t from = 0; from < port->spread->cores; from++) {
+		uint32_t count, kept = 0;
+
+		if (from == port->core || (count = dp_spread_take(port->spread, from, port->core, burst)) == 0)
+			continue;
+		done += count;
+		for (uint32_t i = 0; i < count; i++) {
+			struct rte_mbuf *mbuf = burst[i];
+
+			if (mbuf->hash.usr == 0 || mbuf->hash.usr == port->core + 1U) {
+				burst[kept++] = mbuf;
+				continue;
+			}
+			dp_stack_overhear(port->stack, rte_pktmbuf_mtod(mbuf, const uint8_t *), mbuf->data_len, port->now_ns);
+			rte_pktmbuf_free(mbuf);
+		}
+		if (kept > 0)
+			burst_input(port, burst, kept);
+	}
+	return done;
+}
+
+static uint32_t queue_poll(struct dp_port *port, uint16_t queue)
+{
+	struct rte_mbuf *burst[BURST];
+	const uint32_t count = rte_eth_rx_burst(port->port_id, queue, burst, BURST);
+	uint32_t ours = count;
+
+	if (count > 0 && port->spread != NULL)
+		ours = burst_spread(port, burst, count);
+	if (ours > 0)
+		burst_input(port, burst, ours);
 	return count;
 }
 
@@ -325,12 +436,23 @@ static uint32_t dpdk_poll(struct dp_port *port, uint64_t now_ns)
 
 	if (!port->attached)
 		thread_attach(port);
+	port->now_ns = now_ns;
 	for (uint16_t i = 0; i < port->queues; i++)
-		done += queue_poll(port, port->queue[i], now_ns);
+		done += queue_poll(port, port->queue[i]);
+	if (port->spread != NULL)
+		done += burst_inherit(port);
 	dp_stack_flush(port->stack, now_ns);
 	done += dp_stack_tick(port->stack, now_ns);
+	if (port->tap != NULL && port->core == 0)
+		done += tap_poll(port);
 	done += port->tx_count;
 	tx_flush(port);
+	if (port->spread != NULL) {
+		if (port->tx_core == port->core)
+			done += relay(port);
+		for (; port->given != 0; port->given &= port->given - 1)
+			port->wake(port->wake_context, (uint32_t)__builtin_ctzll(port->given));
+	}
 	return done;
 }
 
@@ -339,22 +461,31 @@ static int dpdk_fd(struct dp_port *port)
 	return port->sleep_fd;
 }
 
+static bool dpdk_waits(struct dp_port *port)
+{
+	return (port->spread != NULL && dp_spread_waits(port->spread, port->core)) ||
+	       (port->tap != NULL && port->core == 0 && dp_tap_waits(port->tap));
+}
+
 static uint32_t dpdk_drain(struct dp_port *port, uint64_t now_ns)
 {
 	const uint32_t left = dp_stack_drain(port->stack, now_ns);
 
+	port->now_ns = now_ns;
 	tx_flush(port);
 	return left;
 }
 
 /* ---- open and close ---- */
 
-/* One socket: that; several: an epoll descriptor over them; unknown: polling. */
+/* One socket: that; several: an epoll descriptor over them; unknown: polling; no queue: other cores' wake-ups. */
 static void sleep_prepare(struct dp_port *port)
 {
 	const struct dp_device *device = port->device;
 
-	port->sleep_fd = -1;
+	port->sleep_fd = port->queues == 0 ? DP_PORT_FD_WAKE : -1;
+	if (port->queues == 0)
+		return;
 	for (uint16_t i = 0; i < port->queues; i++)
 		if (device->socket_fd[port->queue[i]] < 0)
 			return;
@@ -395,6 +526,8 @@ static int stack_make(struct dp_port *port, const struct dp_port_options *option
 		.frame_open = frame_open,
 		.frame_send = frame_send,
 		.context = port,
+		.l4_sum_offload = port->l4_sum_offload,
+		.pass = port->tap != NULL ? frame_pass : NULL,
 		.blocked = options->blocked != NULL ? source_blocked : NULL,
 		.blocked_context = port,
 	};
@@ -421,12 +554,14 @@ static int dpdk_open(struct dp_port **out, const struct dp_port_options *options
 		return -ENODEV;
 	}
 	if (device->queue_pairs == 0) {
-		result = device_open(device, options->queues);
+		const struct dp_device_wake wake = {options->wake, options->wake_context};
+
+		if (options->queues > DP_SPREAD_CORES_MAX || (options->queues > 1 && options->wake == NULL))
+			return -EINVAL;
+		result = dp_device_open(device, options->queues, &wake);
 		if (result != 0)
 			return result;
 	}
-	if (options->queue >= device->queue_pairs)
-		return -ENOTSUP;
 	port = calloc(1, sizeof(*port));
 	if (port == NULL) {
 		result = -ENOMEM;
@@ -437,9 +572,19 @@ static int dpdk_open(struct dp_port **out, const struct dp_port_options *options
 	port->blocked = options->blocked;
 	port->blocked_context = options->blocked_context;
 	port->port_id = device->port_id;
+	port->core = options->queue;
+	port->ingest = options->ingest_index;
+	port->sight = options->sight;
+	port->wake = options->wake;
+	port->wake_context = options->wake_context;
+	port->spread = device->spread;
+	port->tap = device->tap;
+	port->verdicts = &device->verdicts[port->core];
+	port->software_spread = device->software_spread;
+	port->l4_sum_offload = device->l4_sum_offload;
 	for (uint32_t queue = options->queue; queue < device->queue_pairs; queue += options->queues)
 		port->queue[port->queues++] = (uint16_t)queue;
-	port->tx_queue = port->queue[0];
+	port->tx_queue = port->tx_core = (uint16_t)(port->core % device->queue_pairs);
 	port->pool = device->pool[port->tx_queue];
 	sleep_prepare(port);
 	result = stack_make(port, options);
@@ -455,19 +600,33 @@ fail:
 		close(port->sleep_fd);
 	free(port);
 	if (device->opened == 0)
-		device_close(device);
+		dp_device_close(device);
 	return result;
+}
+
+/* The core that would have sent this has ended. */
+static void own_relay(struct dp_port *port)
+{
+	struct rte_mbuf *burst[BURST];
+	uint32_t count;
+
+	if (port->tx_core == port->core)
+		return;
+	while ((count = dp_spread_take_sent(port->spread, port->core, port->tx_core, burst)) > 0)
+		queue_send(port, burst, (uint16_t)count);
 }
 
 static void dpdk_close(struct dp_port *port)
 {
+	port->closing = true;
+	own_relay(port);
 	dp_stack_destroy(port->stack);
 	tx_flush(port);
 	rte_pktmbuf_free(port->open);
 	if (port->owns_fd)
 		close(port->sleep_fd);
 	if (--port->device->opened == 0)
-		device_close(port->device);
+		dp_device_close(port->device);
 	free(port);
 }
 
@@ -476,6 +635,7 @@ const struct dp_port_driver dp_port_dpdk = {
 	.open = dpdk_open,
 	.poll = dpdk_poll,
 	.fd = dpdk_fd,
+	.waits = dpdk_waits,
 	.drain = dpdk_drain,
 	.close = dpdk_close,
 };

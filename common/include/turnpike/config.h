@@ -25,6 +25,7 @@ struct tp_config_ingest {
 	uint32_t address_count;
 	struct tp_addr *gateway; /* optional, at most one per family */
 	uint32_t gateway_count;
+	char *tap;                    /* interface to make for frames that are not ours; NULL: they are dropped */
 	uint16_t http_port, udp_port; /* default 80 and 7771; 0: not wanted */
 	/* both */
 	struct tp_prefix *trusted; /* default: loopback and private ranges */
