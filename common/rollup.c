@@ -230,7 +230,8 @@ static void spend_add(__int128 *sum, int64_t micros)
 
 void tp_rollup_add(struct tp_rollup *table, const struct tp_event *event)
 {
-	if (event->verdict != TP_ACCEPTED && event->verdict != TP_LATE)
+	const bool amends = event->verdict == TP_AMENDED && event->type == TP_CLICK && event->fraud == 0;
+	if (!tp_verdict_counts(event->verdict) && !amends)
 		return;
 
 	struct row_key key;
@@ -251,6 +252,8 @@ void tp_rollup_add(struct tp_rollup *table, const struct tp_event *event)
 			bump(&sums->flagged_clicks);
 			break;
 		}
+		if (amends) /* below zero, modulo 2^64, when the click lies in another file: the sum over files is right */
+			__atomic_store_n(&sums->flagged_clicks, sums->flagged_clicks - 1, __ATOMIC_RELAXED);
 		bump(&sums->clicks);
 		if (event->flags & TP_HAS_BID)
 			spend_add(&sums->spend_micros, event->bid_micros);
@@ -261,7 +264,7 @@ void tp_rollup_add(struct tp_rollup *table, const struct tp_event *event)
 	default:
 		assert(!"an event type that no parser makes");
 	}
-	if (event->verdict == TP_LATE)
+	if (event->verdict == TP_LATE || amends)
 		bump(&sums->late);
 	/* release: who sees the even version sees the sums */
 	atomic_store_explicit(&row->version, version + 2, memory_order_release);

@@ -102,8 +102,7 @@ static int records_give(const struct scan *scan, sto_event_fn fn, void *context)
 		const struct tp_event *event = (const struct tp_event *)(const void *)(scan->buffer + LOG_HEADER_BYTES + at);
 		if (room < TP_EVENT_FIXED_BYTES || !tp_event_valid(event, room))
 			return damage(scan, scan->offset, "a record of the block is malformed");
-		if (event->verdict != TP_ACCEPTED && event->verdict != TP_LATE && event->verdict != TP_CONFLICT &&
-		    event->verdict != TP_AMENDED)
+		if (!tp_verdict_logged(event->verdict))
 			return damage(scan, scan->offset, "a record with a verdict that does not belong into a log");
 		at += event->bytes;
 		if (fn) {
@@ -241,29 +240,6 @@ int log_scan(const struct sto_io *io, const char *path, uint64_t file_id, bool s
 		rc = scan_blocks(&scan, fn, context, facts, state);
 	io->close(io, scan.fd);
 	free(scan.buffer);
-	return rc;
-}
-
-int log_size(const struct sto_io *io, const char *path, uint64_t file_id, struct sto_log_size *size)
-{
-	struct scan scan = {.io = io, .path = path, .file_id = file_id};
-	*size = (struct sto_log_size){0};
-	scan.fd = io->open(io, path, O_RDONLY, 0);
-	if (scan.fd < 0)
-		return scan.fd;
-	int rc = io->size(io, scan.fd, &scan.bytes);
-	for (uint64_t at = 0; !rc && at < scan.bytes && scan.bytes - at >= LOG_UNIT;) {
-		struct log_block head;
-		int64_t got = io->read(io, scan.fd, &head, sizeof(head), at);
-		if (got < (int64_t)sizeof(head) || !plausible(&scan, &head, at)) {
-			rc = got < 0 ? (int)got : 0;
-			break;
-		}
-		size->records_max += head.records;
-		at += head.block_bytes;
-	}
-	size->bytes = scan.bytes;
-	io->close(io, scan.fd);
 	return rc;
 }
 

@@ -145,7 +145,7 @@ static const char *rows_check(const struct segment *segment)
 		const struct tp_event *event = row_at(segment, at);
 		if (!event)
 			return "a malformed row";
-		if (event->verdict != TP_ACCEPTED && event->verdict != TP_LATE && event->verdict != TP_CONFLICT)
+		if (!tp_verdict_logged(event->verdict))
 			return "a row with a verdict that does not belong into a segment";
 		at += event->bytes;
 	}
@@ -295,7 +295,7 @@ int segment_verify(struct segment *segment, const struct manifest_segment *facts
 		(const struct segment_index_entry *)(const void *)section_at(segment, SEGMENT_INDEX);
 	for (uint64_t i = 0; i < told->counted; i++) {
 		const struct tp_event *event = row_at(segment, entry[i].row_at);
-		if (!event || event->verdict == TP_CONFLICT || memcmp(&event->id, &entry[i].id, sizeof(event->id)) ||
+		if (!event || !tp_verdict_counts(event->verdict) || memcmp(&event->id, &entry[i].id, sizeof(event->id)) ||
 		    event->fingerprint != entry[i].fingerprint || event->timestamp_ms / TP_MINUTE_MS != entry[i].minute ||
 		    (i && !entry_before(&entry[i - 1], entry[i].id, entry[i].minute)))
 			return damage(segment->sequence, "id index", "an entry that is not its row's");

@@ -99,17 +99,27 @@ void segment_totals_add(struct segment_totals *totals, const struct tp_event *ev
 		totals->conflicts++;
 		return;
 	}
-	totals->counted++;
-	totals->late += event->verdict == TP_LATE;
 	uint32_t minute = (uint32_t)(event->timestamp_ms / TP_MINUTE_MS);
-	if (totals->counted == 1 || event->timestamp_ms < totals->from_ms)
+	if (!totals->to_ms || event->timestamp_ms < totals->from_ms)
 		totals->from_ms = event->timestamp_ms;
-	if (totals->counted == 1 || event->timestamp_ms >= totals->to_ms)
+	if (event->timestamp_ms >= totals->to_ms)
 		totals->to_ms = event->timestamp_ms + 1;
 	if (minute < totals->minute_min)
 		totals->minute_min = minute;
 	if (minute > totals->minute_max)
 		totals->minute_max = minute;
+	if (event->verdict == TP_AMENDED) {
+		/* no event: a click whose last tag went, as tp_rollup_add() moves it */
+		if (event->type == TP_CLICK && !event->fraud) {
+			totals->flagged_clicks--;
+			totals->clicks++;
+			totals->late++;
+			totals->spend_micros += event->bid_micros;
+		}
+		return;
+	}
+	totals->counted++;
+	totals->late += event->verdict == TP_LATE;
 	if (event->type == TP_IMPRESSION) {
 		totals->impressions++;
 	} else if (event->type == TP_CONVERSION) {
@@ -127,7 +137,7 @@ void segment_totals_add(struct segment_totals *totals, const struct tp_event *ev
 static int row_take(void *context, const struct tp_event *event)
 {
 	struct sealing *s = context;
-	if (event->verdict != TP_CONFLICT) {
+	if (tp_verdict_counts(event->verdict)) {
 		if (s->totals.counted == s->index_max) {
 			uint64_t max = s->index_max ? 2 * s->index_max : 4096;
 			struct segment_index_entry *larger = realloc(s->index, max * sizeof(*larger));

@@ -199,6 +199,19 @@ const struct tp_evidence *tp_event_evidence(const struct tp_event *event);
  */
 void tp_event_evidence_add(struct tp_event *event, const struct tp_evidence *evidence, uint32_t count);
 
+/*
+ * What a verdict means to those who read logs and segments. Counted: an event, once. Logged: any record that a log may hold; beside
+ * the counted ones conflicts, and amendments, which only move sums (tp_rollup_add()).
+ */
+static inline int tp_verdict_counts(uint8_t verdict)
+{
+	return verdict == TP_ACCEPTED || verdict == TP_LATE;
+}
+static inline int tp_verdict_logged(uint8_t verdict)
+{
+	return tp_verdict_counts(verdict) || verdict == TP_CONFLICT || verdict == TP_AMENDED;
+}
+
 /* True if `event` with `room` bytes behind it is a well-formed record (lengths within limits, sum fits). For disk readers. */
 int tp_event_valid(const struct tp_event *event, uint64_t room);
 

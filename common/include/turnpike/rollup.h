@@ -27,7 +27,8 @@ struct tp_sums {
 	uint64_t clicks;         /* valid ones */
 	uint64_t flagged_clicks; /* tagged by a fraud rule; not in clicks, not in spend */
 	uint64_t conversions;
-	uint64_t late; /* events among the above that came after their minute was closed: the revision */
+	uint64_t
+		late; /* the revision: events among the above that came after their minute was closed, and clicks that lost their tags */
 	uint64_t reserved;
 	__int128 spend_micros; /* over valid clicks */
 };
@@ -73,7 +74,9 @@ void tp_rollup_reset(struct tp_rollup *table, uint64_t file_id);
 bool tp_rollup_has_room(const struct tp_rollup *table);
 
 /*
- * Adds one event with verdict TP_ACCEPTED or TP_LATE (others add nothing). Clicks with `fraud` != 0 go to flagged_clicks.
+ * Adds one event with verdict TP_ACCEPTED or TP_LATE (others add nothing). Clicks with `fraud` != 0 go to flagged_clicks. A
+ * TP_AMENDED click without tags moves from flagged_clicks to clicks and spend: its row may show a negative count, modulo 2^64, when
+ * the click itself lies in an earlier file; sums over files are exact.
  * The caller has asked tp_rollup_has_room(). Writer only; no allocation, no system call.
  */
 void tp_rollup_add(struct tp_rollup *table, const struct tp_event *event);
