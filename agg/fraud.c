@@ -1,59 +1,22 @@
 /*
- * Fraud rules on velocity and on the time since the impression. A shard core enters agg_fraud_judge() for its own shard; the
- * table of addresses is the one thing that shards share.
+ * The fraud machine: looks at an event once, lets each family of rules see it, and writes what they found into the record. Shard core.
  *
- *   addresses (shared)    key: address and hour             value: hour, clicks          16-byte compare-and-swap
- *   devices (own)         key: device id and hour           value: hour, clicks          plain
- *   impressions (own)     key: user or device id, and ad    value: stamp of the latest   plain
- *
- *   entry    0       8      12      16         a set is 8 entries, two cache lines side by side
- *            ├─ key ─┼ clicks ┼ hour ┤         read as one number, a later hour is larger, then more clicks
+ *   impression  ─► noted for its clicks, may save some ─► profile, places, publisher
+ *   click       ─► address, device, impression, lists, user agent, profile, places ─► model ─► tags, evidence, rule_version
+ *   other       ─► nothing
  *
  * Invariants
- *  1. A click count is never above the number of clicks shown with that key: an entry's key and value change together, so an
- *     increment cannot fall into an entry that was given to another key meanwhile. Tags err to the side of fewer.
- *  2. A full set gives up its smallest value: the oldest hour (or stamp), among equals the fewest clicks; unless what comes is
- *     older still, then that is not kept.
- *  3. What does not come from the event and the tables does not matter: no clock, no order among shards except through 1.
- *
- * Keys are hashed under the node's secret, so that nobody can choose ids that push another's counts out of its set.
- * Source: contract section 4 and 7 (`fraud`), design section 4 (shared nothing but ids and addresses).
+ *  1. What does not come from the event, the tables and the rules does not matter: no clock, no order among shards except through the
+ *     shared counts of addresses.
+ *  2. Forgetting never tags: see fraud_state.h for each table.
+ *  3. After a restart nothing is judged anew: events seen again only build the tables; their tags stand in the log.
  */
-#include "turnpike/fraud.h"
+#include "fraud_state.h"
 
-#include <stdbool.h>
-
-#define XXH_INLINE_ALL
-#include <xxhash.h>
-
-enum { WAYS = 8, CAS_ROUNDS_MAX = 16 };
-
-#define HOUR_MS UINT64_C(3600000)
-
-struct entry {
-	_Alignas(16) uint64_t key; /* 0: empty */
-	uint64_t value;            /* hour << 32 | clicks; or a stamp in ms */
-};
-
-struct set {
-	_Alignas(64) struct entry entry[WAYS];
-};
-
-static_assert(sizeof(struct set) == 128, "a set is two cache lines");
-
-struct agg_fraud_ip {
-	_Alignas(64) uint64_t seed;
-	uint32_t sets; /* a power of two */
-	struct set set[];
-};
-
-struct agg_fraud_shard {
-	_Alignas(64) uint64_t seed;
-	struct agg_fraud_ip *shared;
-	uint32_t sets; /* of each table, a power of two */
-	struct set *devices, *impressions;
-	struct set set[];
-};
+uint64_t agg_fraud_ip_bytes(uint32_t entries)
+{
+	return sizeof(struct agg_fraud_ip) + (uint64_t)(entries > WAYS ? entries / WAYS : 1) * sizeof(struct set);
+}
 
 static uint32_t sets_of(uint32_t entries)
 {
@@ -61,14 +24,51 @@ static uint32_t sets_of(uint32_t entries)
 	return entries > WAYS ? entries / WAYS : 1;
 }
 
-uint64_t agg_fraud_ip_bytes(uint32_t entries)
+static uint32_t profile_sets_of(uint32_t entries)
 {
-	return sizeof(struct agg_fraud_ip) + (uint64_t)sets_of(entries) * sizeof(struct set);
+	return entries > 4 * PROFILE_WAYS ? entries / 4 / PROFILE_WAYS : 1;
+}
+
+/* One array behind the other, each on a cache line of its own. */
+static uint64_t lay(uint64_t *at, uint64_t bytes)
+{
+	uint64_t here = *at;
+	*at += (bytes + 63) & ~UINT64_C(63);
+	return here;
+}
+
+struct layout {
+	uint64_t devices, impressions, forgot, profiles, publishers, places, waiting, signals, bytes;
+};
+
+static struct layout layout_of(uint32_t entries)
+{
+	struct layout layout;
+	uint64_t at = 0, sets = sets_of(entries);
+	lay(&at, sizeof(struct agg_fraud_shard));
+	layout.devices = lay(&at, sets * sizeof(struct set));
+	layout.impressions = lay(&at, sets * sizeof(struct set));
+	layout.forgot = lay(&at, sets * sizeof(uint64_t));
+	layout.profiles = lay(&at, (uint64_t)profile_sets_of(entries) * PROFILE_WAYS * sizeof(struct profile));
+	layout.publishers = lay(&at, PUBLISHERS * sizeof(struct publisher));
+	layout.places = lay(&at, PLACES * sizeof(struct place_entry));
+	layout.waiting = lay(&at, fraud_waiting_bytes(entries));
+	layout.signals = lay(&at, SIGNALS * sizeof(struct agg_signal));
+	layout.bytes = at;
+	return layout;
 }
 
 uint64_t agg_fraud_shard_bytes(uint32_t entries)
 {
-	return sizeof(struct agg_fraud_shard) + 2 * (uint64_t)sets_of(entries) * sizeof(struct set);
+	return layout_of(entries).bytes;
+}
+
+uint32_t agg_fraud_entries_for(uint64_t bytes)
+{
+	uint32_t entries = 64;
+	while (entries < 1u << 30 && agg_fraud_shard_bytes(2 * entries) <= bytes)
+		entries *= 2;
+	return entries;
 }
 
 /* Through the id hash, which knows the node's secret. */
@@ -86,192 +86,249 @@ struct agg_fraud_ip *agg_fraud_ip_init(void *memory, uint32_t entries)
 	return ip;
 }
 
-struct agg_fraud_shard *agg_fraud_shard_init(void *memory, uint32_t entries, struct agg_fraud_ip *shared)
+struct agg_fraud_shard *agg_fraud_shard_init(void *memory, uint32_t entries, struct agg_fraud_ip *shared,
+					     struct tp_counters *counters)
 {
+	const struct layout layout = layout_of(entries);
 	struct agg_fraud_shard *shard = memory;
+	uint8_t *base = memory;
 	shard->seed = secret_seed();
 	shard->shared = shared;
+	shard->counters = counters ? counters : &shard->none;
 	shard->sets = sets_of(entries);
-	shard->devices = shard->set;
-	shard->impressions = shard->set + shard->sets;
+	shard->profile_sets = profile_sets_of(entries);
+	shard->devices = (struct set *)(void *)(base + layout.devices);
+	shard->impressions = (struct set *)(void *)(base + layout.impressions);
+	shard->forgot_ms = (uint64_t *)(void *)(base + layout.forgot);
+	shard->profiles = (struct profile *)(void *)(base + layout.profiles);
+	shard->publishers = (struct publisher *)(void *)(base + layout.publishers);
+	shard->places = (struct place_entry *)(void *)(base + layout.places);
+	shard->signals = (struct agg_signal *)(void *)(base + layout.signals);
+	fraud_waiting_init(&shard->waiting, base + layout.waiting, entries);
 	return shard;
 }
 
-/* ---- tables ---- */
-
-static inline uint64_t key_of(uint64_t seed, uint64_t context, const void *bytes, size_t count)
+void agg_fraud_rules_set(struct agg_fraud_shard *shard, const struct agg_fraud_rules *rules)
 {
-	uint64_t key = XXH3_64bits_withSeed(bytes, count, seed ^ context * 0x9e3779b97f4a7c15ULL);
-	return key ? key : 1; /* zero marks an empty entry */
+	/* release: the shard core sees what the rules point to */
+	atomic_store_explicit(&shard->rules, rules, memory_order_release);
 }
 
-static inline struct set *set_of(struct set *table, uint32_t sets, uint64_t key)
+const struct agg_fraud_rules *agg_fraud_rules_get(const struct agg_fraud_shard *shard)
 {
-	return &table[key >> 32 & (sets - 1)];
+	return atomic_load_explicit(&shard->rules, memory_order_acquire);
 }
 
-static inline uint64_t value_make(uint32_t hour, uint32_t clicks)
-{
-	return (uint64_t)hour << 32 | clicks;
-}
+/* ---- signals ---- */
 
-/* The entry of `key`, or else the one to give to it (still with its old content): an empty one, or the smallest. */
-static inline struct entry *set_find(struct set *set, uint64_t key)
+void fraud_signal(struct agg_fraud_shard *shard, const struct agg_signal *signal)
 {
-	struct entry *smallest = &set->entry[0];
-	for (int i = 0; i < WAYS; i++) {
-		struct entry *entry = &set->entry[i];
-		if (entry->key == key)
-			return entry;
-		if (smallest->key != 0 && (entry->key == 0 || entry->value < smallest->value))
-			smallest = entry;
+	if (shard->quiet)
+		return;
+	uint64_t given = atomic_load_explicit(&shard->signals_given, memory_order_relaxed);
+	/* acquire: the taker has copied what it freed */
+	if (given - atomic_load_explicit(&shard->signals_taken, memory_order_acquire) == SIGNALS) {
+		TP_COUNT(shard->counters, FRAUD_SIGNALS_LOST);
+		return;
 	}
-	return smallest;
+	shard->signals[given % SIGNALS] = *signal;
+	/* release: the taker sees the whole signal */
+	atomic_store_explicit(&shard->signals_given, given + 1, memory_order_release);
 }
 
-/* Counts one click; the clicks so far, with this one. */
-static uint32_t device_click(struct agg_fraud_shard *shard, uint64_t key, uint32_t hour)
+bool agg_fraud_signal_take(struct agg_fraud_shard *shard, struct agg_signal *signal)
 {
-	struct entry *entry = set_find(set_of(shard->devices, shard->sets, key), key);
-	if (entry->key == key) {
-		if ((uint32_t)entry->value < UINT32_MAX)
-			entry->value++;
-		return (uint32_t)entry->value;
+	uint64_t taken = atomic_load_explicit(&shard->signals_taken, memory_order_relaxed);
+	if (taken == atomic_load_explicit(&shard->signals_given, memory_order_acquire))
+		return false;
+	*signal = shard->signals[taken % SIGNALS];
+	atomic_store_explicit(&shard->signals_taken, taken + 1, memory_order_release);
+	return true;
+}
+
+/* ---- the event ---- */
+
+/* The strings that rules look at, found in one pass, and their hashes. */
+static inline void subject_fill(const struct agg_fraud_shard *shard, struct subject *subject)
+{
+	static_assert(TP_AD_ID == 1 && TP_PUBLISHER_ID + 1 == TP_USER_ID && TP_USER_ID + 1 == TP_DEVICE_ID &&
+			      TP_DEVICE_ID < TP_USER_AGENT && TP_USER_AGENT + 1 == TP_REFERER,
+		      "found in this order");
+	const struct tp_event *event = subject->event;
+	const uint16_t *bytes = event->string_bytes;
+	const char *at = (const char *)(event + 1) + bytes[TP_EVENT_ID];
+	subject->ad = (struct tp_str){at, bytes[TP_AD_ID]};
+	at += (uint32_t)bytes[TP_AD_ID] + bytes[TP_CAMPAIGN_ID] + bytes[TP_ADVERTISER_ID];
+	subject->publisher = (struct tp_str){at, bytes[TP_PUBLISHER_ID]};
+	at += bytes[TP_PUBLISHER_ID];
+	subject->user = (struct tp_str){at, bytes[TP_USER_ID]};
+	at += bytes[TP_USER_ID];
+	subject->device = (struct tp_str){at, bytes[TP_DEVICE_ID]};
+	at += (uint32_t)bytes[TP_DEVICE_ID] + bytes[TP_REGION] + bytes[TP_CITY];
+	subject->agent = (struct tp_str){at, bytes[TP_USER_AGENT]};
+	subject->referer = (struct tp_str){at + bytes[TP_USER_AGENT], bytes[TP_REFERER]};
+
+	subject->click = event->type == TP_CLICK;
+	subject->features = subject->rules->model != NULL;
+	subject->stamp_ms = event->timestamp_ms;
+	subject->hour = event->timestamp_ms / HOUR_MS;
+	subject->bot_word = -1;
+	/* two seeds: a user and a device of the same name are not the same */
+	subject->device_hash = subject->device.bytes ? hash_bytes(shard->seed, subject->device.at, subject->device.bytes) : 0;
+	subject->user_hash = subject->user.bytes ? hash_bytes(~shard->seed, subject->user.at, subject->user.bytes) : 0;
+	if (subject->device_hash | subject->user_hash) {
+		subject->ad_hash = hash_bytes(shard->seed, subject->ad.at, subject->ad.bytes);
+		subject->user_key = subject->user_hash ? hash_mix(subject->user_hash, subject->ad_hash) : 0;
+		subject->device_key = subject->device_hash ? hash_mix(subject->device_hash, subject->ad_hash) : 0;
 	}
-	uint64_t value = value_make(hour, 1);
-	if (entry->key == 0 || entry->value <= value)
-		*entry = (struct entry){.key = key, .value = value};
-	return 1;
 }
 
-static void impression_note(struct agg_fraud_shard *shard, uint64_t key, uint64_t timestamp_ms)
+static inline bool profile_asked(const struct agg_fraud_rules *rules)
 {
-	struct entry *entry = set_find(set_of(shard->impressions, shard->sets, key), key);
-	if (entry->key == 0 || entry->value <= timestamp_ms)
-		*entry = (struct entry){.key = key, .value = timestamp_ms};
+	return rules->regular_timing_ms | rules->addresses_per_device_hour | rules->agents_per_device_hour | rules->travel_kmh ||
+	       rules->model;
 }
 
-static bool click_too_soon(struct agg_fraud_shard *shard, uint64_t key, uint64_t timestamp_ms, uint32_t min_ms)
+static void impression_see(struct agg_fraud_shard *shard, struct subject *subject)
 {
-	const struct entry *entry = set_find(set_of(shard->impressions, shard->sets, key), key);
-	return entry->key == key && entry->value <= timestamp_ms && timestamp_ms - entry->value < min_ms;
+	fraud_impression_note(shard, subject);
+	if (__builtin_expect(profile_asked(subject->rules), 0))
+		fraud_profile_judge(shard, subject);
+	if (__builtin_expect(subject->rules->travel_kmh, 0))
+		fraud_place_judge(shard, subject);
+	if (__builtin_expect(subject->rules->ctr_deviations, 0))
+		fraud_publisher_see(shard, subject);
 }
 
-static inline struct entry entry_load(const struct entry *entry)
+static void click_judge(struct agg_fraud_shard *shard, struct subject *subject)
 {
-	/*
-	 * The halves may be of two moments. Where the pair is acted on, a compare-and-swap over both tells; acquire keeps this order,
-	 * for the one place that reads the key a second time.
-	 */
-	struct entry seen;
-	seen.key = __atomic_load_n(&entry->key, __ATOMIC_ACQUIRE);
-	seen.value = __atomic_load_n(&entry->value, __ATOMIC_ACQUIRE);
-	return seen;
+	const struct agg_fraud_rules *rules = subject->rules;
+	fraud_address_judge(shard, subject);
+	fraud_device_count(shard, subject);
+	fraud_impression_judge(shard, subject);
+	fraud_lists_judge(shard, subject);
+	fraud_agent_judge(shard, subject);
+	if (__builtin_expect(profile_asked(rules), 0))
+		fraud_profile_judge(shard, subject);
+	if (__builtin_expect(rules->geo_mismatch || rules->travel_kmh || subject->features, 0))
+		fraud_place_judge(shard, subject);
+	if (__builtin_expect(rules->ctr_deviations, 0))
+		fraud_publisher_see(shard, subject);
 }
 
-static inline bool entry_swap(struct entry *entry, struct entry from, struct entry to)
+static uint32_t millionths(float score)
 {
-	unsigned __int128 old = (unsigned __int128)from.value << 64 | from.key, new = (unsigned __int128)to.value << 64 | to.key;
-	return __sync_bool_compare_and_swap((unsigned __int128 *)(void *)entry, old, new);
+	return (uint32_t)(score * 1e6f + 0.5f);
 }
 
-/* Counts one click of an address unless it is over the limit already; the clicks so far, with this one. */
-static uint32_t address_click(struct agg_fraud_ip *ip, uint64_t key, uint32_t hour, uint32_t limit)
+uint32_t agg_fraud_judge(struct agg_fraud_shard *shard, const struct tp_event *event, struct agg_findings *findings, float *feature)
 {
-	struct set *set = set_of(ip->set, ip->sets, key);
-	/* each lost round means that another shard's click went into this set */
-	for (int round = 0; round < CAS_ROUNDS_MAX; round++) {
-		struct entry *found = &set->entry[0];
-		struct entry seen = entry_load(found);
-		for (int i = 1; i < WAYS && seen.key != key; i++) {
-			struct entry next = entry_load(&set->entry[i]);
-			if (next.key == key || (seen.key != 0 && (next.key == 0 || next.value < seen.value))) {
-				found = &set->entry[i];
-				seen = next;
+	struct subject subject = {.event = event, .findings = findings, .rules = agg_fraud_rules_get(shard)};
+	findings->reasons = 0;
+	if ((event->type != TP_CLICK && event->type != TP_IMPRESSION) || !subject.rules)
+		return 0;
+	subject_fill(shard, &subject);
+	subject.features |= feature != NULL;
+	if (!subject.click) {
+		impression_see(shard, &subject);
+		return 0;
+	}
+	click_judge(shard, &subject);
+	if (__builtin_expect(subject.features, 0)) {
+		float own[AGG_FEATURES];
+		float *seen = feature ? feature : own;
+		fraud_features(shard, &subject, seen);
+		if (subject.rules->model) {
+			uint32_t score = millionths(agg_model_score(subject.rules->model, seen));
+			if (score > subject.rules->model_threshold)
+				find(findings, TP_FRAUD_MODEL, score, subject.rules->model_threshold, 0);
+		}
+	}
+	return findings->reasons;
+}
+
+/* ---- the machine ---- */
+
+/* Tags and evidence into the record, the evidence in the order of the reasons. */
+static void findings_write(struct tp_event *event, const struct agg_findings *findings)
+{
+	struct tp_evidence evidence[TP_FRAUD_REASONS];
+	uint32_t count = 0;
+	for (uint32_t left = findings->reasons; left; left &= left - 1)
+		evidence[count++] = findings->entry[__builtin_ctz(left)];
+	event->fraud = findings->reasons;
+	tp_event_evidence_add(event, evidence, count);
+}
+
+static_assert(TP_C_FRAUD_MODEL - TP_C_FRAUD_IP_VELOCITY == TP_FRAUD_MODEL - TP_FRAUD_IP_VELOCITY,
+	      "a counter for each reason, in their order");
+
+static void reasons_count(struct agg_fraud_shard *shard, uint32_t reasons)
+{
+	TP_COUNT(shard->counters, SHARD_FLAGGED);
+	for (uint32_t left = reasons; left; left &= left - 1)
+		shard->counters->v[TP_C_FRAUD_IP_VELOCITY + __builtin_ctz(left)]++;
+}
+
+static bool show(void *self, struct tp_event *event)
+{
+	struct agg_fraud_shard *shard = self;
+	struct agg_findings findings;
+	uint32_t reasons = agg_fraud_judge(shard, event, &findings, NULL);
+	const struct agg_fraud_rules *rules = agg_fraud_rules_get(shard);
+	if (event->type == TP_CLICK && rules) {
+		event->rule_version = rules->version;
+		if (__builtin_expect(reasons != 0, 0)) {
+			findings_write(event, &findings);
+			reasons_count(shard, reasons);
+			if (reasons & TP_FRAUD_BIT(TP_FRAUD_NO_IMPRESSION)) {
+				struct subject subject = {.event = event, .rules = rules};
+				subject_fill(shard, &subject);
+				fraud_pending_add(shard, &subject);
 			}
 		}
-		if (seen.key == key) {
-			uint32_t clicks = (uint32_t)seen.value;
-			/* over the limit nothing is written, so a hot address costs the shards no cache misses */
-			if (clicks > limit && __atomic_load_n(&found->key, __ATOMIC_RELAXED) == key)
-				return clicks;
-			if (entry_swap(found, seen, (struct entry){.key = key, .value = seen.value + 1}))
-				return clicks + 1;
-			continue;
-		}
-		struct entry fresh = {.key = key, .value = value_make(hour, 1)};
-		if (seen.key != 0 && seen.value > fresh.value)
-			return 1;
-		if (entry_swap(found, seen, fresh))
-			return 1;
 	}
-	return 1; /* so much traffic in one set that the click goes uncounted: it is not tagged */
+	return shard->waiting.saved != 0;
 }
 
-/* ---- the rules ---- */
-
-/* The strings that rules look at, found in one pass. */
-struct subject {
-	struct tp_str ad, user, device;
-};
-
-static inline struct subject subject_of(const struct tp_event *event)
+static void again(void *self, const struct tp_event *event)
 {
-	static_assert(TP_AD_ID < TP_USER_ID && TP_USER_ID + 1 == TP_DEVICE_ID, "found in this order");
-	struct subject subject;
-	const char *at = (const char *)(event + 1) + event->string_bytes[TP_EVENT_ID];
-	subject.ad = (struct tp_str){.at = at, .bytes = event->string_bytes[TP_AD_ID]};
-	for (int i = TP_AD_ID; i < TP_USER_ID; i++)
-		at += event->string_bytes[i];
-	subject.user = (struct tp_str){.at = at, .bytes = event->string_bytes[TP_USER_ID]};
-	subject.device = (struct tp_str){.at = at + subject.user.bytes, .bytes = event->string_bytes[TP_DEVICE_ID]};
-	return subject;
+	struct agg_fraud_shard *shard = self;
+	struct agg_findings findings = {0};
+	struct subject subject = {.event = event, .findings = &findings, .rules = agg_fraud_rules_get(shard)};
+	if ((event->type != TP_CLICK && event->type != TP_IMPRESSION) || !subject.rules)
+		return;
+	subject_fill(shard, &subject);
+	if (event->verdict == TP_AMENDED) {
+		fraud_amended(shard, &subject);
+		return;
+	}
+	if (!tp_verdict_counts(event->verdict))
+		return;
+	shard->quiet = true;
+	if (subject.click)
+		click_judge(shard, &subject);
+	else
+		impression_see(shard, &subject);
+	shard->quiet = false;
+	fraud_again(shard, &subject);
 }
 
-/*
- * Impressions are noted under the user and under the device, each with the ad: a click may name only one of them.
- * `kind` keeps a user and a device of the same name apart.
- */
-static inline uint64_t viewer_key(const struct agg_fraud_shard *shard, struct tp_str viewer, uint64_t kind, uint64_t ad_hash)
+static void again_end(void *self)
 {
-	return key_of(shard->seed, ad_hash + kind, viewer.at, viewer.bytes);
+	fraud_again_end(self);
 }
 
-uint32_t agg_fraud_judge(struct agg_fraud_shard *shard, const struct agg_fraud_limits *limits, const struct tp_event *event)
+struct agg_machine agg_fraud_machine(struct agg_fraud_shard *shard)
 {
-	if (event->type != TP_CLICK && event->type != TP_IMPRESSION)
-		return 0;
-	const struct subject subject = subject_of(event);
-	const uint64_t stamp = event->timestamp_ms, hour = stamp / HOUR_MS;
-	uint64_t user_key = 0, device_key = 0;
-	if (limits->min_ms_since_impression > 0 && subject.user.bytes + subject.device.bytes > 0) {
-		uint64_t ad_hash = key_of(shard->seed, 0, subject.ad.at, subject.ad.bytes);
-		if (subject.user.bytes > 0)
-			user_key = viewer_key(shard, subject.user, 1, ad_hash);
-		if (subject.device.bytes > 0)
-			device_key = viewer_key(shard, subject.device, 2, ad_hash);
-	}
-	if (event->type == TP_IMPRESSION) {
-		if (user_key)
-			impression_note(shard, user_key, stamp);
-		if (device_key)
-			impression_note(shard, device_key, stamp);
-		return 0;
-	}
-	uint32_t reasons = 0;
-	if (limits->clicks_per_ip_hour > 0 && event->flags & TP_HAS_IP) {
-		uint64_t key = key_of(shard->shared->seed, hour, event->ip, sizeof event->ip);
-		if (address_click(shard->shared, key, (uint32_t)hour, limits->clicks_per_ip_hour) > limits->clicks_per_ip_hour)
-			reasons |= TP_FRAUD_BIT(TP_FRAUD_IP_VELOCITY);
-	}
-	if (limits->clicks_per_device_hour > 0 && subject.device.bytes > 0) {
-		uint64_t key = key_of(shard->seed, hour, subject.device.at, subject.device.bytes);
-		if (device_click(shard, key, (uint32_t)hour) > limits->clicks_per_device_hour)
-			reasons |= TP_FRAUD_BIT(TP_FRAUD_DEVICE_VELOCITY);
-	}
-	if (user_key && click_too_soon(shard, user_key, stamp, limits->min_ms_since_impression))
-		reasons |= TP_FRAUD_BIT(TP_FRAUD_TOO_SOON);
-	if (device_key && click_too_soon(shard, device_key, stamp, limits->min_ms_since_impression))
-		reasons |= TP_FRAUD_BIT(TP_FRAUD_TOO_SOON);
-	return reasons;
+	static const struct agg_machine_ops ops = {
+		.name = "fraud",
+		.show = show,
+		.again = again,
+		.again_end = again_end,
+		.record = fraud_record,
+		.recorded = fraud_recorded,
+		.waiting = fraud_waiting,
+	};
+	return (struct agg_machine){.ops = &ops, .self = shard};
 }

@@ -13,8 +13,8 @@ enum { ENTRIES = 1 << 14, HOUR_MS = 3600000 };
 
 #define HOUR_START (UINT64_C(500000) * HOUR_MS)
 
-static const struct agg_fraud_limits limits = {
-	.clicks_per_ip_hour = 10, .clicks_per_device_hour = 5, .min_ms_since_impression = 500};
+static const struct agg_fraud_rules limits = {
+	.version = 1, .clicks_per_ip_hour = 10, .clicks_per_device_hour = 5, .min_ms_since_impression = 500};
 
 static void *ip_memory, *shard_memory[2];
 static struct agg_fraud_ip *ip;
@@ -34,8 +34,8 @@ static void tables_open(uint32_t entries)
 	ip = agg_fraud_ip_init(ip_memory, entries);
 	for (int i = 0; i < 2; i++)
 		shard_memory[i] = memory_zeroed(agg_fraud_shard_bytes(entries));
-	shard = agg_fraud_shard_init(shard_memory[0], entries, ip);
-	other_shard = agg_fraud_shard_init(shard_memory[1], entries, ip);
+	shard = agg_fraud_shard_init(shard_memory[0], entries, ip, NULL);
+	other_shard = agg_fraud_shard_init(shard_memory[1], entries, ip, NULL);
 }
 
 static void tables_close(void)
@@ -67,7 +67,7 @@ struct told {
 	const char *ad, *user, *device;
 };
 
-static uint32_t judge_by(struct agg_fraud_shard *by, const struct agg_fraud_limits *with, struct told told)
+static uint32_t judge_by(struct agg_fraud_shard *by, const struct agg_fraud_rules *with, struct told told)
 {
 	_Alignas(8) static char record[TP_EVENT_BYTES_MAX];
 	struct tp_parsed parsed = {.fixed = {.type = (uint8_t)told.type, .id = {1, 1}, .timestamp_ms = told.timestamp_ms}};
@@ -84,7 +84,9 @@ static uint32_t judge_by(struct agg_fraud_shard *by, const struct agg_fraud_limi
 		memcpy(parsed.fixed.ip + 12, &told.address, 4);
 	}
 	tp_event_encode(&parsed, (struct tp_event *)(void *)record);
-	return agg_fraud_judge(by, with, (const struct tp_event *)(const void *)record);
+	agg_fraud_rules_set(by, with);
+	struct agg_findings findings;
+	return agg_fraud_judge(by, (const struct tp_event *)(const void *)record, &findings, NULL);
 }
 
 static uint32_t judge(struct told told)
@@ -188,7 +190,7 @@ static void user_or_device_links_a_click_to_its_impression(void **state)
 static void a_rule_that_is_off_tags_nothing(void **state)
 {
 	(void)state;
-	const struct agg_fraud_limits off = {0};
+	const struct agg_fraud_rules off = {.version = 1};
 	judge_by(shard, &off, (struct told){TP_IMPRESSION, HOUR_START, .address = 7, .user = "u", .device = "d"});
 	for (int n = 0; n < 100; n++) {
 		struct told told = {TP_CLICK, HOUR_START, .address = 7, .user = "u", .device = "d"};
@@ -199,7 +201,7 @@ static void a_rule_that_is_off_tags_nothing(void **state)
 static void a_limit_of_one_tags_the_second(void **state)
 {
 	(void)state;
-	const struct agg_fraud_limits one = {.clicks_per_ip_hour = 1, .clicks_per_device_hour = 1};
+	const struct agg_fraud_rules one = {.version = 1, .clicks_per_ip_hour = 1, .clicks_per_device_hour = 1};
 	struct told told = {TP_CLICK, HOUR_START, .address = 7, .device = "d"};
 	assert_int_equal(judge_by(shard, &one, told), 0);
 	assert_int_equal(judge_by(shard, &one, told), TP_FRAUD_BIT(TP_FRAUD_IP_VELOCITY) | TP_FRAUD_BIT(TP_FRAUD_DEVICE_VELOCITY));

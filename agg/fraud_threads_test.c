@@ -11,7 +11,7 @@
 
 enum { THREADS = 4, ADDRESSES = 64, CLICKS = 40000, LIMIT = 1000, ENTRIES = 1 << 12, SMALL_ENTRIES = 16 };
 
-static const struct agg_fraud_limits limits = {.clicks_per_ip_hour = LIMIT};
+static const struct agg_fraud_rules limits = {.version = 1, .clicks_per_ip_hour = LIMIT};
 static pthread_barrier_t start;
 
 struct worker {
@@ -24,13 +24,14 @@ static void *click(void *argument)
 {
 	struct worker *worker = argument;
 	struct tp_event event = {.type = TP_CLICK, .flags = TP_HAS_IP, .timestamp_ms = 3600000};
+	struct agg_findings findings;
 	uint64_t seed = worker->number;
 	pthread_barrier_wait(&start);
 	for (int i = 0; i < CLICKS; i++) {
 		seed = seed * 6364136223846793005ULL + 1442695040888963407ULL;
 		uint32_t address = (uint32_t)(seed >> 33) % ADDRESSES;
 		event.ip[15] = (uint8_t)address;
-		worker->clean[address] += agg_fraud_judge(worker->shard, &limits, &event) == 0;
+		worker->clean[address] += agg_fraud_judge(worker->shard, &event, &findings, NULL) == 0;
 	}
 	return NULL;
 }
@@ -52,7 +53,9 @@ static void shards_run(uint32_t entries, uint32_t clean[ADDRESSES])
 		shard_memory[t] = aligned_alloc(64, shard_bytes);
 		assert_non_null(shard_memory[t]);
 		memset(shard_memory[t], 0, shard_bytes);
-		worker[t] = (struct worker){.shard = agg_fraud_shard_init(shard_memory[t], entries, ip), .number = (uint32_t)t};
+		worker[t] =
+			(struct worker){.shard = agg_fraud_shard_init(shard_memory[t], entries, ip, NULL), .number = (uint32_t)t};
+		agg_fraud_rules_set(worker[t].shard, &limits);
 		assert_int_equal(pthread_create(&thread[t], NULL, click, &worker[t]), 0);
 	}
 	memset(clean, 0, ADDRESSES * sizeof clean[0]);

@@ -131,6 +131,15 @@ void tp_config_free(struct tp_config *config)
 		free(ingest->tap);
 		free(ingest->trusted);
 	}
+	struct tp_config_fraud *fraud = &config->fraud;
+	for (uint32_t i = 0; fraud->bot_addresses && i < fraud->bot_address_count; i++)
+		free(fraud->bot_addresses[i]);
+	free(fraud->bot_addresses);
+	free(fraud->bot_user_agents);
+	free(fraud->bot_asns);
+	free(fraud->asn_database);
+	free(fraud->geo_database);
+	free(fraud->model);
 	free(config->ingest);
 	free(config->rx);
 	free(config->shard);

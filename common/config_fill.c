@@ -269,6 +269,8 @@ static void fill_sizes(struct fill *fill, const struct raw_config *raw, struct t
 	     &config->memory_dedup_bytes);
 	size(fill, raw->memory.hop, "memory.hop", 8 * MIB, 4 * MIB, 1024 * MIB, 0,
 	     "a size from 4MiB to 1GiB that is a power of two", &config->memory_hop_bytes);
+	size(fill, raw->memory.fraud, "memory.fraud", 32 * MIB, 4 * MIB, UINT64_MAX, 1, "a size of at least 4MiB",
+	     &config->memory_fraud_bytes);
 	size(fill, raw->durability.log_file, "durability.log_file", 64 * MIB, 16 * MIB, 65536 * MIB, MIB,
 	     "a size from 16MiB to 64GiB in whole MiB", &config->log_file_bytes);
 }
@@ -284,6 +286,76 @@ static void fill_control(struct fill *fill, const struct raw_config *raw, struct
 		config->control_state_dir = folder(fill, config->data_dir, "control.state_dir", "-control");
 	endpoint(fill, raw->control.listen ? raw->control.listen : "127.0.0.1:8081", "control.listen", &config->control_listen);
 	config->control_auth_tokens = raw->control.auth == RAW_READ_TOKENS;
+}
+
+/* "0.95" in millionths, digit by digit. */
+static void millionths(struct fill *fill, const char *text, const char *dotted, uint32_t *to)
+{
+	size_t bytes = strlen(text), point = strcspn(text, ".");
+	uint64_t value = 0;
+	bool good = point == 1 && bytes <= 8 && bytes != 2 && strspn(text, "0123456789.") == bytes;
+	for (size_t i = 0, digits = 0; good && digits < 7; digits++) {
+		char digit = i < bytes ? text[i++] : '0';
+		good = digit != '.';
+		value = 10 * value + (uint64_t)(digit - '0');
+		i += digits == 0 && i < bytes;
+	}
+	if (!good || value > 1000000)
+		say(fill, dotted, text);
+	else
+		*to = (uint32_t)value;
+}
+
+static uint32_t whole(struct fill *fill, const uint32_t *from, const char *dotted, uint32_t preset, uint32_t least, uint32_t most)
+{
+	if (!from || (*from >= least && *from <= most) || *from == preset)
+		return from ? *from : preset;
+	config_error(fill->errors, config_tree_line(fill->tree, dotted), dotted,
+		     "expected a whole number from %u to %u%s, found %u", least, most, preset ? "" : ", or 0", *from);
+	return preset;
+}
+
+static void fill_fraud(struct fill *fill, const struct raw_fraud *raw, struct tp_config_fraud *to)
+{
+#define FILE_OF(key)      (raw->key ? copy(fill, raw->key) : NULL)
+#define FLAG(key, preset) (raw->key ? *raw->key : (preset))
+	to->clicks_per_ip_hour = raw->clicks_per_ip_hour ? *raw->clicks_per_ip_hour : 10;
+	to->clicks_per_device_hour = raw->clicks_per_device_hour ? *raw->clicks_per_device_hour : 5;
+	to->min_ms_since_impression = raw->min_ms_since_impression ? *raw->min_ms_since_impression : 500;
+	to->no_impression = FLAG(no_impression, false);
+	to->blocklisted = FLAG(blocklisted, true);
+	to->no_mouse = FLAG(no_mouse, false);
+	to->device_mismatch = FLAG(device_mismatch, false);
+	to->geo_mismatch = FLAG(geo_mismatch, false);
+	to->blocklist_count_only = FLAG(blocklist_count_only, true);
+	duration(fill, raw->impression_lookback, "fraud.impression_lookback", 30 * MIN, MS, 1 * SEC, "1s", 1 * HOUR, "1h",
+		 &to->impression_lookback_ms);
+	duration(fill, raw->blocklist_ttl, "fraud.blocklist_ttl", 1 * HOUR, MS, 1 * SEC, "1s", 30 * DAY, "30d",
+		 &to->blocklist_ttl_ms);
+	to->regular_timing_ms = whole(fill, raw->regular_timing_ms, "fraud.regular_timing_ms", 0, 1, 60000);
+	to->regular_timing_gaps = whole(fill, raw->regular_timing_gaps, "fraud.regular_timing_gaps", 5, 3, 8);
+	to->addresses_per_device_hour = whole(fill, raw->addresses_per_device_hour, "fraud.addresses_per_device_hour", 0, 1, 15);
+	to->agents_per_device_hour = whole(fill, raw->user_agents_per_device_hour, "fraud.user_agents_per_device_hour", 0, 1, 7);
+	to->travel_kmh = whole(fill, raw->travel_kmh, "fraud.travel_kmh", 0, 1, 100000);
+	to->ctr_deviations = whole(fill, raw->ctr_deviations, "fraud.ctr_deviations", 0, 1, 1000);
+	to->blocklist_over = whole(fill, raw->blocklist_over, "fraud.blocklist_over", 0, 2, 1000000);
+	to->bot_user_agents = FILE_OF(bot_user_agents);
+	to->bot_asns = FILE_OF(bot_asns);
+	to->asn_database = FILE_OF(asn_database);
+	to->geo_database = FILE_OF(geo_database);
+	to->model = FILE_OF(model);
+	to->model_threshold = 900000;
+	if (raw->model_threshold)
+		millionths(fill, raw->model_threshold, "fraud.model_threshold", &to->model_threshold);
+	if (to->bot_asns && !to->asn_database)
+		config_error(fill->errors, config_tree_line(fill->tree, "fraud.bot_asns"), "fraud.bot_asns",
+			     "expected fraud.asn_database beside it, which tells an address' autonomous system");
+	to->bot_address_count = raw->bot_addresses_count;
+	to->bot_addresses = array(fill, raw->bot_addresses_count, sizeof(*to->bot_addresses));
+	for (uint32_t i = 0; to->bot_addresses && i < raw->bot_addresses_count; i++)
+		to->bot_addresses[i] = copy(fill, raw->bot_addresses[i]);
+#undef FILE_OF
+#undef FLAG
 }
 
 int config_fill(const struct raw_config *raw, const struct config_tree *tree, struct tp_config *config,
@@ -305,10 +377,7 @@ int config_fill(const struct raw_config *raw, const struct config_tree *tree, st
 	config->preallocate = raw->durability.preallocate ? *raw->durability.preallocate : true;
 	fill_times(&fill, raw, config);
 	fill_sizes(&fill, raw, config);
-	const struct raw_fraud *fraud = &raw->fraud;
-	config->clicks_per_ip_hour = fraud->clicks_per_ip_hour ? *fraud->clicks_per_ip_hour : 10;
-	config->clicks_per_device_hour = fraud->clicks_per_device_hour ? *fraud->clicks_per_device_hour : 5;
-	config->min_ms_since_impression = fraud->min_ms_since_impression ? *fraud->min_ms_since_impression : 500;
+	fill_fraud(&fill, &raw->fraud, &config->fraud);
 	if (fill.no_memory)
 		return -ENOMEM;
 	return errors->count ? -EINVAL : 0;

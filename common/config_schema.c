@@ -13,6 +13,7 @@
 
 #define TEXT(type, member)          CYAML_FIELD_STRING_PTR(#member, POINTER, struct type, member, 0, CYAML_UNLIMITED)
 #define WHOLE(type, member)         CYAML_FIELD_UINT_PTR(#member, POINTER, struct type, member)
+#define FLAG(type, member)          CYAML_FIELD_BOOL_PTR(#member, POINTER, struct type, member)
 #define LIST(type, member, entry)   CYAML_FIELD_SEQUENCE(#member, POINTER, struct type, member, entry, 0, CYAML_UNLIMITED)
 #define CHOICE(type, member, names) CYAML_FIELD_ENUM(#member, OPTIONAL, struct type, member, names, CYAML_ARRAY_LEN(names))
 #define SECTION(member)             CYAML_FIELD_MAPPING(#member, OPTIONAL, struct raw_config, member, member##_fields)
@@ -79,6 +80,28 @@ static const cyaml_schema_field_t fraud_fields[] = {
 	WHOLE(raw_fraud, clicks_per_ip_hour),
 	WHOLE(raw_fraud, clicks_per_device_hour),
 	WHOLE(raw_fraud, min_ms_since_impression),
+	FLAG(raw_fraud, no_impression),
+	TEXT(raw_fraud, impression_lookback),
+	FLAG(raw_fraud, blocklisted),
+	TEXT(raw_fraud, bot_user_agents),
+	LIST(raw_fraud, bot_addresses, &text_value),
+	TEXT(raw_fraud, bot_asns),
+	TEXT(raw_fraud, asn_database),
+	TEXT(raw_fraud, geo_database),
+	FLAG(raw_fraud, no_mouse),
+	WHOLE(raw_fraud, regular_timing_ms),
+	WHOLE(raw_fraud, regular_timing_gaps),
+	WHOLE(raw_fraud, addresses_per_device_hour),
+	WHOLE(raw_fraud, user_agents_per_device_hour),
+	FLAG(raw_fraud, device_mismatch),
+	FLAG(raw_fraud, geo_mismatch),
+	WHOLE(raw_fraud, travel_kmh),
+	TEXT(raw_fraud, model),
+	TEXT(raw_fraud, model_threshold),
+	WHOLE(raw_fraud, ctr_deviations),
+	WHOLE(raw_fraud, blocklist_over),
+	TEXT(raw_fraud, blocklist_ttl),
+	FLAG(raw_fraud, blocklist_count_only),
 	CYAML_FIELD_END,
 };
 
@@ -92,6 +115,7 @@ static const cyaml_schema_field_t control_fields[] = {
 static const cyaml_schema_field_t memory_fields[] = {
 	TEXT(raw_memory, dedup),
 	TEXT(raw_memory, hop),
+	TEXT(raw_memory, fraud),
 	CYAML_FIELD_END,
 };
 
@@ -133,10 +157,21 @@ static const struct {
 	{"retention.minute", "a duration such as 45d"},
 	{"retention.hour", "a duration such as 400d"},
 	{"retention.day", "a duration such as 10y"},
+	{"fraud.impression_lookback", "a duration such as 30m"},
+	{"fraud.bot_user_agents", "a file with one word per line"},
+	{"fraud.bot_addresses", "a list of files with one prefix per line"},
+	{"fraud.bot_addresses[]", "a file with one prefix per line"},
+	{"fraud.bot_asns", "a file with one autonomous system number per line"},
+	{"fraud.asn_database", "a MaxMind database file with autonomous systems"},
+	{"fraud.geo_database", "a MaxMind database file with countries or cities"},
+	{"fraud.model", "an XGBoost model file in JSON"},
+	{"fraud.model_threshold", "a number from 0 to 1 with at most 6 decimals, such as 0.95"},
+	{"fraud.blocklist_ttl", "a duration such as 1h"},
 	{"control.listen", "an address and port such as 127.0.0.1:8081 or [::1]:8081"},
 	{"control.state_dir", "a folder"},
 	{"memory.dedup", "a size such as 256MiB"},
 	{"memory.hop", "a size such as 8MiB"},
+	{"memory.fraud", "a size such as 64MiB"},
 };
 
 /* Compares with any index taken out: "ingest[3].http" is "ingest[].http". */

@@ -55,6 +55,15 @@ struct raw_retention {
 
 struct raw_fraud {
 	uint32_t *clicks_per_ip_hour, *clicks_per_device_hour, *min_ms_since_impression;
+	bool *no_impression, *blocklisted, *no_mouse, *device_mismatch, *geo_mismatch;
+	char *impression_lookback;
+	uint32_t *regular_timing_ms, *regular_timing_gaps, *addresses_per_device_hour, *user_agents_per_device_hour, *travel_kmh;
+	char *bot_user_agents, *bot_asns, *geo_database, *asn_database, *model, *model_threshold;
+	char **bot_addresses;
+	uint32_t bot_addresses_count;
+	uint32_t *ctr_deviations, *blocklist_over;
+	char *blocklist_ttl;
+	bool *blocklist_count_only;
 };
 
 enum raw_control_auth { RAW_READ_TOKENS, RAW_READ_NONE };
@@ -65,7 +74,7 @@ struct raw_control {
 };
 
 struct raw_memory {
-	char *dedup, *hop;
+	char *dedup, *hop, *fraud;
 };
 
 struct raw_config {

@@ -106,9 +106,9 @@ static void assert_common_values(const struct tp_config *config)
 	assert_int_equal(config->retention_minute_ms, 45 * 86400000ULL);
 	assert_int_equal(config->retention_hour_ms, 400 * 86400000ULL);
 	assert_int_equal(config->retention_day_ms, 3650 * 86400000ULL);
-	assert_int_equal(config->clicks_per_ip_hour, 10);
-	assert_int_equal(config->clicks_per_device_hour, 5);
-	assert_int_equal(config->min_ms_since_impression, 500);
+	assert_int_equal(config->fraud.clicks_per_ip_hour, 10);
+	assert_int_equal(config->fraud.clicks_per_device_hour, 5);
+	assert_int_equal(config->fraud.min_ms_since_impression, 500);
 	assert_endpoint(&config->control_listen, "127.0.0.1:8081");
 	assert_string_equal(config->control_state_dir, "/var/lib/turnpike-control");
 	assert_true(config->control_auth_tokens);
@@ -233,9 +233,9 @@ static void other_values_and_styles_load(void **state)
 	assert_int_equal(config.horizon_ms, 7200000);
 	assert_int_equal(config.max_future_ms, 250);
 	assert_int_equal(config.retention_raw_ms, 365 * 86400000ULL);
-	assert_int_equal(config.clicks_per_ip_hour, 0);
-	assert_int_equal(config.clicks_per_device_hour, 5);
-	assert_int_equal(config.min_ms_since_impression, UINT32_MAX);
+	assert_int_equal(config.fraud.clicks_per_ip_hour, 0);
+	assert_int_equal(config.fraud.clicks_per_device_hour, 5);
+	assert_int_equal(config.fraud.min_ms_since_impression, UINT32_MAX);
 	assert_false(config.control_auth_tokens);
 	tp_config_free(&config);
 }

@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -144,4 +145,32 @@ void tp_live_unmap(const struct tp_live *live)
 {
 	if (live)
 		munmap((void *)(uintptr_t)live, live->bytes);
+}
+
+void tp_live_alert_add(struct tp_live *live, const struct tp_live_alert *alert)
+{
+	uint32_t alerts = atomic_load_explicit(&live->alerts, memory_order_relaxed);
+	struct tp_live_alert *to = &live->alert[alerts % TP_LIVE_ALERTS];
+	uint32_t version = atomic_load_explicit(&to->version, memory_order_relaxed);
+	atomic_store_explicit(&to->version, version + 1, memory_order_relaxed);
+	/* the odd version is seen before any new byte; pairs with the acquire fence of the reader */
+	atomic_thread_fence(memory_order_release);
+	const size_t from = offsetof(struct tp_live_alert, seen);
+	memcpy((uint8_t *)to + from, (const uint8_t *)alert + from, sizeof(*to) - from);
+	/* release: who sees the even version sees the alert, and who sees the count sees both */
+	atomic_store_explicit(&to->version, version + 2, memory_order_release);
+	atomic_store_explicit(&live->alerts, alerts + 1, memory_order_release);
+}
+
+bool tp_live_alert_read(const struct tp_live *live, uint32_t back, struct tp_live_alert *alert)
+{
+	uint32_t alerts = atomic_load_explicit(&live->alerts, memory_order_acquire);
+	if (back >= alerts || back >= TP_LIVE_ALERTS)
+		return false;
+	const struct tp_live_alert *from = &live->alert[(alerts - 1 - back) % TP_LIVE_ALERTS];
+	uint32_t version = atomic_load_explicit(&from->version, memory_order_acquire);
+	memcpy(alert, from, sizeof(*alert));
+	atomic_thread_fence(memory_order_acquire);
+	alert->publisher[sizeof(alert->publisher) - 1] = 0;
+	return version % 2 == 0 && version == atomic_load_explicit(&from->version, memory_order_relaxed);
 }

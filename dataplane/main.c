@@ -72,8 +72,13 @@ int main(int argc, char **argv)
 	if (tp_config_load(file, &node.config, stderr))
 		return 2;
 	if (check) {
+		/* the files that the rules name are part of what can be wrong */
+		struct rul_rules *rules = NULL;
+		const struct rul_options wanted = {.config = &node.config.fraud};
+		int rc = rul_load(&rules, &wanted);
+		rul_free(rules);
 		tp_config_free(&node.config);
-		return 0;
+		return rc ? 2 : 0;
 	}
 
 	/* Blocked before any thread exists, so that only this one gets them. */

@@ -253,6 +253,7 @@ static void take_down(struct dp_node *node)
 	for (uint32_t s = 0; node->wal && s < node->config.shard_count; s++)
 		if (node->wal[s])
 			sto_wal_close(node->wal[s]);
+	dp_fraud_rules_free(node);
 	dp_blocklist_close(node->blocklist);
 	if (node->store)
 		sto_store_close(node->store);
@@ -294,13 +295,9 @@ static int start(struct dp_node *node)
 		tp_logf(TP_ERROR, "cannot open the command socket", "error=\"%s\"", strerror(-node->command_listen_fd));
 		return node->command_listen_fd;
 	}
-	/* From here on it answers how far the start has come; all else when `ready` is set. */
-	rc = -pthread_create(&node->command_thread, NULL, dp_commands_main, node);
-	if (rc) {
-		tp_logf(TP_ERROR, "cannot start the command thread", "error=\"%s\"", strerror(-rc));
+	rc = dp_fraud_rules_load(node);
+	if (rc)
 		return rc;
-	}
-	node->command_runs = true;
 	rc = dp_recover(node);
 	if (rc)
 		return rc;
@@ -328,10 +325,14 @@ static int start(struct dp_node *node)
 		rc = threads_start(node);
 	if (rc)
 		return rc;
-	/* In this order: the command thread does all its work from here on. */
-	atomic_store(&node->live->refusing, dp_node_lacks_space(node) ? TP_NO_SPACE : TP_TAKING);
-	atomic_store(&node->live->ready, 1);
-	return 0;
+	/* Last: its first answer must be true. */
+	rc = -pthread_create(&node->command_thread, NULL, dp_commands_main, node);
+	node->command_runs = !rc;
+	if (!rc) {
+		atomic_store(&node->live->ready, 1);
+		atomic_store(&node->live->refusing, dp_node_lacks_space(node) ? TP_NO_SPACE : TP_TAKING);
+	}
+	return rc;
 }
 
 int dp_node_start(struct dp_node *node)
@@ -446,15 +447,9 @@ void dp_node_reload(struct dp_node *node)
 		tp_logf(TP_ERROR, "configuration not reloaded: the file is broken", "file=%s", node->config.file);
 		return;
 	}
-	struct agg_fraud_limits limits = {.clicks_per_ip_hour = fresh.clicks_per_ip_hour,
-					  .clicks_per_device_hour = fresh.clicks_per_device_hour,
-					  .min_ms_since_impression = fresh.min_ms_since_impression};
-	for (uint32_t s = 0; s < node->config.shard_count; s++) {
-		uint32_t other = !atomic_load_explicit(&node->shard[s].limits_now, memory_order_relaxed);
-		node->shard[s].limits[other] = limits;
-		/* release: the shard sees the filled limits */
-		atomic_store_explicit(&node->shard[s].limits_now, other, memory_order_release);
-	}
-	tp_logf(TP_INFO, "fraud limits reloaded; other keys need a restart", "file=%s", node->config.file);
+	if (dp_fraud_rules_reload(node, &fresh.fraud))
+		tp_logf(TP_ERROR, "fraud rules not reloaded: the former ones stay in force", "file=%s", node->config.file);
+	else
+		tp_logf(TP_INFO, "fraud rules reloaded; other keys need a restart", "file=%s", node->config.file);
 	tp_config_free(&fresh);
 }

@@ -10,6 +10,7 @@
 #include "blocklist.h"
 #include "core.h"
 #include "turnpike/config.h"
+#include "turnpike/rules.h"
 #include "turnpike/sight.h"
 #include "turnpike/store.h"
 
@@ -63,6 +64,9 @@ struct dp_node {
 	struct dp_shard *shard;
 	struct dp_shard_keeping *keeping;
 	void **fraud_memory;
+	struct agg_fraud_shard **fraud; /* [shard] */
+	uint32_t fraud_entries;
+	struct rul_rules *rules; /* what the shards have; main thread */
 	struct sto_wal **wal;
 	struct dp_core *core;
 	uint32_t cores;
@@ -88,7 +92,9 @@ struct dp_node {
 	_Atomic uint32_t seal_lacks_space;  /* seal: a segment did not fit */
 	_Atomic uint32_t recovered_left;    /* seal: of recovered[] */
 	_Atomic uint32_t low_space;         /* commands: the file system has too little left */
-	_Atomic uint32_t stopping;          /* main */
+	_Atomic uint64_t attacker_ttl_ms;   /* main: how long an attacker's address stays on the blocklist */
+	_Atomic uint32_t attacker_count_only;
+	_Atomic uint32_t stopping; /* main */
 	_Atomic uint32_t stop_commands;
 	_Atomic int failed; /* -errno of a disk failure: the process must end */
 	_Atomic uint64_t segments_sealed, late_lookups;
@@ -110,6 +116,14 @@ void dp_node_fail(struct dp_node *node, int error);
 /* ---- node_memory.c: main thread ---- */
 int dp_node_memory_create(struct dp_node *node); /* 0 or -errno; dp_node_memory_free() is due in any case */
 void dp_node_memory_free(struct dp_node *node);
+
+/* ---- fraud_rules.c: main thread, but for the signals ---- */
+int dp_fraud_rules_load(struct dp_node *node);
+/* Takes over the new rules, and gives the former configuration back in *fresh. 0, or -errno: the old ones stay. */
+int dp_fraud_rules_reload(struct dp_node *node, struct tp_config_fraud *fresh);
+void dp_fraud_rules_free(struct dp_node *node);
+/* The command thread, a few times a second: what rules have to tell. */
+void dp_fraud_signals(struct dp_node *node);
 
 /* ---- recovery.c: main thread, before any other ---- */
 /* Replays what the log has, seals it, loads the id table and the fraud state. */

@@ -15,8 +15,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { FRAUD_IP_ENTRIES = 1 << 18, FRAUD_SHARD_ENTRIES = 1 << 18 };
-
 /* What the kernel could give without swapping, as it estimates itself; UINT64_MAX: it does not say. */
 static uint64_t memory_available(void)
 {
@@ -106,17 +104,19 @@ int dp_node_memory_create(struct dp_node *node)
 	node->shard = lines_make(shards, sizeof(*node->shard));
 	node->keeping = calloc(shards, sizeof(*node->keeping));
 	node->fraud_memory = calloc(shards, sizeof(*node->fraud_memory));
+	node->fraud = calloc(shards, sizeof(struct agg_fraud_shard *));
 	node->wal = calloc(shards, sizeof(struct sto_wal *));
 	node->rx_cores = calloc(rx, sizeof(struct dp_core *));
 	node->shard_cores = calloc(shards, sizeof(struct dp_core *));
 	node->dedup_bytes = config->memory_dedup_bytes;
 	node->dedup_memory = memory_map(node->dedup_bytes);
-	node->fraud_ip_memory = memory_map(agg_fraud_ip_bytes(FRAUD_IP_ENTRIES));
-	if (!node->core || !node->hop || !node->late_ring || !node->shard || !node->keeping || !node->fraud_memory || !node->wal ||
-	    !node->rx_cores || !node->shard_cores || !node->dedup_memory || !node->fraud_ip_memory)
+	node->fraud_entries = agg_fraud_entries_for(config->memory_fraud_bytes);
+	node->fraud_ip_memory = memory_map(agg_fraud_ip_bytes(node->fraud_entries));
+	if (!node->core || !node->hop || !node->late_ring || !node->shard || !node->keeping || !node->fraud_memory ||
+	    !node->fraud || !node->wal || !node->rx_cores || !node->shard_cores || !node->dedup_memory || !node->fraud_ip_memory)
 		return -ENOMEM;
 	node->dedup = agg_dedup_create(node->dedup_memory, node->dedup_bytes);
-	struct agg_fraud_ip *fraud_ip = agg_fraud_ip_init(node->fraud_ip_memory, FRAUD_IP_ENTRIES);
+	struct agg_fraud_ip *fraud_ip = agg_fraud_ip_init(node->fraud_ip_memory, node->fraud_entries);
 
 	for (uint32_t i = 0; i < rx * shards; i++) {
 		int rc = tp_hop_init(&node->hop[i], config->memory_hop_bytes);
@@ -125,7 +125,7 @@ int dp_node_memory_create(struct dp_node *node)
 	}
 	for (uint32_t s = 0; s < shards; s++) {
 		struct dp_shard *shard = &node->shard[s];
-		node->fraud_memory[s] = memory_map(agg_fraud_shard_bytes(FRAUD_SHARD_ENTRIES));
+		node->fraud_memory[s] = memory_map(agg_fraud_shard_bytes(node->fraud_entries));
 		shard->hop = calloc(rx, sizeof(struct tp_hop *));
 		shard->late_ring = calloc(rx, sizeof(struct dp_late_ring *));
 		if (!node->fraud_memory[s] || !shard->hop || !shard->late_ring)
@@ -138,10 +138,6 @@ int dp_node_memory_create(struct dp_node *node)
 		shard->shards = shards;
 		shard->rx_count = rx;
 		shard->dedup = node->dedup;
-		shard->fraud = agg_fraud_shard_init(node->fraud_memory[s], FRAUD_SHARD_ENTRIES, fraud_ip);
-		shard->limits[0] = (struct agg_fraud_limits){.clicks_per_ip_hour = config->clicks_per_ip_hour,
-							     .clicks_per_device_hour = config->clicks_per_device_hour,
-							     .min_ms_since_impression = config->min_ms_since_impression};
 		shard->horizon_ms = config->horizon_ms;
 		shard->live = node->live;
 		int rc = dp_shard_init(shard);
@@ -152,6 +148,12 @@ int dp_node_memory_create(struct dp_node *node)
 		core_add(node, config->rx[q], (int32_t)q, NULL);
 	for (uint32_t s = 0; s < shards; s++)
 		core_add(node, config->shard[s], -1, &node->shard[s]);
+	/* now that each shard has a core, and with it counters */
+	for (uint32_t s = 0; s < shards; s++) {
+		struct dp_shard *shard = &node->shard[s];
+		node->fraud[s] = agg_fraud_shard_init(node->fraud_memory[s], node->fraud_entries, fraud_ip, shard->counters);
+		shard->machine[shard->machines++] = agg_fraud_machine(node->fraud[s]);
+	}
 	node->live->cores = node->cores;
 	for (uint32_t i = 0; i < node->cores; i++) {
 		node->core[i].rx_cores = node->rx_cores;
@@ -173,18 +175,19 @@ void dp_node_memory_free(struct dp_node *node)
 		free(node->shard[s].hop);
 		free(node->shard[s].late_ring);
 		if (node->fraud_memory && node->fraud_memory[s])
-			munmap(node->fraud_memory[s], agg_fraud_shard_bytes(FRAUD_SHARD_ENTRIES));
+			munmap(node->fraud_memory[s], agg_fraud_shard_bytes(node->fraud_entries));
 	}
 	if (node->dedup_memory)
 		munmap(node->dedup_memory, node->dedup_bytes);
 	if (node->fraud_ip_memory)
-		munmap(node->fraud_ip_memory, agg_fraud_ip_bytes(FRAUD_IP_ENTRIES));
+		munmap(node->fraud_ip_memory, agg_fraud_ip_bytes(node->fraud_entries));
 	free(node->core);
 	free(node->hop);
 	free(node->late_ring);
 	free(node->shard);
 	free(node->keeping);
 	free(node->fraud_memory);
+	free(node->fraud);
 	free(node->wal);
 	free(node->rx_cores);
 	free(node->shard_cores);

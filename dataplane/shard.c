@@ -16,6 +16,7 @@ int dp_shard_init(struct dp_shard *shard)
 {
 	shard->mark_bytes = (uint32_t)(sizeof(struct dp_mark) + shard->rx_count * sizeof(uint64_t));
 	shard->mark = calloc(DP_SHARD_MARKS, shard->mark_bytes);
+	shard->owing = true;
 	shard->lane.entry = calloc(DP_LATE_LANE, sizeof(*shard->lane.entry));
 	if (!shard->mark || !shard->lane.entry) {
 		dp_shard_fini(shard);
@@ -77,7 +78,22 @@ static void high_publish(struct dp_shard *shard)
 		atomic_store_explicit(published, high, memory_order_relaxed);
 }
 
-/* Moves on to the spare log file and a fresh table, together. False: one of them is not there yet. */
+/* Tells the machines of the file that they have not been told of yet. */
+static bool machines_roll(struct dp_shard *shard)
+{
+	uint64_t file_id = atomic_load_explicit(&shard->table->file_id, memory_order_relaxed);
+	for (; shard->rolled < shard->machines; shard->rolled++) {
+		const struct agg_machine *machine = &shard->machine[shard->rolled];
+		if (machine->ops->roll && !machine->ops->roll(machine->self, file_id))
+			return false;
+	}
+	return true;
+}
+
+/*
+ * Moves on to the spare log file and a fresh table, together, and the machines with them. False: one of them is not there yet. A
+ * machine that refuses is asked again before anything else is written.
+ */
 static bool shard_roll(struct dp_shard *shard)
 {
 	struct tp_rollup *spare = atomic_load_explicit(&shard->spare_table, memory_order_acquire);
@@ -95,16 +111,33 @@ static bool shard_roll(struct dp_shard *shard)
 	/* release: the spares thread may put the next one in */
 	atomic_store_explicit(&shard->spare_table, NULL, memory_order_release);
 	shard->table = spare;
+	shard->rolled = 0;
 	atomic_store_explicit(&shard->live->shard[shard->number].file_id, file_id, memory_order_release);
+	return machines_roll(shard);
+}
+
+static bool machines_have_room(const struct dp_shard *shard)
+{
+	for (uint32_t m = 0; m < shard->machines; m++)
+		if (shard->machine[m].ops->has_room && !shard->machine[m].ops->has_room(shard->machine[m].self))
+			return false;
 	return true;
 }
 
 /* Makes sure that the next record has a log file with room and a table with a free row. */
 static bool room_for_record(struct dp_shard *shard)
 {
-	if (shard->table && !sto_wal_must_roll(shard->wal) && tp_rollup_has_room(shard->table))
+	if (shard->rolled < shard->machines && shard->table && !machines_roll(shard))
+		return false;
+	if (shard->table && !sto_wal_must_roll(shard->wal) && tp_rollup_has_room(shard->table) && machines_have_room(shard))
 		return true;
 	return shard_roll(shard);
+}
+
+/* Room for a record of `bytes` and what machines may add to it; NULL: not now. */
+static void *record_reserve(struct dp_shard *shard, uint32_t bytes)
+{
+	return room_for_record(shard) ? sto_wal_reserve(shard->wal, bytes + TP_EVIDENCE_BYTES_MAX) : NULL;
 }
 
 /* Puts a decided event into the log and the rollups. `record` is the room that the log gave. */
@@ -113,15 +146,42 @@ static void event_record(struct dp_shard *shard, void *record, const struct tp_e
 	struct tp_event *copy = record;
 	memcpy(copy, event, event->bytes);
 	copy->verdict = (uint8_t)verdict;
-	copy->fraud = 0;
 	if (verdict != TP_CONFLICT) {
-		copy->fraud = agg_fraud_judge(shard->fraud,
-					      &shard->limits[atomic_load_explicit(&shard->limits_now, memory_order_acquire)], copy);
-		if (copy->fraud)
-			TP_COUNT(shard->counters, SHARD_FLAGGED);
+		for (uint32_t m = 0; m < shard->machines; m++)
+			shard->owing |= shard->machine[m].ops->show(shard->machine[m].self, copy);
 		tp_rollup_add(shard->table, copy);
 	}
-	sto_wal_append(shard->wal, event->bytes, now_ns);
+	sto_wal_append(shard->wal, copy->bytes, now_ns);
+}
+
+/* How many records the machines still want in the log. They are the next to be appended. */
+static uint64_t records_waiting(const struct dp_shard *shard)
+{
+	uint64_t waiting = 0;
+	for (uint32_t m = 0; shard->owing && m < shard->machines; m++)
+		if (shard->machine[m].ops->waiting)
+			waiting += shard->machine[m].ops->waiting(shard->machine[m].self);
+	return waiting;
+}
+
+/* Appends what the machines left. False: no room now; until then nothing else is decided. */
+static bool records_append(struct dp_shard *shard, uint64_t now_ns)
+{
+	for (uint32_t m = 0; shard->owing && m < shard->machines; m++) {
+		const struct agg_machine *machine = &shard->machine[m];
+		const struct tp_event *next;
+		while (machine->ops->record && (next = machine->ops->record(machine->self)) != NULL) {
+			void *record = room_for_record(shard) ? sto_wal_reserve(shard->wal, next->bytes) : NULL;
+			if (!record)
+				return false;
+			memcpy(record, next, next->bytes);
+			tp_rollup_add(shard->table, next);
+			sto_wal_append(shard->wal, next->bytes, now_ns);
+			machine->ops->recorded(machine->self);
+		}
+	}
+	shard->owing = false;
+	return true;
 }
 
 /* Gives an event to the late lane. False: the lane is full. */
@@ -147,8 +207,10 @@ static bool lane_give(struct dp_shard *shard, uint32_t rx, const struct tp_slot 
 static bool slot_decide(struct dp_shard *shard, uint32_t rx, struct tp_slot *slot, uint64_t now_ms, uint64_t now_ns)
 {
 	struct tp_event *event = &slot->event;
+	if (!records_append(shard, now_ns))
+		return false;
 	/* Room first: an id that is in the table must be in the log as well. */
-	void *record = room_for_record(shard) ? sto_wal_reserve(shard->wal, event->bytes) : NULL;
+	void *record = record_reserve(shard, event->bytes);
 	if (!record)
 		return false;
 
@@ -182,12 +244,14 @@ static bool slot_decide(struct dp_shard *shard, uint32_t rx, struct tp_slot *slo
 		event_record(shard, record, event, event->verdict, now_ns);
 	if (event->verdict == TP_ACCEPTED)
 		stamp_see(shard, event->timestamp_ms, now_ms);
+	records_append(shard, now_ns);
 	return true;
 }
 
 static void mark_add(struct dp_shard *shard)
 {
-	uint64_t appended = sto_wal_appended(shard->wal);
+	/* What machines still owe comes next in the log: an answer that leads to such a record waits for it too. */
+	uint64_t appended = sto_wal_appended(shard->wal) + records_waiting(shard);
 	struct dp_mark *mark = NULL;
 	/* Marks with the same count, or too many marks: the last one takes this in. It only makes an answer wait for more. */
 	if (shard->mark_next != shard->mark_first) {
@@ -246,7 +310,7 @@ static uint32_t lane_decide(struct dp_shard *shard, uint64_t now_ms, uint64_t no
 	for (; lane->decided != looked; lane->decided++, decided++) {
 		struct dp_late_entry *entry = &lane->entry[lane->decided % DP_LATE_LANE];
 		struct tp_event *event = (struct tp_event *)(void *)entry->event;
-		void *record = room_for_record(shard) ? sto_wal_reserve(shard->wal, event->bytes) : NULL;
+		void *record = records_append(shard, now_ns) ? record_reserve(shard, event->bytes) : NULL;
 		if (!record)
 			break;
 		if (entry->lookup == STO_SAME) {
@@ -279,7 +343,8 @@ static uint32_t lane_decide(struct dp_shard *shard, uint64_t now_ms, uint64_t no
 			event_record(shard, record, event, entry->verdict, now_ns);
 		if (entry->verdict == TP_ACCEPTED)
 			stamp_see(shard, event->timestamp_ms, now_ms);
-		entry->record = sto_wal_appended(shard->wal);
+		records_append(shard, now_ns);
+		entry->record = sto_wal_appended(shard->wal) + records_waiting(shard);
 	}
 	if (decided)
 		high_publish(shard);
@@ -349,6 +414,7 @@ uint32_t dp_shard_poll(struct dp_shard *shard, uint64_t now_ms, uint64_t now_ns)
 	if (!pause) {
 		if (atomic_load_explicit(&shard->paused, memory_order_relaxed))
 			atomic_store_explicit(&shard->paused, 0, memory_order_release);
+		records_append(shard, now_ns); /* what found no room before, or what a restart found missing */
 		done += lane_decide(shard, now_ms, now_ns);
 		done += hops_take(shard, now_ms, now_ns);
 		if (atomic_load_explicit(&shard->roll_wanted, memory_order_relaxed) &&
@@ -393,6 +459,6 @@ bool dp_shard_settled(struct dp_shard *shard)
 	for (uint32_t q = 0; q < shard->rx_count; q++)
 		if (shard->hop[q]->taken != atomic_load_explicit(&shard->hop[q]->head, memory_order_acquire))
 			return false;
-	return shard->lane.answered == atomic_load_explicit(&shard->lane.given, memory_order_relaxed) &&
+	return shard->lane.answered == atomic_load_explicit(&shard->lane.given, memory_order_relaxed) && !records_waiting(shard) &&
 	       sto_wal_durable(shard->wal) == sto_wal_appended(shard->wal) && shard->mark_first == shard->mark_next;
 }

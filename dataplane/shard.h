@@ -2,7 +2,8 @@
  * A shard: takes events from its hops, decides each one (dedup, late, fraud), writes it to its log and its rollup table, and tells
  * the rx cores what is durable. One shard core enters it, by dp_shard_poll(); housekeeping meets it only in the fields marked so.
  *
- * The loop knows no kinds of event: it asks agg/ for a verdict and hands the record on.
+ * The loop knows no kinds of event and no rules: it asks agg/ for a verdict, shows the record to its machines (turnpike/machine.h), and
+ * hands it on.
  *
  * The order that makes invariant 1 hold: an event is decided and appended before the position after it is marked; a mark is published
  * to the rx core only when the log is durable up to the records appended by then. A duplicate appends nothing, but lies behind its
@@ -13,12 +14,12 @@
 
 #include "beacon/intake.h"
 #include "turnpike/dedup.h"
-#include "turnpike/fraud.h"
 #include "turnpike/live.h"
+#include "turnpike/machine.h"
 #include "turnpike/wal.h"
 #include "turnpike/watermark.h"
 
-enum { DP_LATE_LANE = 1024, DP_SHARD_BURST = 64, DP_SHARD_MARKS = 256 };
+enum { DP_LATE_LANE = 1024, DP_SHARD_BURST = 64, DP_SHARD_MARKS = 256, DP_MACHINES_MAX = 8 };
 
 /* An event on its way through the late lane. Written by the shard, `lookup` by the late thread. */
 struct dp_late_entry {
@@ -56,8 +57,8 @@ struct dp_shard {
 	struct dp_late_ring **late_ring; /* one per rx core */
 	struct sto_wal *wal;
 	struct agg_dedup *dedup;
-	struct agg_fraud_shard *fraud;
-	struct agg_fraud_limits limits[2]; /* limits_now tells which; a reload fills the other one */
+	struct agg_machine machine[DP_MACHINES_MAX]; /* shown each new event, in this order */
+	uint32_t machines;
 	uint64_t horizon_ms;
 	struct tp_live *live;
 	struct tp_counters *counters;
@@ -71,16 +72,17 @@ struct dp_shard {
 	uint64_t mark_first, mark_next;
 	uint32_t mark_bytes;
 	uint32_t next_hop;
+	uint32_t rolled;           /* machines that know of the open log file */
 	uint64_t woke;             /* bit set: rx cores that were told something since asked */
 	struct sto_wal_stats told; /* already in the counters */
 	int failed;                /* -errno of the disk */
 	bool stalled;
 	bool lane_given; /* since asked: the late thread has work */
+	bool owing;      /* a machine may have records for the log; true at start: a restart may have found some missing */
 	/* housekeeping writes, the shard reads */
 	_Alignas(64) _Atomic(struct tp_rollup *) spare_table; /* the shard sets it to NULL once the table has its file's id */
 	_Atomic uint32_t roll_wanted;                         /* set by housekeeping, cleared by the shard once done */
 	_Atomic uint32_t pause_wanted;                        /* number of the pause that is asked for; 0: go on */
-	_Atomic uint32_t limits_now;                          /* main writes */
 	/* the shard writes, housekeeping reads */
 	_Alignas(64) _Atomic uint32_t paused; /* number of the pause that it keeps: an earlier one's does not count */
 	_Atomic uint64_t previous_file;       /* the log file before the open one; 0: none in this run */

@@ -4,6 +4,7 @@
  */
 #include "shard.h"
 
+#include "turnpike/fraud.h"
 #include "turnpike/store.h"
 #include "turnpike/text.h"
 
@@ -39,6 +40,7 @@ struct rig {
 	_Atomic uint64_t latency[RX_MAX][TP_LATENCY_BUCKETS], latency_sum[RX_MAX];
 	_Atomic uint32_t refusing;
 	void *dedup_memory, *fraud_memory[SHARDS_MAX], *ip_memory;
+	struct agg_fraud_shard *fraud[SHARDS_MAX];
 	struct agg_dedup *dedup;
 	uint64_t now_ms;
 	uint32_t next_table;
@@ -113,11 +115,12 @@ static struct rig *rig_make(uint32_t rx_count, uint32_t shards, uint32_t table_r
 			.late_ring = rig->shard_late[s],
 			.wal = rig->wal[s],
 			.dedup = rig->dedup,
-			.fraud = agg_fraud_shard_init(rig->fraud_memory[s], FRAUD_ENTRIES, ip),
 			.horizon_ms = 900000,
 			.live = rig->live,
 			.counters = &rig->counters[s],
 		};
+		rig->fraud[s] = agg_fraud_shard_init(rig->fraud_memory[s], FRAUD_ENTRIES, ip, &rig->counters[s]);
+		rig->shard[s].machine[rig->shard[s].machines++] = agg_fraud_machine(rig->fraud[s]);
 		agg_watermark_init(&rig->shard[s].watermark, 60000, 0);
 		assert_int_equal(dp_shard_init(&rig->shard[s]), 0);
 	}

@@ -6,6 +6,7 @@
  * bench_shard FOLDER [million events, default 2]
  */
 #include "../dataplane/shard.h"
+#include "turnpike/fraud.h"
 #include "turnpike/store.h"
 #include "turnpike/text.h"
 
@@ -109,10 +110,15 @@ int main(int argc, char **argv)
 		.live = live,
 		.counters = &counters,
 		.horizon_ms = 900000,
-		.limits = {{.clicks_per_ip_hour = 10, .clicks_per_device_hour = 5, .min_ms_since_impression = 500}}};
+	};
 	shard.dedup = agg_dedup_create(touched(DEDUP_BYTES), DEDUP_BYTES);
-	shard.fraud = agg_fraud_shard_init(touched(agg_fraud_shard_bytes(FRAUD_ENTRIES)), FRAUD_ENTRIES,
-					   agg_fraud_ip_init(touched(agg_fraud_ip_bytes(FRAUD_ENTRIES)), FRAUD_ENTRIES));
+	static const struct agg_fraud_rules rules = {
+		.version = 1, .clicks_per_ip_hour = 10, .clicks_per_device_hour = 5, .min_ms_since_impression = 500};
+	struct agg_fraud_ip *addresses = agg_fraud_ip_init(touched(agg_fraud_ip_bytes(FRAUD_ENTRIES)), FRAUD_ENTRIES);
+	struct agg_fraud_shard *fraud =
+		agg_fraud_shard_init(touched(agg_fraud_shard_bytes(FRAUD_ENTRIES)), FRAUD_ENTRIES, addresses, &counters);
+	agg_fraud_rules_set(fraud, &rules);
+	shard.machine[shard.machines++] = agg_fraud_machine(fraud);
 	agg_watermark_init(&shard.watermark, 60000, 0);
 	if (dp_shard_init(&shard))
 		return 1;

@@ -34,6 +34,22 @@ struct tp_config_ingest {
 	uint32_t rate_limit; /* requests or datagrams per second and source prefix; 0: off */
 };
 
+/* The rules of docs/fraud.md; 0, false or NULL: off. A path is as written in the file. */
+struct tp_config_fraud {
+	uint32_t clicks_per_ip_hour, clicks_per_device_hour, min_ms_since_impression;
+	bool no_impression, blocklisted, no_mouse, device_mismatch, geo_mismatch;
+	uint64_t impression_lookback_ms;
+	uint32_t regular_timing_ms, regular_timing_gaps, addresses_per_device_hour, agents_per_device_hour, travel_kmh;
+	char *bot_user_agents, *bot_asns, *asn_database, *geo_database, *model;
+	char **bot_addresses;
+	uint32_t bot_address_count;
+	uint32_t model_threshold; /* millionths */
+	uint32_t ctr_deviations;
+	uint32_t blocklist_over; /* times clicks_per_ip_hour */
+	uint64_t blocklist_ttl_ms;
+	bool blocklist_count_only;
+};
+
 struct tp_config {
 	char *file; /* path it came from, for messages */
 	char *node_name;
@@ -47,13 +63,14 @@ struct tp_config {
 	bool preallocate;
 	uint64_t lateness_ms, horizon_ms, max_future_ms;
 	uint64_t retention_raw_ms, retention_minute_ms, retention_hour_ms, retention_day_ms;
-	uint32_t clicks_per_ip_hour, clicks_per_device_hour, min_ms_since_impression; /* 0: rule off */
+	struct tp_config_fraud fraud;
 	struct tp_endpoint control_listen;
 	char *control_state_dir;
 	bool control_auth_tokens;
 	/* not in the contract's example; documented in docs/tuning.md */
 	uint64_t memory_dedup_bytes; /* memory.dedup, default 256MiB */
 	uint64_t memory_hop_bytes;   /* memory.hop, per rx × shard ring, default 8MiB, power of two >= 4MiB */
+	uint64_t memory_fraud_bytes; /* memory.fraud, per shard, default 32MiB */
 	uint64_t log_file_bytes;     /* durability.log_file, default 64MiB, multiple of 1MiB, >= 4 × memory.hop */
 	uint64_t seal_after_ms;      /* durability.seal_after: age at which an open log file with events is sealed; default 5m */
 };

@@ -131,6 +131,29 @@
 	/* shards, log, core loop */ \
 	X(SHARD_TAKEN, CORE, OTHER, "shard_events_total", "Events taken from hop rings by this core") \
 	X(SHARD_FLAGGED, CORE, OTHER, "fraud_flagged_total", "Clicks that a fraud rule tagged") \
+	/* in the order of enum tp_fraud_reason */ \
+	X(FRAUD_IP_VELOCITY, CORE, OTHER, "fraud_ip_velocity_total", "Clicks tagged ip_velocity") \
+	X(FRAUD_DEVICE_VELOCITY, CORE, OTHER, "fraud_device_velocity_total", "Clicks tagged device_velocity") \
+	X(FRAUD_TOO_SOON, CORE, OTHER, "fraud_too_soon_total", "Clicks tagged too_soon") \
+	X(FRAUD_NO_IMPRESSION, CORE, OTHER, "fraud_no_impression_total", "Clicks tagged no_impression") \
+	X(FRAUD_BOT_USER_AGENT, CORE, OTHER, "fraud_bot_user_agent_total", "Clicks tagged bot_user_agent") \
+	X(FRAUD_BOT_ADDRESS, CORE, OTHER, "fraud_bot_address_total", "Clicks tagged bot_address") \
+	X(FRAUD_BLOCKLISTED, CORE, OTHER, "fraud_blocklisted_total", "Clicks tagged blocklisted") \
+	X(FRAUD_NO_MOUSE, CORE, OTHER, "fraud_no_mouse_total", "Clicks tagged no_mouse") \
+	X(FRAUD_REGULAR_TIMING, CORE, OTHER, "fraud_regular_timing_total", "Clicks tagged regular_timing") \
+	X(FRAUD_DEVICE_SPREAD, CORE, OTHER, "fraud_device_spread_total", "Clicks tagged device_spread") \
+	X(FRAUD_DEVICE_MISMATCH, CORE, OTHER, "fraud_device_mismatch_total", "Clicks tagged device_mismatch") \
+	X(FRAUD_GEO_MISMATCH, CORE, OTHER, "fraud_geo_mismatch_total", "Clicks tagged geo_mismatch") \
+	X(FRAUD_IMPOSSIBLE_TRAVEL, CORE, OTHER, "fraud_impossible_travel_total", "Clicks tagged impossible_travel") \
+	X(FRAUD_MODEL, CORE, OTHER, "fraud_model_total", "Clicks tagged model") \
+	X(FRAUD_AMENDED, CORE, OTHER, "fraud_amended_total", \
+	  "Clicks whose tag no_impression went when the impression came in time") \
+	X(FRAUD_WAITING_FULL, CORE, OTHER, "fraud_waiting_full_total", \
+	  "Clicks not tagged no_impression because no room was left to wait for the impression") \
+	X(FRAUD_SIGNALS_LOST, CORE, OTHER, "fraud_signals_lost_total", \
+	  "Attackers and alerts not told because their ring was full") \
+	X(FRAUD_ATTACKERS, CORE, OTHER, "fraud_attackers_total", "Addresses given to the blocklist for staying over their limit") \
+	X(FRAUD_ALERTS, CORE, OTHER, "fraud_publisher_alerts_total", "Publishers whose click-through rate left its history") \
 	X(SHARD_STALLS, CORE, OTHER, "shard_stalls_total", "Times a shard waited for log buffers, a table or the late lane") \
 	X(LATE_LOOKUPS, CORE, OTHER, "late_lookups_total", "Events that the late lane looked up in segments") \
 	X(LOG_BLOCKS, CORE, OTHER, "log_blocks_total", "Log blocks written") \

@@ -15,7 +15,7 @@
 #include "turnpike/rollup.h"
 
 #define TP_LIVE_MAGIC   0x3165766c6b707431ULL /* "1tpklve1" */
-#define TP_LIVE_VERSION 2
+#define TP_LIVE_VERSION 1
 
 enum { TP_CORES_MAX = 64, TP_SHARDS_MAX = 32, TP_LATENCY_BUCKETS = 40 };
 
@@ -43,6 +43,18 @@ struct tp_live_shard {
 	_Atomic uint64_t ids_max;
 };
 
+/* A publisher whose click-through rate left its history. Rates in millionths. */
+struct tp_live_alert {
+	_Atomic uint32_t version; /* odd while it is written */
+	uint32_t seen, usual;
+	uint32_t pad;
+	uint64_t told_ms;   /* real-time clock; 0: none */
+	uint64_t window_ms; /* event time */
+	char publisher[TP_ID_BYTES_MAX + 8];
+};
+
+enum { TP_LIVE_ALERTS = 16 };
+
 struct tp_live {
 	uint64_t magic;
 	uint32_t version;
@@ -62,9 +74,10 @@ struct tp_live {
 	_Atomic uint64_t watermark_ms;              /* of the node: min over shards; survives restarts by the log */
 	_Atomic uint64_t free_bytes, total_bytes;   /* of the data folder's file system */
 	_Atomic uint64_t recovered_events;          /* replayed at start */
-	_Atomic uint64_t recovery_bytes;            /* of the log files that an earlier run left: read so far */
-	uint64_t recovery_bytes_all;                /* and to be read; set before the first is */
 	_Atomic uint64_t blocklist_entries;
+	_Atomic uint32_t rule_version; /* of the fraud rules in force */
+	_Atomic uint32_t alerts;       /* told since start; the last ones lie in the ring */
+	struct tp_live_alert alert[TP_LIVE_ALERTS];
 	struct tp_live_shard shard[TP_SHARDS_MAX];
 	struct tp_live_core core[TP_CORES_MAX];
 	struct tp_counter_page housekeeping; /* counters of the background threads */
@@ -76,6 +89,11 @@ int tp_live_create(struct tp_live **live, uint32_t rollup_count, uint32_t rollup
 /* Maps a received fd read only and checks magic, version and sizes. 0 or -errno. */
 int tp_live_map(int fd, const struct tp_live **live);
 void tp_live_unmap(const struct tp_live *live);
+
+/* Into the ring, over the oldest. One writer: the command thread. */
+void tp_live_alert_add(struct tp_live *live, const struct tp_live_alert *alert);
+/* The alert `back` steps ago (0: the newest). False: there is none, or it is being written over. Any process. */
+bool tp_live_alert_read(const struct tp_live *live, uint32_t back, struct tp_live_alert *alert);
 
 static inline const struct tp_rollup *tp_live_rollup(const struct tp_live *live, uint32_t index)
 {
