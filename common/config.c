@@ -126,6 +126,7 @@ void tp_config_free(struct tp_config *config)
 	for (uint32_t i = 0; i < config->ingest_count; i++) {
 		struct tp_config_ingest *ingest = &config->ingest[i];
 		free(ingest->device);
+		free(ingest->source_keys);
 		free(ingest->address);
 		free(ingest->gateway);
 		free(ingest->tap);

@@ -24,6 +24,8 @@
 #define HTTP_PORT           80
 #define UDP_PORT            7771
 
+enum { CONNECTIONS_PER_SOURCE = 8192, BATCH_WINDOW = 1024, BATCH_WINDOW_MAX = 4096 };
+
 struct fill {
 	const struct config_tree *tree;
 	struct config_errors *errors;
@@ -139,8 +141,10 @@ static void gateway(struct fill *fill, const char *text, const char *dotted, str
 	}
 }
 
-static void rate_limit(struct fill *fill, const char *text, const char *dotted, uint32_t *to)
+/* A limit, or "off", which is 0. */
+static void limit(struct fill *fill, const char *text, const char *dotted, uint32_t preset, uint32_t *to)
 {
+	*to = text ? 0 : preset;
 	if (!text || strcmp(text, "off") == 0)
 		return;
 	uint64_t value = 0;
@@ -170,7 +174,19 @@ static void fill_ingest(struct fill *fill, const struct raw_ingest *raw, uint32_
 	to->http_port = raw->http_port ? *raw->http_port : dpdk ? HTTP_PORT : 0;
 	to->udp_port = raw->udp_port ? *raw->udp_port : dpdk ? UDP_PORT : 0;
 	to->auth_tokens = raw->auth == RAW_SEND_TOKENS;
-	rate_limit(fill, raw->rate_limit, KEY("rate_limit"), &to->rate_limit);
+	limit(fill, raw->rate_limit, KEY("rate_limit"), 0, &to->rate_limit);
+	limit(fill, raw->token_rate_limit, KEY("token_rate_limit"), 0, &to->token_rate_limit);
+	limit(fill, raw->connections_per_source, KEY("connections_per_source"), CONNECTIONS_PER_SOURCE,
+	      &to->connections_per_source);
+	to->batch_window = raw->batch_window ? *raw->batch_window : BATCH_WINDOW;
+	if (to->batch_window < 1 || to->batch_window > BATCH_WINDOW_MAX) {
+		char text[16];
+		snprintf(text, sizeof(text), "%u", to->batch_window);
+		say(fill, KEY("batch_window"), text);
+	}
+	to->source_keys = raw->source_keys ? copy(fill, raw->source_keys) : NULL;
+	if (raw->source_keys && raw->source_keys[0] == '\0')
+		say(fill, KEY("source_keys"), "");
 	/* an empty list trusts nobody, which is not the same as no list */
 	if (config_tree_line(fill->tree, KEY("trusted"))) {
 		to->trusted_count = raw->trusted_count;

@@ -45,6 +45,10 @@ static const cyaml_schema_field_t ingest_fields[] = {
 	LIST(raw_ingest, trusted, &text_value),
 	CHOICE(raw_ingest, auth, ingest_auth_names),
 	TEXT(raw_ingest, rate_limit),
+	TEXT(raw_ingest, token_rate_limit),
+	TEXT(raw_ingest, connections_per_source),
+	WHOLE(raw_ingest, batch_window),
+	TEXT(raw_ingest, source_keys),
 	CYAML_FIELD_END,
 };
 static const cyaml_schema_value_t ingest_value = {CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct raw_ingest, ingest_fields)};
@@ -144,6 +148,10 @@ static const struct {
 	{"ingest[].trusted", "a list of prefixes such as [10.0.0.0/8, \"fd00::/8\"]"},
 	{"ingest[].trusted[]", "a prefix such as 10.0.0.0/8 or \"fd00::/8\""},
 	{"ingest[].rate_limit", "a whole number of requests per second from 1 to 4294967295, or off"},
+	{"ingest[].token_rate_limit", "a whole number of requests per second from 1 to 4294967295, or off"},
+	{"ingest[].connections_per_source", "a whole number of connections from 1 to 4294967295, or off"},
+	{"ingest[].batch_window", "a whole number of batches from 1 to 4096"},
+	{"ingest[].source_keys", "the path of a file with the keys of batch sources"},
 	{"cores.rx", "a list of CPU numbers such as [0]"},
 	{"cores.shard", "a list of CPU numbers such as [1]"},
 	{"cores.background", "a list of CPU numbers such as [0, 1]"},

@@ -29,7 +29,8 @@ struct raw_ingest {
 	char **trusted;
 	uint32_t trusted_count;
 	int auth; /* enum raw_ingest_auth */
-	char *rate_limit;
+	char *rate_limit, *token_rate_limit, *connections_per_source, *source_keys;
+	uint32_t *batch_window;
 };
 
 enum raw_idle { RAW_IDLE_SLEEP, RAW_IDLE_POLL };

@@ -124,6 +124,10 @@ static void assert_common_values(const struct tp_config *config)
 	assert_int_equal(config->ingest[0].trusted_count, count);
 	assert_false(config->ingest[0].auth_tokens);
 	assert_int_equal(config->ingest[0].rate_limit, 0);
+	assert_int_equal(config->ingest[0].token_rate_limit, 0);
+	assert_int_equal(config->ingest[0].connections_per_source, 8192);
+	assert_int_equal(config->ingest[0].batch_window, 1024);
+	assert_null(config->ingest[0].source_keys);
 }
 
 static void the_contracts_example_loads(void **state)
@@ -189,6 +193,10 @@ static void other_values_and_styles_load(void **state)
 				   "  - 192.0.2.0/24\n"
 				   "  - \"2001:db8::/32\"\n"
 				   "  rate_limit: off\n"
+				   "  token_rate_limit: 7\n"
+				   "  connections_per_source: off\n"
+				   "  batch_window: 4096\n"
+				   "  source_keys: /etc/keys\n"
 				   "- *first\n"
 				   "- driver: dpdk\n"
 				   "  device: 0000:01:00.0\n"
@@ -218,6 +226,10 @@ static void other_values_and_styles_load(void **state)
 	assert_true(config.ingest[0].auth_tokens);
 	assert_int_equal(config.ingest[1].trusted_count, 2);
 	assert_int_equal(config.ingest[1].rate_limit, 0);
+	assert_int_equal(config.ingest[1].token_rate_limit, 7);
+	assert_int_equal(config.ingest[1].connections_per_source, 0);
+	assert_int_equal(config.ingest[1].batch_window, 4096);
+	assert_string_equal(config.ingest[1].source_keys, "/etc/keys");
 	assert_int_equal(config.ingest[2].rate_limit, 500);
 	assert_int_equal(config.ingest[3].gateway_count, 2);
 	assert_int_equal(config.ingest[3].http_port, 80);
@@ -263,7 +275,19 @@ static const struct broken broken[] = {
 	{"node:\n  Name: a\n", "F:2: node.Name: unknown key, expected one of name, data_dir\n"},
 	{"ingest:\n  - http: 127.0.0.1:1\n  - http: 127.0.0.1:2\n    port: 3\n",
 	 "F:4: ingest[1].port: unknown key, expected one of driver, http, udp, device, address, gateway, tap, http_port, "
-	 "udp_port, trusted, auth, rate_limit\n"},
+	 "udp_port, trusted, auth, rate_limit, token_rate_limit, connections_per_source, batch_window, source_keys\n"},
+	{"ingest:\n  - http: 127.0.0.1:1\n    token_rate_limit: 0\n",
+	 "F:3: ingest[0].token_rate_limit: expected a whole number of requests per second from 1 to 4294967295, or off, found "
+	 "\"0\"\n"},
+	{"ingest:\n  - http: 127.0.0.1:1\n    connections_per_source: many\n",
+	 "F:3: ingest[0].connections_per_source: expected a whole number of connections from 1 to 4294967295, or off, found "
+	 "\"many\"\n"},
+	{"ingest:\n  - udp: 127.0.0.1:1\n    batch_window: 4097\n",
+	 "F:3: ingest[0].batch_window: expected a whole number of batches from 1 to 4096, found \"4097\"\n"},
+	{"ingest:\n  - udp: 127.0.0.1:1\n    batch_window: 0\n",
+	 "F:3: ingest[0].batch_window: expected a whole number of batches from 1 to 4096, found \"0\"\n"},
+	{"ingest:\n  - udp: 127.0.0.1:1\n    source_keys: ''\n",
+	 "F:3: ingest[0].source_keys: expected the path of a file with the keys of batch sources, found \"\"\n"},
 	{"time: {lateness: 1s, lateness: 2s}\n", "F:1: time.lateness: expected a key once, found it on line 1 too\n"},
 	{"time:\n  lateness: 1s\nnode:\n  name: a\ntime:\n  horizon: 1m\n",
 	 "F:5: time: expected a key once, found it on line 1 too\n"},

@@ -119,6 +119,7 @@ static void tick(struct dp_node *node)
 		node->expired_ms = now_ms;
 		dp_blocklist_tick(node->blocklist, now_ms);
 		atomic_store_explicit(&node->live->blocklist_entries, dp_blocklist_entries(node->blocklist), memory_order_relaxed);
+		dp_access_refresh(node->access, atomic_exchange_explicit(&node->access_reload, 0, memory_order_acquire));
 		space_watch(node);
 		dp_fraud_signals(node);
 	}

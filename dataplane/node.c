@@ -72,6 +72,17 @@ static int wals_open(struct dp_node *node)
 	return atomic_load(&node->failed);
 }
 
+/* The rx core that runs on the CPU of a shard, or 0xff. */
+static uint8_t core_of_shard(const struct dp_node *node, uint32_t shard)
+{
+	for (uint32_t q = 0; q < node->config.rx_count; q++)
+		if (node->config.rx[q] == node->config.shard[shard])
+			return (uint8_t)q;
+	return 0xff;
+}
+
+static_assert(TP_SHARDS_MAX <= sizeof(((struct dp_beacon_options *)0)->shard_core), "a layout names every shard");
+
 static int beacons_create(struct dp_node *node)
 {
 	for (uint32_t q = 0; q < node->config.rx_count; q++) {
@@ -104,7 +115,13 @@ static int beacons_create(struct dp_node *node)
 			.large_buffers = LARGE_BUFFERS,
 			.blocked = dp_blocklist_blocked,
 			.blocked_context = dp_blocklist_reader(node->blocklist, q),
+			.rx = (uint16_t)q,
+			.rx_count = (uint16_t)node->config.rx_count,
+			.shards = (uint16_t)node->config.shard_count,
 		};
+		for (uint32_t s = 0; s < node->config.shard_count; s++)
+			beacon.shard_core[s] = core_of_shard(node, s);
+		dp_access_options(node->access, &beacon);
 		rc = dp_beacon_create(&core->beacon, &beacon);
 		if (rc)
 			return rc;
@@ -254,6 +271,7 @@ static void take_down(struct dp_node *node)
 		if (node->wal[s])
 			sto_wal_close(node->wal[s]);
 	dp_fraud_rules_free(node);
+	dp_access_close(node->access);
 	dp_blocklist_close(node->blocklist);
 	if (node->store)
 		sto_store_close(node->store);
@@ -288,6 +306,10 @@ static int start(struct dp_node *node)
 		node->dedup_bytes, agg_dedup_ids_max(node->dedup),
 		node->config.memory_hop_bytes * node->config.rx_count * node->config.shard_count, node->live->bytes);
 	rc = blocklist_open(node);
+	if (rc)
+		return rc;
+	struct dp_access_hooks access_hooks = {.synchronize = dp_cores_synchronize, .context = node};
+	rc = dp_access_open(&node->access, &node->config, &access_hooks);
 	if (rc)
 		return rc;
 	node->command_listen_fd = tp_command_listen(node->config.data_dir);
@@ -450,6 +472,8 @@ void dp_node_reload(struct dp_node *node)
 	if (dp_fraud_rules_reload(node, &fresh.fraud))
 		tp_logf(TP_ERROR, "fraud rules not reloaded: the former ones stay in force", "file=%s", node->config.file);
 	else
-		tp_logf(TP_INFO, "fraud rules reloaded; other keys need a restart", "file=%s", node->config.file);
+		tp_logf(TP_INFO, "fraud rules, tokens and source keys reloaded; other keys need a restart", "file=%s",
+			node->config.file);
+	atomic_store_explicit(&node->access_reload, 1, memory_order_release);
 	tp_config_free(&fresh);
 }

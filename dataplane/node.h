@@ -6,6 +6,7 @@
 #ifndef TURNPIKE_NODE_H
 #define TURNPIKE_NODE_H
 
+#include "access.h"
 #include "background.h"
 #include "blocklist.h"
 #include "core.h"
@@ -56,6 +57,7 @@ struct dp_node {
 	struct tp_sight *sight; /* rings for trace and capture, one per rx core */
 	int sight_fd;
 	struct dp_blocklist *blocklist;
+	struct dp_access *access;
 	struct agg_dedup *dedup;
 	void *dedup_memory, *fraud_ip_memory;
 	uint64_t dedup_bytes, log_file_bytes;
@@ -94,7 +96,8 @@ struct dp_node {
 	_Atomic uint32_t low_space;         /* commands: the file system has too little left */
 	_Atomic uint64_t attacker_ttl_ms;   /* main: how long an attacker's address stays on the blocklist */
 	_Atomic uint32_t attacker_count_only;
-	_Atomic uint32_t stopping; /* main */
+	_Atomic uint32_t stopping;      /* main */
+	_Atomic uint32_t access_reload; /* main: tokens and source keys are to be read again */
 	_Atomic uint32_t stop_commands;
 	_Atomic int failed; /* -errno of a disk failure: the process must end */
 	_Atomic uint64_t segments_sealed, late_lookups;

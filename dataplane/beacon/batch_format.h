@@ -1,11 +1,19 @@
 /*
- * The UDP batch format, version 1, as docs/protocol.md specifies it: offsets, checks, acknowledgements. Pure: bytes in, verdict out.
- * All integers are little endian and unaligned. Batch and acknowledgement begin alike:
+ * The UDP batch format, versions 1 and 2, as docs/protocol.md specifies it: offsets, checks, answers. Pure: bytes in, verdict out.
+ * All integers are little endian and unaligned. Every datagram begins alike:
  *
- *   0      4      5      6      8        16       24     26      28       32        40
- *   │ magic│version│kind │flags │ source │ number │bytes │events │checksum│ [tag]   │ events …            batch
- *   │      1       2     …                                                │ batch_checksum, counts, rejects   acknowledgement
- *                                                                        32                       48
+ *   0      4      5      6      8        16       24     26      28       32
+ *   │ magic│version│kind │flags │ source │ number │bytes │events │checksum│ [tag] │ body
+ *
+ * The tag, where flags say that there is one, has 8 bytes in version 1 (batches only) and 16 in version 2 (all kinds). Offsets of a body count
+ * from behind it. Bodies:
+ *
+ *   batch            events end to end
+ *   acknowledgement  batch_checksum 4, accepted 2, duplicates 2, late 2, conflicts 2, rejected 2, listed 2,
+ *                    version 2: window 2, core 2, zero 4,   then the listed rejects
+ *   later            batch_checksum 4, window 2, wait_ms 2, why 1, zero 7                          version 2 only
+ *   hello            128 zero bytes                                                                version 2 only
+ *   layout           shards 2, cores 2, core 2, window 2, datagram_bytes 2, hash 1, zero 5, core of each shard   version 2 only
  *
  * The checksum is CRC-32C over the whole datagram with its own four bytes taken as zero. An event is a fixed part of 28 bytes, the
  * optional numbers that its flags name, and its strings end to end:
@@ -27,21 +35,42 @@
 
 enum {
 	DP_BATCH_MAGIC_FIRST = 0x9e, /* no text begins with it: neither ASCII nor the first byte of a UTF-8 sequence */
-	DP_BATCH_VERSION = 1,
+	DP_BATCH_VERSION = 2,        /* the highest that we speak */
 	DP_BATCH_HEADER_BYTES = 32,
-	DP_BATCH_TAG_BYTES = 8,
+	DP_BATCH_TAG_BYTES = 8, /* of version 1 */
+	DP_BATCH_WIDE_TAG_BYTES = 16,
 	DP_BATCH_EVENT_FIXED_BYTES = 28,
 	DP_BATCH_BYTES_MIN = 64, /* header and the shortest valid event; no acknowledgement without rejects is longer */
 	DP_BATCH_BYTES_MAX = 65507,
-	DP_BATCH_ACK_BYTES = 48,
+	DP_BATCH_ACK_BODY_BYTES = 16, /* of version 1, before the rejects */
+	DP_BATCH_WIDE_ACK_BODY_BYTES = 24,
+	DP_BATCH_LATER_BODY_BYTES = 16,
+	DP_BATCH_HELLO_BODY_BYTES = 128,
+	DP_BATCH_LAYOUT_BODY_BYTES = 16, /* before the shards' cores */
+	DP_BATCH_SHARDS_MAX = 64,
+	DP_BATCH_ACK_BYTES = DP_BATCH_HEADER_BYTES + DP_BATCH_ACK_BODY_BYTES,
 	DP_BATCH_REJECT_BYTES = 4,
 	DP_BATCH_REJECTS_LISTED = 32,
-	DP_BATCH_ACK_BYTES_MAX = DP_BATCH_ACK_BYTES + DP_BATCH_REJECTS_LISTED * DP_BATCH_REJECT_BYTES,
+	DP_BATCH_ACK_BYTES_MAX = DP_BATCH_HEADER_BYTES + DP_BATCH_WIDE_TAG_BYTES + DP_BATCH_WIDE_ACK_BODY_BYTES +
+				 DP_BATCH_REJECTS_LISTED * DP_BATCH_REJECT_BYTES,
 };
 
 static const uint8_t dp_batch_magic[4] = {DP_BATCH_MAGIC_FIRST, 'T', 'P', 'B'};
 
-enum dp_batch_kind { DP_BATCH_KIND_EVENTS = 1, DP_BATCH_KIND_ACK = 2 };
+enum dp_batch_kind {
+	DP_BATCH_KIND_EVENTS = 1,
+	DP_BATCH_KIND_ACK = 2,
+	/* version 2 */
+	DP_BATCH_KIND_LATER = 3,
+	DP_BATCH_KIND_HELLO = 4,
+	DP_BATCH_KIND_LAYOUT = 5,
+};
+
+/* Why a batch is told "later". */
+enum dp_batch_why { DP_BATCH_WHY_FULL = 1, DP_BATCH_WHY_WINDOW = 2 };
+
+/* How a layout says that events spread over shards. */
+enum { DP_BATCH_HASH_XXH3 = 1, DP_BATCH_NO_CORE = 0xff };
 
 enum { DP_BATCH_FLAG_TAG = 1 << 0 };
 
@@ -56,14 +85,32 @@ enum {
 	DP_BATCH_AT_EVENTS = 26,
 	DP_BATCH_AT_CHECKSUM = 28,
 	DP_BATCH_AT_TAG = 32,
-	/* acknowledgement only */
-	DP_BATCH_AT_BATCH_CHECKSUM = 32,
-	DP_BATCH_AT_ACCEPTED = 36,
-	DP_BATCH_AT_DUPLICATES = 38,
-	DP_BATCH_AT_LATE = 40,
-	DP_BATCH_AT_CONFLICTS = 42,
-	DP_BATCH_AT_REJECTED = 44,
-	DP_BATCH_AT_LISTED = 46,
+};
+
+/* Where those of an answer's body lie. */
+enum {
+	DP_BATCH_IN_CHECKSUM = 0,
+	DP_BATCH_IN_ACCEPTED = 4,
+	DP_BATCH_IN_DUPLICATES = 6,
+	DP_BATCH_IN_LATE = 8,
+	DP_BATCH_IN_CONFLICTS = 10,
+	DP_BATCH_IN_REJECTED = 12,
+	DP_BATCH_IN_LISTED = 14,
+	DP_BATCH_IN_WINDOW = 16, /* version 2, like the next */
+	DP_BATCH_IN_CORE = 18,
+	DP_BATCH_LATER_IN_WINDOW = 4,
+	DP_BATCH_LATER_IN_WAIT = 6,
+	DP_BATCH_LATER_IN_WHY = 8,
+	DP_BATCH_LAYOUT_IN_SHARDS = 0,
+	DP_BATCH_LAYOUT_IN_CORES = 2,
+	DP_BATCH_LAYOUT_IN_CORE = 4,
+	DP_BATCH_LAYOUT_IN_WINDOW = 6,
+	DP_BATCH_LAYOUT_IN_BYTES = 8,
+	DP_BATCH_LAYOUT_IN_HASH = 10,
+	/* those of version 1, which has no tag before them */
+	DP_BATCH_AT_BATCH_CHECKSUM = DP_BATCH_HEADER_BYTES + DP_BATCH_IN_CHECKSUM,
+	DP_BATCH_AT_ACCEPTED = DP_BATCH_HEADER_BYTES + DP_BATCH_IN_ACCEPTED,
+	DP_BATCH_AT_LISTED = DP_BATCH_HEADER_BYTES + DP_BATCH_IN_LISTED,
 };
 
 /* An event's fixed part. */
@@ -108,10 +155,13 @@ struct dp_batch {
 	uint32_t checksum;
 	uint16_t bytes, events;
 	uint16_t events_at; /* offset of the first event */
+	uint8_t version;
+	uint8_t kind; /* EVENTS or HELLO */
+	bool tagged;
 };
 
 /*
- * Checks everything but the inside of the events: magic, version, kind, flags, lengths, checksum, and that the chain of event
+ * Checks everything but the tag and the inside of the events: magic, version, kind, flags, lengths, checksum, and that the chain of event
  * lengths ends exactly at the end. Any bytes may be given.
  */
 enum dp_batch_fault dp_batch_open(const uint8_t *bytes, size_t count, struct dp_batch *batch);
@@ -139,12 +189,35 @@ struct dp_batch_counts {
 	uint16_t accepted, duplicates, late, conflicts, rejected;
 };
 
-/* How many rejects an answer to a batch of `request_bytes` may list, so that it is never larger than the batch. */
-uint32_t dp_batch_ack_room(uint32_t request_bytes);
+/* How many rejects an answer to this batch may list, so that it is never larger than the batch. */
+uint32_t dp_batch_ack_room(const struct dp_batch *batch);
 
-/* Writes the acknowledgement of `batch`, listing `listed` rejects; `to` has room for DP_BATCH_ACK_BYTES_MAX. Returns its length. */
+/* What version 2 tells with its answers. */
+struct dp_batch_told {
+	uint16_t window; /* how many batches of the source may be unacknowledged */
+	uint16_t core;   /* which rx core took this one */
+};
+
+/*
+ * Writes the acknowledgement of `batch`, listing `listed` rejects, signed with `key` if that is not NULL and the version can; `to` has room
+ * for DP_BATCH_ACK_BYTES_MAX. Returns its length.
+ */
 size_t dp_batch_ack(uint8_t *to, const struct dp_batch *batch, const struct dp_batch_counts *counts,
-		    const struct dp_batch_reject *rejects, uint32_t listed);
+		    const struct dp_batch_told *told, const struct dp_batch_reject *rejects, uint32_t listed, const uint64_t *key);
+
+/* Writes "later": the batch was not taken, for reason `why`, and should not come again before wait_ms. Version 2 only. Likewise. */
+size_t dp_batch_later(uint8_t *to, const struct dp_batch *batch, const struct dp_batch_told *told, uint16_t wait_ms,
+		      enum dp_batch_why why, const uint64_t *key);
+
+struct dp_batch_layout {
+	uint16_t shards, cores; /* at most DP_BATCH_SHARDS_MAX shards */
+	uint16_t datagram_bytes;
+	const uint8_t *shard_core; /* the rx core on the CPU of each shard, or DP_BATCH_NO_CORE */
+};
+
+/* Writes the answer to a hello. Likewise. */
+size_t dp_batch_layout(uint8_t *to, const struct dp_batch *hello, const struct dp_batch_told *told,
+		       const struct dp_batch_layout *layout, const uint64_t *key);
 
 /* CRC-32C (RFC 3720 appendix B.4): reflected 0x1EDC6F41, initial value and final xor all ones. Start with crc = 0. */
 uint32_t dp_crc32c(uint32_t crc, const void *bytes, size_t count);

@@ -35,7 +35,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		const uint8_t *at = bytes + batch.events_at;
 		struct dp_batch_reject reject[DP_BATCH_REJECTS_LISTED];
 		struct dp_batch_counts counts = {0};
-		uint32_t listed = 0, room = dp_batch_ack_room(batch.bytes);
+		uint32_t listed = 0, room = dp_batch_ack_room(&batch);
 		for (uint32_t i = 0; i < batch.events; i++) {
 			struct tp_parsed parsed;
 			struct dp_batch_event event = dp_batch_event(at, &limits, &parsed);
@@ -56,7 +56,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			}
 		}
 		uint8_t ack[DP_BATCH_ACK_BYTES_MAX];
-		if (at != bytes + count || dp_batch_ack(ack, &batch, &counts, reject, listed) > count)
+		static const uint64_t key[2] = {1, 2};
+		struct dp_batch_told told = {.window = 7};
+		if (at != bytes + count || dp_batch_ack(ack, &batch, &counts, &told, reject, listed, key) > count)
 			abort();
 	}
 	free(bytes);

@@ -27,6 +27,8 @@ int dp_beacon_create(struct dp_beacon **out, const struct dp_beacon_options *opt
 	if (result == 0)
 		result = dp_rate_create(&beacon->rate, options->config);
 	if (result == 0)
+		result = dp_permits_create(&beacon->permits, &options->permits);
+	if (result == 0)
 		result = dp_http_create(beacon);
 	if (result == 0)
 		result = dp_datagram_create(beacon);
@@ -45,6 +47,7 @@ void dp_beacon_destroy(struct dp_beacon *beacon)
 		return;
 	dp_datagram_destroy(beacon);
 	dp_http_destroy(beacon);
+	dp_permits_destroy(beacon->permits);
 	dp_rate_destroy(beacon->rate);
 	dp_pool_destroy(&beacon->large);
 	dp_pool_destroy(&beacon->small);

@@ -5,13 +5,19 @@
 #define TURNPIKE_BEACON_H
 
 #include "intake.h"
+#include "permit.h"
 #include "stream.h"
 #include "turnpike/config.h"
 
 #include <stdatomic.h>
 
+struct dp_source_keys;
+
 /* The blocklist as the rx cores see it: swapped whole by the command thread, looked up per connection, request and datagram. */
 struct dp_blocklist_view;
+
+/* UDP batches between commit and acknowledgement on one rx core. */
+enum { DP_BATCHES_MAX = 4096 };
 
 struct dp_beacon_options {
 	const struct tp_config *config;
@@ -22,12 +28,17 @@ struct dp_beacon_options {
 	/* True if a peer is blocked right now; NULL: none ever is. Any rx core, no allocation. */
 	bool (*blocked)(void *context, const struct tp_addr *peer);
 	void *blocked_context;
+	/* Bearer tokens, for ingest entries with `auth: tokens`. */
+	struct dp_permit_source permits;
 	/*
-	 * True if a bearer token may send beacons; asked for ingest entries with `auth: tokens`, where NULL means that none may. Any rx
-	 * core, no allocation.
+	 * The keys of an ingest entry with `source_keys`, valid during the call in which they are asked for; NULL: nobody's. Any rx core, no
+	 * allocation.
 	 */
-	bool (*authorised)(void *context, const char *token, size_t bytes);
-	void *authorised_context;
+	const struct dp_source_keys *(*source_keys)(void *context, uint16_t ingest);
+	void *source_context;
+	/* What batch clients are told of the node: this rx core's number, how many there are, and which of them shares a CPU with each shard. */
+	uint16_t rx, rx_count, shards;
+	uint8_t shard_core[64]; /* rx core, or 0xff */
 };
 
 int dp_beacon_create(struct dp_beacon **beacon, const struct dp_beacon_options *options); /* cold */

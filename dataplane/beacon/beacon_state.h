@@ -4,7 +4,8 @@
  *
  *   dp_beacon ─┬─ json, rejects    scratch of one dp_body_stage() call: valid until the next one, whoever makes it
  *              ├─ small, large     buffers for requests that did not arrive whole
- *              ├─ rate             what each source sent lately; NULL without limits
+ *              ├─ rate             what each source and token sent lately; NULL without limits
+ *              ├─ permits          bearer tokens that were found good
  *              ├─ http             connections, exchanges, timers   (http.c, owner of the details in http.h)
  *              └─ datagram         UDP text and batches             (datagram.c)
  */
@@ -28,6 +29,7 @@ struct dp_beacon {
 	struct dp_body_reject *rejects; /* DP_BODY_EVENTS_MAX entries */
 	struct dp_pool small, large;
 	struct dp_rate *rate;
+	struct dp_permits *permits;
 	struct dp_http *http;
 	struct dp_datagram_state *datagram;
 };
@@ -53,6 +55,12 @@ static inline const struct tp_config_ingest *dp_beacon_ingest(const struct dp_be
 static inline bool dp_beacon_rate_allows(const struct dp_beacon *beacon, uint16_t ingest, const struct tp_addr *source)
 {
 	return beacon->rate == NULL || dp_rate_allows(beacon->rate, ingest, source, dp_intake_now_ns(beacon->intake));
+}
+
+/* The same for who has shown a token, or signs his batches. */
+static inline bool dp_beacon_who_allows(const struct dp_beacon *beacon, uint16_t ingest, uint64_t who)
+{
+	return beacon->rate == NULL || dp_rate_allows_who(beacon->rate, ingest, who, dp_intake_now_ns(beacon->intake));
 }
 
 /* True if the sender is a trusted source of the ingest entry (a proxy, a gateway): never taken for a user. */

@@ -1,11 +1,16 @@
 /*
  * UDP beacons: text (fire and forget) and binary batches (acknowledged once durable). Entered by its rx core only.
  *
- *   datagram ─┬─ empty, blocked, unauthorised, refusing, no slot ─► counted, silence
- *             ├─ first byte 0x9e ─► dp_batch_open() ─┬─ fault ─► counted, silence
- *             │                                      └─ events decoded and staged ─┬─ ring full ─► rolled back, counted, silence
- *             │                                                                   └─ committed … durable ─► acknowledgement
+ *   datagram ─┬─ empty, blocked, unauthorised, over its rate, refusing ─► counted, silence
+ *             ├─ first byte 0x9e ─► dp_batch_open(), dp_tag_check() ─┬─ fault ─► counted, silence
+ *             │                                                      ├─ hello ─► layout
+ *             │                                                      ├─ window or tables full ─► counted, "later"
+ *             │                                                      └─ events decoded and staged ─┬─ ring full ─► rolled back, "later"
+ *             │                                                                                    └─ committed … durable ─► ack
  *             └─ anything else ─► dp_body_stage() ─► staged; nobody is told
+ *
+ * Back-pressure: each source may have `batch_window` batches between commit and acknowledgement. What it is told is a share of that: halved
+ * when a ring or a table was full, and growing back while none is. "Later" is for version 2; version 1 knows only silence.
  *
  * Invariants: a batch is acknowledged only when each of its events is durable or rejected, by a datagram no larger than itself;
  * any doubt is silence, and the client sends again. A batch that comes again while its first copy is in flight is simply handled
@@ -17,19 +22,35 @@
  * Source: docs/protocol.md, contract section 6.
  */
 #include "batch_format.h"
+#include "batch_tag.h"
 #include "beacon_state.h"
+#include "tally.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
-enum { BATCHES_MAX = 4096, NO_BATCH = UINT32_MAX };
+enum {
+	BATCHES_MAX = DP_BATCHES_MAX,
+	NO_BATCH = UINT32_MAX,
+	SHARE_WHOLE = 256,
+	SHARE_STEP = 8,
+	LATER_MS = 20,
+	MS_NS = 1000000,
+	HALVE_NS = 5 * MS_NS,
+	SOCKET_DATAGRAM_BYTES = 65507,
+	DPDK_DATAGRAM_BYTES = 1500 - 20 - 8,
+	DPDK_DATAGRAM6_BYTES = 1500 - 40 - 8,
+};
 
 /* A batch between commit and acknowledgement. */
 struct pending_batch {
 	struct dp_datagram_path path;
 	struct dp_beacon *beacon;
 	struct dp_batch batch;
+	uint64_t key[2]; /* what the batch was signed with, where that was checked */
+	bool keyed;
 	uint16_t rejected, listed;
+	uint32_t source; /* its place in the tally */
 	uint32_t next_free;
 	struct dp_batch_reject reject[DP_BATCH_REJECTS_LISTED];
 };
@@ -37,6 +58,9 @@ struct pending_batch {
 struct dp_datagram_state {
 	uint32_t free; /* head of the free list */
 	uint32_t owed;
+	uint32_t share; /* of its window that a source is told, of SHARE_WHOLE */
+	uint64_t halved_ns, grown_ns;
+	struct dp_tally sources; /* batches of each between commit and acknowledgement */
 	struct pending_batch batch[BATCHES_MAX];
 };
 
@@ -52,12 +76,15 @@ int dp_datagram_create(struct dp_beacon *beacon)
 	memset(state, 0, sizeof *state); /* touched now, not in the first burst */
 	for (uint32_t i = 0; i < BATCHES_MAX; i++)
 		state->batch[i].next_free = i + 1 < BATCHES_MAX ? i + 1 : NO_BATCH;
+	state->share = SHARE_WHOLE;
 	beacon->datagram = state;
-	return 0;
+	return dp_tally_create(&state->sources, BATCHES_MAX);
 }
 
 void dp_datagram_destroy(struct dp_beacon *beacon)
 {
+	if (beacon->datagram)
+		dp_tally_destroy(&beacon->datagram->sources);
 	free(beacon->datagram);
 	beacon->datagram = NULL;
 }
@@ -88,6 +115,45 @@ static void pending_give(struct dp_datagram_state *state, struct pending_batch *
 	state->free = (uint32_t)(pending - state->batch);
 }
 
+/* ---- back-pressure ---- */
+
+/* A ring or a table was full. Many times at once are one time. */
+static void share_halve(struct dp_beacon *beacon)
+{
+	struct dp_datagram_state *state = beacon->datagram;
+	uint64_t now_ns = dp_intake_now_ns(beacon->intake);
+	if (state->share > 1 && now_ns - state->halved_ns >= HALVE_NS) {
+		state->share /= 2;
+		state->halved_ns = now_ns;
+	}
+}
+
+static struct dp_batch_told told(const struct dp_beacon *beacon, uint16_t ingest)
+{
+	struct dp_datagram_state *state = beacon->datagram;
+	uint64_t now_ns = dp_intake_now_ns(beacon->intake);
+	if (state->share < SHARE_WHOLE && now_ns - state->halved_ns >= HALVE_NS && now_ns - state->grown_ns >= MS_NS) {
+		state->share = state->share + SHARE_STEP < SHARE_WHOLE ? state->share + SHARE_STEP : SHARE_WHOLE;
+		state->grown_ns = now_ns;
+	}
+	uint32_t window = dp_beacon_ingest(beacon, ingest)->batch_window * state->share / SHARE_WHOLE;
+	return (struct dp_batch_told){.window = (uint16_t)(window ? window : 1), .core = beacon->options.rx};
+}
+
+/* Tells the sender of a batch that was not taken when to come again, if it knows the word. */
+static void later(struct dp_beacon *beacon, const struct dp_datagram_path *path, const struct dp_batch *batch, const uint64_t *key,
+		  enum dp_batch_why why)
+{
+	uint8_t answer[DP_BATCH_ACK_BYTES_MAX];
+	if (why == DP_BATCH_WHY_FULL)
+		share_halve(beacon);
+	if (batch->version == 1)
+		return;
+	struct dp_batch_told now = told(beacon, path->ingest);
+	path->send(path, answer, dp_batch_later(answer, batch, &now, LATER_MS, why, key));
+	TP_COUNT(beacon->counters, BATCH_LATERS);
+}
+
 /* Every event of a batch is back. */
 static void batch_done(struct dp_request *request)
 {
@@ -110,11 +176,14 @@ static void batch_done(struct dp_request *request)
 		assert(request->accepted + request->duplicates + request->late + request->conflicts + pending->rejected ==
 		       pending->batch.events);
 		uint8_t ack[DP_BATCH_ACK_BYTES_MAX];
-		size_t bytes = dp_batch_ack(ack, &pending->batch, &counts, pending->reject, pending->listed);
+		struct dp_batch_told now = told(beacon, pending->path.ingest);
+		size_t bytes = dp_batch_ack(ack, &pending->batch, &counts, &now, pending->reject, pending->listed,
+					    pending->keyed ? pending->key : NULL);
 		assert(bytes <= pending->batch.bytes);
 		pending->path.send(&pending->path, ack, bytes);
 		TP_COUNT(counters, BATCHES_ACCEPTED);
 	}
+	dp_tally_give(&beacon->datagram->sources, pending->source);
 	pending_give(beacon->datagram, pending);
 	dp_intake_close(beacon->intake, request);
 }
@@ -144,7 +213,7 @@ static int batch_stage(struct dp_beacon *beacon, struct dp_request *request, str
 		       const struct dp_body_source *source, struct batch_books *books)
 {
 	const struct dp_json_limits limits = dp_beacon_json_limits(beacon);
-	const uint32_t list_max = dp_batch_ack_room(pending->batch.bytes);
+	const uint32_t list_max = dp_batch_ack_room(&pending->batch);
 	const uint8_t *at = bytes + pending->batch.events_at;
 	struct tp_parsed parsed;
 	for (uint32_t i = 0; i < pending->batch.events; i++) {
@@ -171,35 +240,111 @@ static int batch_stage(struct dp_beacon *beacon, struct dp_request *request, str
 	return 0;
 }
 
+/* The answer to a hello: how the node spreads events, and which core this flow came to. */
+static void hello_input(struct dp_beacon *beacon, const struct dp_datagram_path *path, const struct dp_batch *hello,
+			const uint64_t *key)
+{
+	uint8_t answer[DP_BATCH_HEADER_BYTES + DP_BATCH_WIDE_TAG_BYTES + DP_BATCH_LAYOUT_BODY_BYTES + DP_BATCH_SHARDS_MAX];
+	bool dpdk = dp_beacon_ingest(beacon, path->ingest)->driver == TP_DRIVER_DPDK;
+	struct dp_batch_layout layout = {
+		.shards = beacon->options.shards,
+		.cores = beacon->options.rx_count,
+		.shard_core = beacon->options.shard_core,
+		.datagram_bytes = !dpdk                         ? SOCKET_DATAGRAM_BYTES
+				  : path->peer.addr.family == 6 ? DPDK_DATAGRAM6_BYTES
+								: DPDK_DATAGRAM_BYTES,
+	};
+	struct dp_batch_told now = told(beacon, path->ingest);
+	path->send(path, answer, dp_batch_layout(answer, hello, &now, &layout, key));
+	TP_COUNT(beacon->counters, DATAGRAMS_ACCEPTED);
+	TP_COUNT(beacon->counters, BATCH_HELLOS);
+}
+
+static enum tp_counter fault_counter(enum dp_batch_fault fault)
+{
+	switch (fault) {
+	case DP_BATCH_BAD_VERSION:
+		return TP_C_DATAGRAMS_BAD_VERSION;
+	case DP_BATCH_BAD_CHECKSUM:
+		return TP_C_DATAGRAMS_BAD_CHECKSUM;
+	default:
+		return TP_C_DATAGRAMS_MALFORMED;
+	}
+}
+
+/* True if the batch is signed as its entry asks, and within the rate of its source; else it is counted. */
+static bool batch_may(struct dp_beacon *beacon, const struct dp_datagram_path *path, const struct dp_batch *batch,
+		      const uint8_t *bytes, uint64_t key[2])
+{
+	const struct dp_beacon_options *options = &beacon->options;
+	const struct dp_source_keys *keys =
+		options->source_keys ? options->source_keys(options->source_context, path->ingest) : NULL;
+	enum dp_tag_fault fault = keys ? dp_tag_check(keys, batch, bytes, &path->peer.addr, key) : DP_TAG_UNKNOWN;
+	if (fault == DP_TAG_UNKNOWN)
+		TP_COUNT(beacon->counters, DATAGRAMS_UNKNOWN_SOURCE);
+	else if (fault == DP_TAG_BAD)
+		TP_COUNT(beacon->counters, DATAGRAMS_BAD_TAG);
+	else if (!dp_beacon_who_allows(beacon, path->ingest, batch->source))
+		TP_COUNT(beacon->counters, DATAGRAMS_RATE_LIMITED);
+	else
+		return true;
+	return false;
+}
+
+/* Places for the batch in all tables, or NULL: then its sender has been told, and it is counted. */
+static struct pending_batch *batch_begin(struct dp_beacon *beacon, const struct dp_datagram_path *path,
+					 const struct dp_batch *batch, const uint64_t *key, struct dp_request **request)
+{
+	struct dp_datagram_state *state = beacon->datagram;
+	struct pending_batch *pending = pending_take(state);
+	*request = pending ? dp_intake_open(beacon->intake, batch_done, pending) : NULL;
+	if (!*request) {
+		if (pending)
+			pending_give(state, pending);
+		TP_COUNT(beacon->counters, DATAGRAMS_NO_REQUEST);
+		later(beacon, path, batch, key, DP_BATCH_WHY_FULL);
+		return NULL;
+	}
+	/* sources of different entries are different ones: their numbers need not be agreed upon */
+	uint64_t source = batch->source ^ (uint64_t)(path->ingest + 1) * 0x9e3779b97f4a7c15ULL;
+	pending->source = dp_tally_take(&state->sources, source, dp_beacon_ingest(beacon, path->ingest)->batch_window);
+	if (pending->source != DP_TALLY_NONE)
+		return pending;
+	pending_give(state, pending);
+	dp_intake_rollback(beacon->intake, *request);
+	TP_COUNT(beacon->counters, DATAGRAMS_WINDOW_FULL);
+	later(beacon, path, batch, key, DP_BATCH_WHY_WINDOW);
+	return NULL;
+}
+
 static void batch_input(struct dp_beacon *beacon, const struct dp_datagram_path *path, const uint8_t *bytes, size_t count)
 {
 	struct tp_counters *counters = beacon->counters;
 	struct dp_batch batch;
-	switch (dp_batch_open(bytes, count, &batch)) {
-	case DP_BATCH_OK:
-		break;
-	case DP_BATCH_BAD_VERSION:
-		TP_COUNT(counters, DATAGRAMS_BAD_VERSION);
+	enum dp_batch_fault fault = dp_batch_open(bytes, count, &batch);
+	if (fault != DP_BATCH_OK) {
+		counters->v[fault_counter(fault)]++;
 		return;
-	case DP_BATCH_BAD_CHECKSUM:
-		TP_COUNT(counters, DATAGRAMS_BAD_CHECKSUM);
+	}
+	uint64_t own_key[2];
+	const uint64_t *key = dp_beacon_ingest(beacon, path->ingest)->source_keys ? own_key : NULL;
+	if (key && !batch_may(beacon, path, &batch, bytes, own_key))
 		return;
-	default:
-		TP_COUNT(counters, DATAGRAMS_MALFORMED);
+	if (batch.kind == DP_BATCH_KIND_HELLO) {
+		hello_input(beacon, path, &batch, key);
 		return;
 	}
 
-	struct pending_batch *pending = pending_take(beacon->datagram);
-	struct dp_request *request = pending ? dp_intake_open(beacon->intake, batch_done, pending) : NULL;
-	if (!request) {
-		if (pending)
-			pending_give(beacon->datagram, pending);
-		TP_COUNT(counters, DATAGRAMS_NO_REQUEST);
+	struct dp_request *request;
+	struct pending_batch *pending = batch_begin(beacon, path, &batch, key, &request);
+	if (!pending)
 		return;
-	}
 	pending->path = *path;
 	pending->beacon = beacon;
 	pending->batch = batch;
+	pending->keyed = key != NULL;
+	if (key)
+		memcpy(pending->key, own_key, sizeof own_key);
 	pending->rejected = pending->listed = 0;
 
 	struct dp_body_source source = source_of(beacon, path);
@@ -207,9 +352,11 @@ static void batch_input(struct dp_beacon *beacon, const struct dp_datagram_path 
 	TP_COUNT_ADD(counters, EVENTS_RECEIVED, batch.events);
 	if (batch_stage(beacon, request, pending, bytes, &source, &books)) {
 		dp_intake_rollback(beacon->intake, request);
+		dp_tally_give(&beacon->datagram->sources, pending->source);
 		pending_give(beacon->datagram, pending);
 		TP_COUNT(counters, DATAGRAMS_RING_FULL);
 		TP_COUNT_ADD(counters, EVENTS_RING_FULL, batch.events);
+		later(beacon, path, &batch, key, DP_BATCH_WHY_FULL);
 		return;
 	}
 	for (int reason = TP_MALFORMED; reason < TP_REJECTS; reason++)
@@ -253,18 +400,21 @@ static void text_input(struct dp_beacon *beacon, const struct dp_datagram_path *
 void dp_datagram_input(struct dp_beacon *beacon, const struct dp_datagram_path *path, const uint8_t *bytes, size_t count)
 {
 	struct tp_counters *counters = beacon->counters;
+	const struct tp_config_ingest *entry = dp_beacon_ingest(beacon, path->ingest);
+	bool is_batch = count > 0 && bytes[0] == DP_BATCH_MAGIC_FIRST;
 	TP_COUNT(counters, DATAGRAMS_RECEIVED);
 	if (count == 0)
 		TP_COUNT(counters, DATAGRAMS_EMPTY);
 	else if (dp_beacon_blocked(beacon, &path->peer.addr))
 		TP_COUNT(counters, DATAGRAMS_BLOCKLISTED);
-	else if (dp_beacon_ingest(beacon, path->ingest)->auth_tokens)
+	else if (entry->source_keys ? !is_batch
+				    : entry->auth_tokens) /* text has no place for a tag, and without keys nothing proves a tag */
 		TP_COUNT(counters, DATAGRAMS_UNAUTHORISED);
 	else if (!dp_beacon_rate_allows(beacon, path->ingest, &path->peer.addr))
 		TP_COUNT(counters, DATAGRAMS_RATE_LIMITED);
 	else if (dp_intake_refusing(beacon->intake))
 		TP_COUNT(counters, DATAGRAMS_REFUSING);
-	else if (bytes[0] == DP_BATCH_MAGIC_FIRST)
+	else if (is_batch)
 		batch_input(beacon, path, bytes, count);
 	else
 		text_input(beacon, path, bytes, count);

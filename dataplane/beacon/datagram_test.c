@@ -3,6 +3,7 @@
  * After every test the books of the layers datagrams, batches and events must balance.
  */
 #include "batch_format.h"
+#include "batch_tag.h"
 #include "beacon_state.h"
 
 #include <setjmp.h>
@@ -71,7 +72,7 @@ static void node_open(uint32_t requests_max, uint64_t hop_bytes)
 	assert_int_equal(dp_intake_create(&node.intake, &options), 0);
 	dp_intake_clock(node.intake, now_ms, 1);
 	static struct tp_prefix trusted = {.addr = {.byte = {[10] = 0xff, [11] = 0xff, [12] = 10}, .family = 4}, .bits = 8};
-	node.ingest = (struct tp_config_ingest){.trusted = &trusted, .trusted_count = 1};
+	node.ingest = (struct tp_config_ingest){.trusted = &trusted, .trusted_count = 1, .batch_window = 64};
 	node.config = (struct tp_config){.ingest = &node.ingest, .ingest_count = 1, .max_future_ms = 60000};
 	node.beacon.options.config = &node.config;
 	node.beacon.options.blocked = peer_blocked;
@@ -140,6 +141,19 @@ static uint32_t shard_turn(const char *verdicts)
 	return count;
 }
 
+/* Signs, if there is a key, and sets the checksum. */
+static void batch_seal(uint8_t *to, uint32_t bytes, const uint64_t *key)
+{
+	memset(to + DP_BATCH_AT_CHECKSUM, 0, 4);
+	if (key) {
+		uint64_t tag[2];
+		dp_tag_compute(key, to, bytes, DP_BATCH_AT_TAG, true, tag);
+		memcpy(to + DP_BATCH_AT_TAG, tag, 16);
+	}
+	uint32_t crc = dp_crc32c(0, to, bytes);
+	memcpy(to + DP_BATCH_AT_CHECKSUM, &crc, 4);
+}
+
 /* A batch of events with ids "<first>", "<first + 1>", …; `bad` is a letter per event: '.' valid, 'f' stamped in the future. */
 static uint32_t batch_make(uint8_t *to, uint64_t number, uint32_t first, const char *bad)
 {
@@ -179,6 +193,53 @@ static void input(const void *bytes, size_t count)
 	dp_datagram_input(&node.beacon, &node.path, exact, count);
 	memset(exact, 0xee, count);
 	free(exact);
+}
+
+/* Makes a batch of version 2 from one of version 1, with room for a tag if there is a key. */
+static uint32_t batch_widen(uint8_t *to, uint32_t bytes, uint64_t source, const uint64_t *key)
+{
+	to[DP_BATCH_AT_VERSION] = 2;
+	memcpy(to + DP_BATCH_AT_SOURCE, &source, 8);
+	if (key) {
+		memmove(to + DP_BATCH_HEADER_BYTES + 16, to + DP_BATCH_HEADER_BYTES, bytes - DP_BATCH_HEADER_BYTES);
+		to[DP_BATCH_AT_FLAGS] = DP_BATCH_FLAG_TAG;
+		bytes += 16;
+	}
+	uint16_t bytes16 = (uint16_t)bytes;
+	memcpy(to + DP_BATCH_AT_BYTES, &bytes16, 2);
+	batch_seal(to, bytes, key);
+	return bytes;
+}
+
+static uint32_t hello_make(uint8_t *to, uint64_t source, const uint64_t *key)
+{
+	uint32_t bytes = DP_BATCH_HEADER_BYTES + DP_BATCH_HELLO_BODY_BYTES;
+	uint64_t number = 77;
+	memset(to, 0, bytes + 16);
+	memcpy(to, dp_batch_magic, 4);
+	to[DP_BATCH_AT_KIND] = DP_BATCH_KIND_HELLO;
+	memcpy(to + DP_BATCH_AT_NUMBER, &number, 8);
+	return batch_widen(to, bytes, source, key);
+}
+
+/* The last answer is whole, of this kind, and signed by this key; its body. */
+static const uint8_t *answer_check(enum dp_batch_kind kind, uint64_t source, uint64_t number, const uint64_t *key,
+				   size_t request_bytes)
+{
+	static uint8_t copy[256];
+	const struct sent *sent = &node.sent[(node.sent_count - 1) % SENT_MAX];
+	assert_true(node.sent_count > 0 && sent->count <= request_bytes);
+	assert_memory_equal(sent->bytes, dp_batch_magic, 4);
+	assert_int_equal(sent->bytes[DP_BATCH_AT_VERSION], 2);
+	assert_int_equal(sent->bytes[DP_BATCH_AT_KIND], kind);
+	assert_int_equal(dp_batch_u16(sent->bytes + DP_BATCH_AT_FLAGS), key ? 1 : 0);
+	assert_true(dp_batch_u64(sent->bytes + DP_BATCH_AT_SOURCE) == source &&
+		    dp_batch_u64(sent->bytes + DP_BATCH_AT_NUMBER) == number);
+	assert_int_equal(dp_batch_u16(sent->bytes + DP_BATCH_AT_BYTES), sent->count);
+	memcpy(copy, sent->bytes, sent->count);
+	batch_seal(copy, (uint32_t)sent->count, key);
+	assert_memory_equal(copy, sent->bytes, sent->count);
+	return sent->bytes + DP_BATCH_HEADER_BYTES + (key ? 16 : 0);
 }
 
 static const struct sent *ack_check(uint64_t number, const uint16_t counts[5])
@@ -432,9 +493,213 @@ static void test_address_of_the_sender(void **state)
 	}
 }
 
+/* ---- keys, windows, layouts ---- */
+
+static const uint64_t key_7[2] = {7, 70}, key_8[2] = {8, 80};
+static struct dp_source_key source_entry[2] = {{.source = 7, .key = {7, 70}}, {.source = 8, .key = {8, 80}}};
+static uint32_t source_slot[16];
+static struct dp_source_keys source_keys = {.count = 2, .mask = 15, .slot = source_slot, .entry = source_entry};
+
+static const struct dp_source_keys *keys_ask(void *context, uint16_t ingest)
+{
+	(void)context;
+	assert_int_equal(ingest, 0);
+	return &source_keys;
+}
+
+static void node_keyed(void)
+{
+	memset(source_slot, 0, sizeof source_slot);
+	for (uint32_t i = 0; i < 2; i++) {
+		uint32_t slot = dp_source_slot(source_entry[i].source, source_keys.mask);
+		while (source_slot[slot])
+			slot = (slot + 1) & source_keys.mask;
+		source_slot[slot] = i + 1;
+	}
+	node.ingest.source_keys = (char *)(uintptr_t) "a file";
+	node.beacon.options.source_keys = keys_ask;
+}
+
+static void test_keyed_entry_takes_signed_batches_only(void **state)
+{
+	(void)state;
+	node_open(16, 1 << 20);
+	node_keyed();
+	struct tp_counters *counters = &node.counters;
+	for (int tokens = 0; tokens < 2; tokens++) { /* a key is as good as a token */
+		node.ingest.auth_tokens = tokens;
+		uint32_t answered = node.sent_count;
+		uint64_t rejected = counters->v[TP_C_DATAGRAMS_BAD_TAG], unknown = counters->v[TP_C_DATAGRAMS_UNKNOWN_SOURCE];
+		uint64_t without = counters->v[TP_C_DATAGRAMS_UNAUTHORISED];
+		input("{}", 2);
+		input(batch, batch_make(batch, 1, 1, ".."));                                /* source 99, no tag */
+		input(batch, batch_widen(batch, batch_make(batch, 1, 1, ".."), 7, NULL));   /* no tag */
+		input(batch, batch_widen(batch, batch_make(batch, 1, 1, ".."), 7, key_8));  /* another's key */
+		input(batch, batch_widen(batch, batch_make(batch, 1, 1, ".."), 99, key_8)); /* nobody */
+		uint32_t bytes = batch_widen(batch, batch_make(batch, 1, 1, ".."), 7, key_7);
+		rejected += 2;
+		for (uint32_t bit = 8 * DP_BATCH_AT_NUMBER; bit < 8 * bytes;
+		     bit++) { /* changed by somebody who can seal, but not sign */
+			uint32_t at = bit / 8;
+			if ((at >= DP_BATCH_AT_BYTES && at < DP_BATCH_AT_TAG) || at == 48 || at == 49 || at == 80 || at == 81)
+				continue; /* lengths: these are no batch any more */
+			batch[at] ^= (uint8_t)(1 << bit % 8);
+			batch_seal(batch, bytes, NULL);
+			input(batch, bytes);
+			batch[at] ^= (uint8_t)(1 << bit % 8);
+			rejected++;
+		}
+		assert_int_equal(node.sent_count, answered);
+		assert_int_equal(counters->v[TP_C_DATAGRAMS_UNAUTHORISED], without + 1);
+		assert_int_equal(counters->v[TP_C_DATAGRAMS_UNKNOWN_SOURCE], unknown + 2);
+		assert_int_equal(counters->v[TP_C_DATAGRAMS_BAD_TAG], rejected);
+		assert_int_equal(counters->v[TP_C_EVENTS_RECEIVED], 2 * (uint64_t)tokens);
+
+		bytes = batch_widen(batch, batch_make(batch, 1, 1, "f."), 7, key_7);
+		input(batch, bytes);
+		assert_int_equal(shard_turn("a"), 1);
+		dp_intake_poll(node.intake);
+		assert_int_equal(node.sent_count, answered + 1);
+		const uint8_t *body = answer_check(DP_BATCH_KIND_ACK, 7, 1, key_7, bytes);
+		assert_int_equal(dp_batch_u16(body + DP_BATCH_IN_ACCEPTED), 1);
+		assert_int_equal(dp_batch_u16(body + DP_BATCH_IN_REJECTED), 1);
+	}
+	node_close();
+}
+
+/* Whoever signs a batch of version 2 to a server without keys gets answers of the form that he expects, unsigned. */
+static void test_tag_without_keys(void **state)
+{
+	(void)state;
+	static const uint8_t zero[16];
+	node_open(16, 1 << 20);
+	uint32_t bytes = batch_widen(batch, batch_make(batch, 1, 1, "."), 7, key_7);
+	input(batch, bytes);
+	assert_int_equal(shard_turn("a"), 1);
+	dp_intake_poll(node.intake);
+	assert_int_equal(node.sent_count, 1);
+	assert_int_equal(node.sent[0].count, 72);
+	assert_memory_equal(node.sent[0].bytes + DP_BATCH_AT_TAG, zero, 16);
+	node_close();
+}
+
+static void test_window_of_a_source(void **state)
+{
+	(void)state;
+	node_open(256, 1 << 20);
+	uint32_t bytes = 0;
+	for (uint64_t i = 0; i < 64; i++)
+		input(batch, bytes = batch_widen(batch, batch_make(batch, i, (uint32_t)i, "."), 5, NULL));
+	assert_int_equal(node.sent_count, 0);
+	input(batch, bytes = batch_widen(batch, batch_make(batch, 64, 64, "."), 5, NULL)); /* one more than it may */
+	assert_int_equal(node.sent_count, 1);
+	const uint8_t *body = answer_check(DP_BATCH_KIND_LATER, 5, 64, NULL, bytes);
+	assert_int_equal(dp_batch_u32(body + DP_BATCH_IN_CHECKSUM), dp_batch_u32(batch + DP_BATCH_AT_CHECKSUM));
+	assert_int_equal(dp_batch_u16(body + DP_BATCH_LATER_IN_WINDOW), 64);
+	assert_true(dp_batch_u16(body + DP_BATCH_LATER_IN_WAIT) > 0);
+	assert_int_equal(body[DP_BATCH_LATER_IN_WHY], DP_BATCH_WHY_WINDOW);
+	input(batch, batch_make(batch, 1, 65, "."));                              /* another source is not held up */
+	input(batch, batch_widen(batch, batch_make(batch, 1, 66, "."), 6, NULL)); /* and another */
+	assert_int_equal(node.sent_count, 1);
+	assert_int_equal(node.counters.v[TP_C_DATAGRAMS_WINDOW_FULL], 1);
+	assert_int_equal(shard_turn("a"), 66);
+	dp_intake_poll(node.intake);
+	assert_int_equal(node.sent_count, 67);
+	input(batch, bytes = batch_widen(batch, batch_make(batch, 64, 64, "."), 5, NULL));
+	assert_int_equal(shard_turn("a"), 1);
+	dp_intake_poll(node.intake);
+	answer_check(DP_BATCH_KIND_ACK, 5, 64, NULL, bytes);
+	node_close();
+}
+
+/* Full rings shrink what sources are told, and it grows back. Nobody is told a window of none. */
+static void test_pressure_is_told(void **state)
+{
+	(void)state;
+	char many[41];
+	uint64_t now_ns = 1000000000;
+	memset(many, '.', 40);
+	many[40] = 0;
+	node_open(16, 4096);
+	uint16_t window = 64;
+	for (int i = 0; i < 12; i++) {
+		now_ns += 5000000;
+		dp_intake_clock(node.intake, now_ms, now_ns);
+		uint32_t bytes = 0;
+		for (int again = 0; again < 3; again++) /* three of one moment count as one */
+			input(batch, bytes = batch_widen(batch, batch_make(batch, 1, 1, many), 5, NULL));
+		const uint8_t *body = answer_check(DP_BATCH_KIND_LATER, 5, 1, NULL, bytes);
+		assert_int_equal(body[DP_BATCH_LATER_IN_WHY], DP_BATCH_WHY_FULL);
+		window = window > 1 ? window / 2 : 1;
+		assert_int_equal(dp_batch_u16(body + DP_BATCH_LATER_IN_WINDOW), window);
+	}
+	input(batch, batch_make(batch, 1, 1, many)); /* version 1 knows no such word */
+	assert_int_equal(node.sent_count, 36);
+	uint16_t last = 1;
+	for (int i = 0; i < 60; i++) {
+		now_ns += 5000000;
+		dp_intake_clock(node.intake, now_ms, now_ns);
+		uint32_t bytes = batch_widen(batch, batch_make(batch, 1, 1, "."), 5, NULL);
+		input(batch, bytes);
+		shard_turn("a");
+		dp_intake_poll(node.intake);
+		uint16_t now = dp_batch_u16(answer_check(DP_BATCH_KIND_ACK, 5, 1, NULL, bytes) + DP_BATCH_IN_WINDOW);
+		assert_true(now >= last && now <= last + 3);
+		last = now;
+	}
+	assert_int_equal(last, 64);
+	node_close();
+}
+
+static void test_hello_is_told_the_layout(void **state)
+{
+	(void)state;
+	node_open(16, 4096);
+	node.beacon.options.rx = 1;
+	node.beacon.options.rx_count = 2;
+	node.beacon.options.shards = 3;
+	memcpy(node.beacon.options.shard_core, "\x01\xff\x00", 3);
+	for (int keyed = 0; keyed < 2; keyed++) {
+		if (keyed)
+			node_keyed();
+		const uint64_t *key = keyed ? key_8 : NULL;
+		uint32_t bytes = hello_make(batch, 8, key);
+		input(batch, bytes);
+		const uint8_t *body = answer_check(DP_BATCH_KIND_LAYOUT, 8, 77, key, bytes);
+		assert_int_equal(dp_batch_u16(body + DP_BATCH_LAYOUT_IN_SHARDS), 3);
+		assert_int_equal(dp_batch_u16(body + DP_BATCH_LAYOUT_IN_CORES), 2);
+		assert_int_equal(dp_batch_u16(body + DP_BATCH_LAYOUT_IN_CORE), 1);
+		assert_int_equal(dp_batch_u16(body + DP_BATCH_LAYOUT_IN_WINDOW), 64);
+		assert_int_equal(dp_batch_u16(body + DP_BATCH_LAYOUT_IN_BYTES), 65507);
+		assert_int_equal(body[DP_BATCH_LAYOUT_IN_HASH], DP_BATCH_HASH_XXH3);
+		assert_memory_equal(body + DP_BATCH_LAYOUT_BODY_BYTES, "\x01\xff\x00", 3);
+	}
+	assert_int_equal(node.sent_count, 2);
+	input(batch, hello_make(batch, 8, key_7)); /* not signed by 8 */
+	input(batch, hello_make(batch, 8, NULL));
+	uint32_t bytes = hello_make(batch, 8, key_8);
+	batch[bytes - 1] = 1; /* its body must be zero */
+	batch_seal(batch, bytes, key_8);
+	input(batch, bytes);
+	batch[bytes - 1] = 0;
+	batch[DP_BATCH_AT_VERSION] = 1; /* version 1 has none */
+	batch_seal(batch, bytes, NULL);
+	input(batch, bytes);
+	assert_int_equal(node.sent_count, 2);
+	assert_int_equal(node.counters.v[TP_C_DATAGRAMS_BAD_TAG], 2);
+	assert_int_equal(node.counters.v[TP_C_DATAGRAMS_MALFORMED], 2);
+	assert_int_equal(node.counters.v[TP_C_BATCH_HELLOS], 2);
+	node_close();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_keyed_entry_takes_signed_batches_only),
+		cmocka_unit_test(test_tag_without_keys),
+		cmocka_unit_test(test_window_of_a_source),
+		cmocka_unit_test(test_pressure_is_told),
+		cmocka_unit_test(test_hello_is_told_the_layout),
 		cmocka_unit_test(test_batch_is_acknowledged_when_durable),
 		cmocka_unit_test(test_same_batch_while_in_flight),
 		cmocka_unit_test(test_invalid_events_are_named),

@@ -24,6 +24,8 @@ static void release(struct dp_http_connection *c)
 	}
 	dp_http_abandon(c);
 	dp_http_give_buffer(c);
+	if (c->source != DP_TALLY_NONE)
+		dp_tally_give(&http->sources, c->source);
 	dp_link_remove(&c->timer_link);
 	dp_link_remove(&c->ready_link);
 	dp_link_remove(&c->stalled_link);
@@ -56,6 +58,30 @@ void dp_http_leave(struct dp_http_connection *c)
 	dp_http_timer_set(c);
 }
 
+/* An IPv4 address or an IPv6 /64, at one ingest entry. */
+static uint64_t source_key(const struct dp_stream *stream)
+{
+	const struct tp_addr *addr = &stream->peer.addr;
+	uint64_t key;
+	memcpy(&key, addr->byte + (addr->family == 6 ? 0 : 8), sizeof(key));
+	return key ^ (uint64_t)stream->ingest << 16 ^ addr->family;
+}
+
+/*
+ * Counts the connection for its source. False: the source has as many as it may. A trusted peer speaks for many users and has no limit.
+ */
+static bool source_take(struct dp_http *http, const struct dp_stream *stream, uint32_t *place)
+{
+	uint32_t most = dp_beacon_ingest(http->beacon, stream->ingest)->connections_per_source;
+	*place = DP_TALLY_NONE;
+	if (most == 0 || dp_beacon_trusted(http->beacon, stream->ingest, &stream->peer.addr))
+		return true;
+	*place = dp_tally_take(&http->sources, source_key(stream), most);
+	if (*place == DP_TALLY_NONE)
+		TP_COUNT(http->beacon->counters, CONNECTIONS_SOURCE_FULL);
+	return *place != DP_TALLY_NONE;
+}
+
 bool dp_stream_opened(struct dp_stream *stream)
 {
 	struct dp_beacon *beacon = stream->beacon;
@@ -66,10 +92,12 @@ bool dp_stream_opened(struct dp_stream *stream)
 		return false;
 	}
 	struct dp_http_connection *c = http->free_connection;
-	if (c == NULL)
+	uint32_t source;
+	if (c == NULL || !source_take(http, stream, &source))
 		return false;
 	http->free_connection = c->next_free;
 	c->stream = stream;
+	c->source = source;
 	c->phase = DP_HTTP_IN_HEAD;
 	c->wait = DP_WAIT_NONE;
 	c->begun = c->took_less = c->eof = c->buffer_large = c->request_stalled = false;
@@ -165,6 +193,9 @@ int dp_http_create(struct dp_beacon *beacon)
 	http->gzip = dp_gzip_new();
 	http->connection = malloc(connections * sizeof(*http->connection));
 	http->exchange = malloc(exchanges * sizeof(*http->exchange));
+	int result = dp_tally_create(&http->sources, connections);
+	if (result != 0)
+		return result;
 	if (http->gzip == NULL || http->connection == NULL || http->exchange == NULL)
 		return -ENOMEM;
 	memset(http->connection, 0, connections * sizeof(*http->connection)); /* written, so that no page is missing later */
@@ -195,6 +226,7 @@ void dp_http_destroy(struct dp_beacon *beacon)
 	if (http == NULL)
 		return;
 	dp_gzip_free(http->gzip);
+	dp_tally_destroy(&http->sources);
 	free(http->connection);
 	free(http->exchange);
 	free(http);

@@ -40,6 +40,7 @@
 #include "http_route.h"
 #include "pixel.h"
 #include "stream.h"
+#include "tally.h"
 
 /* ---- intrusive lists: an element not in a list points to itself ---- */
 
@@ -148,7 +149,10 @@ struct dp_http_connection {
 	uint8_t *buffer;          /* from a pool, or NULL */
 	uint32_t used;            /* bytes in it */
 	uint32_t left;            /* of a body with Content-Length */
+	uint32_t source;          /* its place in http->sources; DP_TALLY_NONE: not counted there */
 	uint64_t began_ns;
+	uint64_t body_began_ns; /* of the body, or since we had room for more of it */
+	uint64_t body_taken;    /* bytes since then, of its framing too */
 	struct dp_http_head head;
 	struct dp_chunked chunked;
 	struct dp_http_current current;
@@ -183,7 +187,8 @@ struct dp_http {
 	struct dp_link ready;   /* connections with answers that became ready in dp_intake_poll() */
 	struct dp_link stalled; /* connections with wait == DP_WAIT_ROOM */
 	uint64_t stalled_tried_ns;
-	uint32_t owing; /* connections with a request begun and not answered */
+	uint32_t owing;          /* connections with a request begun and not answered */
+	struct dp_tally sources; /* connections of each source that is not trusted */
 	struct dp_pixel_scratch pixel;
 	char out[DP_HTTP_OUT_BYTES];
 };

@@ -264,8 +264,9 @@ static enum dp_http_step parse_field(struct dp_http_head *head, const char *byte
 			field_content_type(head, value, count);
 		break;
 	case 13:
-		if (DP_SAME_NAME(name, "authorization"))
-			head->authorization = (struct dp_http_span){(uint32_t)value_at, (uint32_t)count};
+		if (DP_SAME_NAME(name, "authorization")) /* of two nobody knows which one counts: none does */
+			head->authorization =
+				(struct dp_http_span){(uint32_t)value_at, head->authorization.at != 0 ? 0 : (uint32_t)count};
 		break;
 	case 14:
 		if (DP_SAME_NAME(name, "content-length"))

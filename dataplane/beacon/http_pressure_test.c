@@ -317,28 +317,42 @@ static void test_deadlines(void **state)
 {
 	(void)state;
 	bed_open();
-	struct bed_stream idle, half_line, head, body, trickle, chunk;
+	struct bed_stream idle, half_line, head, body, trickle, chunk, drip, drip_chunks;
 	assert_true(bed_connect(&idle, 1) && bed_connect(&half_line, 2) && bed_connect(&head, 3));
 	assert_true(bed_connect(&body, 4) && bed_connect(&trickle, 5) && bed_connect(&chunk, 6));
+	assert_true(bed_connect(&drip, 7) && bed_connect(&drip_chunks, 8));
 	bed_text(&half_line, "\r");
 	bed_text(&head, "GET /healthz HT");
 	bed_text(&body, "POST /api/v1/clicks HTTP/1.1\r\n" HOST "Content-Length: 100\r\n\r\n{");
-	bed_text(&trickle, "POST /api/v1/clicks HTTP/1.1\r\n" HOST "Content-Length: 1000\r\n\r\n{");
+	/* one comes at the least rate that is borne, one a byte a second */
+	char second[DP_HTTP_BODY_RATE + 1];
+	memset(second, ' ', DP_HTTP_BODY_RATE);
+	second[DP_HTTP_BODY_RATE] = 0;
+	bed_text(&trickle, "POST /api/v1/clicks HTTP/1.1\r\n" HOST "Content-Length: 100000\r\n\r\n{");
+	bed_text(&drip, "POST /api/v1/clicks HTTP/1.1\r\n" HOST "Content-Length: 1000\r\n\r\n{");
+	bed_text(&drip_chunks, "POST /api/v1/clicks HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n");
 	bed_text(&chunk, "POST /api/v1/clicks HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n1\r\n");
 	for (int i = 0; i < 9; i++) {
 		step(S);
 		bed_text(&head, "T");
-		bed_text(&trickle, " ");
+		bed_text(&trickle, second);
+		bed_text(&drip, " ");
+		bed_text(&drip_chunks, "1\r\n \r\n");
 	}
 	assert_int_equal(head.sent_bytes + body.sent_bytes + chunk.sent_bytes, 0);
+	assert_int_equal(drip.sent_bytes + drip_chunks.sent_bytes, 0);
 	step(S + 1);
-	bed_text(&trickle, " ");
+	bed_text(&trickle, second);
+	bed_text(&drip, " ");
+	bed_text(&drip_chunks, "1\r\n \r\n");
+	assert_string_equal(summary(&drip), "408!.");
+	assert_string_equal(summary(&drip_chunks), "408!.");
 	assert_string_equal(summary(&head), "408!.");
 	assert_string_equal(summary(&body), "408!.");
 	assert_string_equal(summary(&chunk), "408!.");
 	for (int i = 0; i < 109; i++) {
 		step(S);
-		bed_text(&trickle, " ");
+		bed_text(&trickle, second);
 		if (i == 63)
 			assert_true(!idle.close_called && !half_line.close_called);
 		if (i == 66)
@@ -356,6 +370,38 @@ static void test_deadlines(void **state)
 	bed_disconnect(&body);
 	bed_disconnect(&trickle);
 	bed_disconnect(&chunk);
+	bed_disconnect(&drip);
+	bed_disconnect(&drip_chunks);
+	bed_shut();
+}
+
+/* Ten thousand connections of one house do not take the places of all others. */
+static void test_connections_of_one_source_are_bounded(void **state)
+{
+	(void)state;
+	bed_open();
+	bed.ingest.connections_per_source = 4;
+	static const char *const address[] = {"198.51.100.7", "198.51.100.8", "2001:db8:1:2::1", "2001:db8:1:2:ffff::", "10.1.2.3"};
+	static struct bed_stream s[5][8];
+	uint32_t open[5] = {0};
+	for (int round = 0; round < 3; round++) {
+		for (int i = 0; i < 8; i++) {
+			for (int a = 0; a < 5; a++) {
+				struct tp_addr addr;
+				assert_int_equal(tp_addr_parse(address[a], strlen(address[a]), &addr), 0);
+				if (bed_connect_from(&s[a][open[a]], &addr, (uint16_t)i))
+					open[a]++;
+			}
+		}
+		assert_int_equal(open[0], 4);
+		assert_int_equal(open[1], 4);
+		assert_int_equal(open[2] + open[3], 4); /* a /64 is one source */
+		assert_int_equal(open[4], 8);           /* a trusted proxy speaks for many */
+		assert_int_equal(bed.counters.v[TP_C_CONNECTIONS_SOURCE_FULL], 20 * (round + 1));
+		for (int a = 0; a < 5; a++)
+			while (open[a] > 0)
+				bed_disconnect(&s[a][--open[a]]); /* each gives its place back */
+	}
 	bed_shut();
 }
 
@@ -613,6 +659,7 @@ int main(void)
 		cmocka_unit_test(test_no_buffers_then_some),
 		cmocka_unit_test(test_long_report),
 		cmocka_unit_test(test_deadlines),
+		cmocka_unit_test(test_connections_of_one_source_are_bounded),
 		cmocka_unit_test(test_idle_begins_anew_after_each_request),
 		cmocka_unit_test(test_peer_that_takes_nothing_is_reset),
 		cmocka_unit_test(test_connection_gone_in_any_state),

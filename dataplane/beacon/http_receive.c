@@ -69,7 +69,19 @@ static enum progress stall(struct dp_http_connection *c)
 static void got_on(struct dp_http_connection *c)
 {
 	c->rearm_in = true;
+	if (c->request_stalled) { /* it was us who were slow */
+		c->body_began_ns = dp_http_now_ns(c);
+		c->body_taken = 0;
+	}
 	c->request_stalled = false;
+}
+
+/* A body that trickles holds a connection and a buffer for little: over some seconds it must come at a rate that any line has. */
+static bool too_slow(const struct dp_http_connection *c, size_t more)
+{
+	uint64_t now_ns = dp_http_now_ns(c), took_ns = now_ns - c->body_began_ns;
+	return now_ns - c->began_ns > DP_HTTP_REQUEST_NS ||
+	       (took_ns > DP_HTTP_GRACE_NS && (c->body_taken + more) * DP_HTTP_SECOND_NS < took_ns * DP_HTTP_BODY_RATE);
 }
 
 static void count_begun(struct dp_http_connection *c)
@@ -261,11 +273,13 @@ static enum progress take_chunked(struct dp_http_connection *c, const char *byte
 
 static enum progress take_body(struct dp_http_connection *c, const char *bytes, size_t count, size_t *used)
 {
-	if (count > 0 && dp_http_now_ns(c) - c->began_ns > DP_HTTP_REQUEST_NS) {
+	if (count > 0 && too_slow(c, count)) {
 		dp_http_fail(c, 408, NULL);
 		return GO;
 	}
-	return c->current.chunked ? take_chunked(c, bytes, count, used) : take_fixed(c, bytes, count, used);
+	enum progress progress = c->current.chunked ? take_chunked(c, bytes, count, used) : take_fixed(c, bytes, count, used);
+	c->body_taken += *used;
+	return progress;
 }
 
 /* ---- head ---- */
@@ -312,6 +326,8 @@ static enum progress head_done(struct dp_http_connection *c, const char *bytes)
 	if (c->head.expect_continue && current->status == 0)
 		queue_continue(c);
 	c->phase = DP_HTTP_IN_BODY;
+	c->body_began_ns = dp_http_now_ns(c);
+	c->body_taken = 0;
 	c->left = (uint32_t)c->head.content_length;
 	c->chunked = (struct dp_chunked){0};
 	got_on(c);

@@ -23,23 +23,51 @@ static bool same_letters(const char *text, const char *lower, size_t count)
 	return true;
 }
 
-/* `Authorization: Bearer TOKEN` names somebody who may send. */
-static bool authorised(const struct dp_http_connection *c, const char *bytes)
+/* `Authorization: Bearer TOKEN` names somebody who may send. Who that is goes to *who. */
+static bool authorised(const struct dp_http_connection *c, const char *bytes, uint64_t *who)
 {
-	const struct dp_beacon_options *options = &c->http->beacon->options;
+	struct dp_beacon *beacon = c->http->beacon;
 	const char *value = bytes + c->head.authorization.at;
 	size_t count = c->head.authorization.bytes;
-	if (options->authorised == NULL || count <= 7 || !same_letters(value, "bearer", 6) || value[6] != ' ')
+	struct dp_permit permit;
+	if (count <= 7 || !same_letters(value, "bearer", 6) || value[6] != ' ')
 		return false;
-	return options->authorised(options->authorised_context, value + 7, count - 7);
+	for (value += 7, count -= 7; count > 0 && *value == ' '; value++)
+		count--; /* RFC 9110 section 11.4: one or more spaces */
+	if (!dp_permits_ask(beacon->permits, value, count, dp_intake_now_ms(beacon->intake), &permit))
+		return false;
+	*who = permit.who;
+	return true;
 }
 
 /* Within what its source may send: the user where a trusted proxy names one, else the peer. */
-static bool rate_allows(const struct dp_http_connection *c)
+static bool source_allows(const struct dp_http_connection *c)
 {
 	const struct tp_addr *user = &c->current.source.ip;
-	return c->request_stalled /* it is looked at once more, and was counted before */ ||
-	       dp_beacon_rate_allows(c->http->beacon, c->stream->ingest, c->current.source.has_ip ? user : &c->stream->peer.addr);
+	return dp_beacon_rate_allows(c->http->beacon, c->stream->ingest, c->current.source.has_ip ? user : &c->stream->peer.addr);
+}
+
+/* 401, 429 or 0: whether the sender of a beacon may send it, and now. */
+static uint16_t judge_sender(struct dp_http_connection *c, const char *bytes)
+{
+	struct dp_http_current *current = &c->current;
+	struct tp_counters *counters = dp_http_counters(c);
+	bool tokens = dp_beacon_ingest(c->http->beacon, c->stream->ingest)->auth_tokens;
+	uint64_t who = 0;
+	if (tokens && !authorised(c, bytes, &who))
+		return 401;
+	if (c->request_stalled) /* it is looked at once more, and was counted before */
+		return 0;
+	if (!source_allows(c)) {
+		TP_COUNT(counters, RATE_LIMITED_SOURCE);
+		return 429;
+	}
+	if (tokens && !dp_beacon_who_allows(c->http->beacon, c->stream->ingest, who)) {
+		TP_COUNT(counters, RATE_LIMITED_TOKEN);
+		current->why = "more requests a second than this token may send";
+		return 429;
+	}
+	return 0;
 }
 
 /* The error that the head alone earns, or 0. */
@@ -52,11 +80,9 @@ static uint16_t judge_status(struct dp_http_connection *c, const char *bytes)
 	if (!dp_route_allows((enum dp_route)current->route, (enum dp_http_method)head->method))
 		return 405;
 	bool beacon = current->route == DP_ROUTE_CLICKS || current->route == DP_ROUTE_PIXEL || current->route == DP_ROUTE_DEBUG;
-	if (beacon && head->method != DP_HTTP_OPTIONS && dp_beacon_ingest(c->http->beacon, c->stream->ingest)->auth_tokens &&
-	    !authorised(c, bytes))
-		return 401;
-	if (beacon && head->method != DP_HTTP_OPTIONS && !rate_allows(c))
-		return 429;
+	uint16_t sender = beacon && head->method != DP_HTTP_OPTIONS ? judge_sender(c, bytes) : 0;
+	if (sender != 0)
+		return sender;
 	if (head->expect_other)
 		return 417;
 	if (head->method == DP_HTTP_POST && !head->chunked && !head->has_length)

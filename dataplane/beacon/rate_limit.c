@@ -27,10 +27,15 @@ struct place {
 	uint64_t done_ns;
 };
 
+/* 1 s / limit; 0: no limit */
+struct step {
+	uint64_t source_ns, who_ns;
+};
+
 struct dp_rate {
 	uint64_t secret;
 	uint32_t entries;
-	uint64_t *step_ns; /* per ingest entry: 1 s / limit; 0: no limit */
+	struct step *step; /* per ingest entry */
 	struct place place[SETS][WAYS];
 };
 
@@ -38,7 +43,7 @@ int dp_rate_create(struct dp_rate **out, const struct tp_config *config)
 {
 	bool limited = false;
 	for (uint32_t i = 0; i < config->ingest_count; i++)
-		limited = limited || config->ingest[i].rate_limit != 0;
+		limited = limited || config->ingest[i].rate_limit != 0 || config->ingest[i].token_rate_limit != 0;
 	*out = NULL;
 	if (!limited)
 		return 0;
@@ -47,14 +52,16 @@ int dp_rate_create(struct dp_rate **out, const struct tp_config *config)
 		return -ENOMEM;
 	memset(rate, 0, sizeof(*rate)); /* written, so that no page is missing later */
 	rate->entries = config->ingest_count;
-	rate->step_ns = calloc(config->ingest_count, sizeof(*rate->step_ns));
-	if (rate->step_ns == NULL) {
+	rate->step = calloc(config->ingest_count, sizeof(*rate->step));
+	if (rate->step == NULL) {
 		dp_rate_destroy(rate);
 		return -ENOMEM;
 	}
-	for (uint32_t i = 0; i < config->ingest_count; i++)
-		if (config->ingest[i].rate_limit != 0)
-			rate->step_ns[i] = SECOND_NS / config->ingest[i].rate_limit;
+	for (uint32_t i = 0; i < config->ingest_count; i++) {
+		const struct tp_config_ingest *entry = &config->ingest[i];
+		rate->step[i].source_ns = entry->rate_limit != 0 ? SECOND_NS / entry->rate_limit : 0;
+		rate->step[i].who_ns = entry->token_rate_limit != 0 ? SECOND_NS / entry->token_rate_limit : 0;
+	}
 	if (getrandom(&rate->secret, sizeof(rate->secret), 0) != sizeof(rate->secret)) {
 		int error = errno;
 		dp_rate_destroy(rate);
@@ -68,15 +75,17 @@ void dp_rate_destroy(struct dp_rate *rate)
 {
 	if (rate == NULL)
 		return;
-	free(rate->step_ns);
+	free(rate->step);
 	free(rate);
 }
 
-static uint64_t source_key(const struct dp_rate *rate, uint16_t ingest, const struct tp_addr *source)
+/* `kind` keeps addresses and tokens apart, which may have the same bytes. */
+static uint64_t place_key(const struct dp_rate *rate, uint16_t ingest, uint16_t kind, const void *bytes, size_t count)
 {
-	uint8_t text[18] = {0};
-	memcpy(text, source->byte, source->family == 6 ? 8 : 16);
+	uint8_t text[20] = {0};
+	memcpy(text, bytes, count);
 	memcpy(text + 16, &ingest, sizeof(ingest));
+	memcpy(text + 18, &kind, sizeof(kind));
 	uint64_t key = XXH3_64bits_withSeed(text, sizeof(text), rate->secret);
 	return key != 0 ? key : 1;
 }
@@ -95,15 +104,27 @@ static struct place *find_place(struct place *set, uint64_t key)
 	return first;
 }
 
-bool dp_rate_allows(struct dp_rate *rate, uint16_t ingest, const struct tp_addr *source, uint64_t now_ns)
+static bool allows(struct dp_rate *rate, uint64_t key, uint64_t step_ns, uint64_t now_ns)
 {
-	if (rate == NULL || ingest >= rate->entries || rate->step_ns[ingest] == 0)
-		return true;
-	uint64_t key = source_key(rate, ingest, source);
 	struct place *place = find_place(rate->place[key % SETS], key);
-	uint64_t done_ns = (place->done_ns > now_ns ? place->done_ns : now_ns) + rate->step_ns[ingest];
+	uint64_t done_ns = (place->done_ns > now_ns ? place->done_ns : now_ns) + step_ns;
 	if (done_ns > now_ns + SECOND_NS)
 		return false;
 	place->done_ns = done_ns;
 	return true;
+}
+
+bool dp_rate_allows(struct dp_rate *rate, uint16_t ingest, const struct tp_addr *source, uint64_t now_ns)
+{
+	if (rate == NULL || ingest >= rate->entries || rate->step[ingest].source_ns == 0)
+		return true;
+	uint64_t key = place_key(rate, ingest, 0, source->byte, source->family == 6 ? 8 : 16);
+	return allows(rate, key, rate->step[ingest].source_ns, now_ns);
+}
+
+bool dp_rate_allows_who(struct dp_rate *rate, uint16_t ingest, uint64_t who, uint64_t now_ns)
+{
+	if (rate == NULL || ingest >= rate->entries || rate->step[ingest].who_ns == 0)
+		return true;
+	return allows(rate, place_key(rate, ingest, 1, &who, sizeof(who)), rate->step[ingest].who_ns, now_ns);
 }

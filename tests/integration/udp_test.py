@@ -6,7 +6,7 @@ import socket
 import struct
 import uuid
 
-from harness import ROOT, SMALL, event, findings, node, now_ms, wait_until
+from harness import ROOT, SMALL, event, findings, folder as temporary, node, now_ms, wait_until
 
 MAGIC = b"\x9eTPB"
 TYPES = ("impression", "click", "conversion")
@@ -58,12 +58,76 @@ def pack_event(fields=None, **over):
 
 def pack_batch(packed, source=1, number=1, tag=None, **over):
     body = b"".join(packed)
-    head = 32 + (8 if tag is not None else 0)
+    head = 32 + len(tag or b"")
     size = over.get("bytes", head + len(body))
     data = bytearray(over.get("magic", MAGIC) + struct.pack("<BBHQQHHI", over.get("version", 1), over.get("kind", 1), over.get("flags", 1 if tag is not None else 0), source, number, size & 0xFFFF,
                                                            over.get("events", len(packed)), 0) + (tag or b"") + body)
     data[28:32] = struct.pack("<I", crc32c(data) ^ over.get("spoil", 0))
     return bytes(data)
+
+
+def rotate(value, by):
+    return (value << by | value >> (64 - by)) & (2**64 - 1)
+
+
+def siphash(key, data, wide):
+    """SipHash-2-4 with 64 bits, or 128."""
+    k0, k1 = struct.unpack("<QQ", key)
+    v0, v1, v2, v3 = k0 ^ 0x736F6D6570736575, k1 ^ 0x646F72616E646F6D ^ (0xEE if wide else 0), k0 ^ 0x6C7967656E657261, k1 ^ 0x7465646279746573
+    mask = 2**64 - 1
+
+    def rounds(count):
+        nonlocal v0, v1, v2, v3
+        for _ in range(count):
+            v0, v2 = (v0 + v1) & mask, (v2 + v3) & mask
+            v1, v3 = rotate(v1, 13) ^ v0, rotate(v3, 16) ^ v2
+            v0 = rotate(v0, 32)
+            v2, v0 = (v2 + v1) & mask, (v0 + v3) & mask
+            v1, v3 = rotate(v1, 17) ^ v2, rotate(v3, 21) ^ v0
+            v2 = rotate(v2, 32)
+    padded = data + bytes(7 - len(data) % 8) + bytes([len(data) % 256])
+    for (word,) in struct.iter_unpack("<Q", padded):
+        v3 ^= word
+        rounds(2)
+        v0 ^= word
+    v2 ^= 0xEE if wide else 0xFF
+    rounds(4)
+    tag = struct.pack("<Q", v0 ^ v1 ^ v2 ^ v3)
+    if wide:
+        v1 ^= 0xDD
+        rounds(4)
+        tag += struct.pack("<Q", v0 ^ v1 ^ v2 ^ v3)
+    return tag
+
+
+def seal(data, key=None):
+    """Tag, if there is a key, and checksum of a datagram that is otherwise complete."""
+    data = bytearray(data)
+    width = 16 if data[4] > 1 else 8
+    if key:
+        data[28:32], data[32:32 + width] = bytes(4), bytes(width)
+        data[32:32 + width] = siphash(key, bytes(data), width == 16)
+    data[28:32] = bytes(4)
+    data[28:32] = struct.pack("<I", crc32c(data))
+    return bytes(data)
+
+
+def pack_signed(packed, key, source, number, version=2):
+    return seal(pack_batch(packed, source, number, tag=bytes(16 if version > 1 else 8), version=version), key)
+
+
+def pack_hello(source, number, key=None):
+    return seal(pack_batch([bytes(128)], source, number, tag=bytes(16) if key else None, version=2, kind=4, events=0), key)
+
+
+def open_answer(request, answer, key=None):
+    """(kind, body) of an answer of version 2, after all checks that the page asks for."""
+    magic, version, kind, flags, source, number, size, events, _ = struct.unpack("<4sBBHQQHHI", answer[:32])
+    assert (magic, version, flags) == (MAGIC, 2, 1 if key else 0), answer[:32]
+    assert (source, number, events) == struct.unpack("<QQ", request[8:24]) + struct.unpack("<H", request[26:28])
+    assert size == len(answer) <= len(request), (size, len(answer), len(request))
+    assert seal(answer, key) == answer, "tag and checksum"
+    return kind, answer[48 if key else 32:]
 
 
 class Client:
@@ -266,7 +330,7 @@ def test_broken_batches_are_met_with_silence(build):
         data[28:32] = struct.pack("<I", crc32c(data))
         return bytes(data)
 
-    broken = {"a flipped bit": whole[:60] + bytes([whole[60] ^ 1]) + whole[61:], "wrong checksum": pack_batch(events, spoil=1), "version 0": pack_batch(events, version=0), "version 2": pack_batch(events, version=2),
+    broken = {"a flipped bit": whole[:60] + bytes([whole[60] ^ 1]) + whole[61:], "wrong checksum": pack_batch(events, spoil=1), "version 0": pack_batch(events, version=0), "version 3": pack_batch(events, version=3),
               "kind 0": pack_batch(events, kind=0), "kind 2": pack_batch(events, kind=2), "kind 3": pack_batch(events, kind=3), "unknown flag": pack_batch(events, flags=2), "highest flag": pack_batch(events, flags=0x8000),
               "tag said, not there": pack_batch(events, flags=1), "no events said": pack_batch(events, events=0), "one event too many": pack_batch(events, events=4), "one too few": pack_batch(events, events=2),
               "65535 events": pack_batch(events, events=65535), "length too long": pack_batch(events, bytes=len(whole) + 1), "length too short": pack_batch(events, bytes=len(whole) - 1), "length 0": pack_batch(events, bytes=0),
@@ -355,5 +419,128 @@ def test_retries_after_a_restart_count_once(build):
         n.start(control=False)
         client.target = n.udp[0]
         assert brief(client.acknowledged(batch)) == (0, 20, 0, 0, 0)
+        client.close()
+        n.audit()
+
+
+KEYS = {7: bytes(range(16)), 8: bytes(range(16, 32)), 9: bytes(range(32, 48))}
+
+
+def keys_file(folder):
+    """Source 9 may only send from elsewhere."""
+    path = folder / "source.keys"
+    path.write_text("# source key\n7 " + KEYS[7].hex() + "\n0x8 " + KEYS[8].hex() + " 127.0.0.0/8\n9 " + KEYS[9].hex() + " 192.0.2.0/24,::/0\n")
+    path.chmod(0o600)
+    return path
+
+
+def keyed_node(build, folder, extra_keys=""):
+    ingest = f"  - {{driver: socket, udp: '127.0.0.1:0', http: '127.0.0.1:0', source_keys: {folder}/source.keys, batch_window: 100{extra_keys}}}\n"
+    return node(build, control=False, ingest=ingest, extra=SMALL)
+
+
+def test_keyed_port(build):
+    """Batches are taken of known sources with right tags only, in both versions; everybody else meets silence. Keys change without a gap."""
+    with temporary() as folder:
+        path = keys_file(folder)
+        with keyed_node(build, folder, ", auth: tokens") as n, findings() as same:
+            client = Client(n)
+            events = [pack_event(), pack_event({"ad_id": ""})]
+            one = pack_signed(events, KEYS[7], 7, 1, version=1)
+            client.send(one)
+            same("version 1, acknowledged as ever", brief(check_answer(one, client.receive())), (1, 0, 0, 0, 1))
+            two = pack_signed(events, KEYS[7], 7, 1)
+            client.send(two)
+            kind, body = open_answer(two, client.receive(), KEYS[7])
+            same("version 2", (kind, body[:4], struct.unpack("<HHHHHH", body[4:16]), len(body)), (2, two[28:32], (0, 1, 0, 0, 1, 1), 28))
+            same("its window", struct.unpack("<H", body[16:18]), (100,))
+            same("the reject", body[24:], struct.pack("<HBB", 1, 2, 4))
+            hello = pack_hello(8, 5, KEYS[8])
+            client.send(hello)
+            kind, body = open_answer(hello, client.receive(), KEYS[8])
+            same("layout", (kind, struct.unpack("<HHHHHB", body[:11]), len(body)), (5, (1, 1, 0, 100, 65507, 1), 17))
+            silent = {"no tag": pack_batch(events, 7, 2), "no tag, version 2": seal(pack_batch(events, 7, 2, version=2)), "another's key": pack_signed(events, KEYS[8], 7, 2),
+                      "unknown source": pack_signed(events, KEYS[7], 70, 2), "from elsewhere": pack_signed(events, KEYS[9], 9, 2), "64 bits in version 2": seal(pack_signed(events, KEYS[7], 7, 2, version=1)[:4] + b"\2" + pack_signed(events, KEYS[7], 7, 2, version=1)[5:]),
+                      "hello without a tag": pack_hello(7, 2), "hello with another's": pack_hello(7, 2, KEYS[8]), "text": json.dumps(event()).encode()}
+            for flip in range(8, len(two)):
+                if flip in (24, 25) or 28 <= flip < 32 or flip in (48, 49):
+                    continue  # lengths and checksum
+                data = bytearray(two)
+                data[flip] ^= 1 << flip % 8
+                silent[f"byte {flip} changed"] = seal(bytes(data))
+            before = n.audit()
+            for data in silent.values():
+                client.send(data)
+            after = wait_until("all were looked at", lambda: (s := n.audit()) and s["datagrams"]["received"] == before["datagrams"]["received"] + len(silent) and s)
+            same("silence", client.receive(0.2), None)
+            same("no event", after["events"]["received"], before["events"]["received"])
+            rejected = after["datagrams"]["rejected"]
+            same("text", rejected["unauthorised"], 1)
+            same("unknown sources, flips of the source among them", rejected["unknown_source"], 2 + 8)
+            same("all are counted", rejected["unknown_source"] + rejected["bad_tag"] + rejected["malformed"] + 1, len(silent))
+            # A replay is safe for the books: duplicates.
+            client.send(two)
+            same("replay", struct.unpack("<HHHHHH", open_answer(two, client.receive(), KEYS[7])[1][4:16]), (0, 1, 0, 0, 1, 1))
+            # The new key beside the old, then alone.
+            new = bytes(range(64, 80))
+            def answered(key, number):
+                batch = pack_signed([pack_event()], key, 7, number)
+                client.send(batch)
+                answer = client.receive(0.3)
+                return answer is not None and open_answer(batch, answer, key)[0] == 2
+            path.write_text(f"7 {KEYS[7].hex()}\n7 {new.hex()}\n")
+            wait_until("the new key counts", lambda: answered(new, 100), 5)
+            same("the old one, too", answered(KEYS[7], 101), True)
+            path.write_text(f"7 {new.hex()}\n")
+            wait_until("the old key has gone", lambda: not answered(KEYS[7], 102), 5)
+            path.write_text(f"7 {new.hex()}\nbroken\n")
+            wait_until("the damage is told", lambda: "line 2: expected a source number" in (n.folder / "data.log").read_text(), 3)
+            same("what was read last stays in force", answered(new, 103), True)
+            same("no key in the log", new.hex() in (n.folder / "data.log").read_text(), False)
+            client.close()
+            n.audit()
+
+
+def test_broken_key_file_is_no_start(build):
+    with temporary() as folder:
+        path = keys_file(folder)
+        for what, spoil, said in (("readable", lambda: path.chmod(0o644), "others may not touch"), ("broken", lambda: (path.chmod(0o600), path.write_text("7 xyz\n")), "line 1"), ("gone", path.unlink, "No such file")):
+            spoil()
+            try:
+                with keyed_node(build, folder):
+                    pass
+            except AssertionError as error:
+                assert "source keys not read" in str(error) and said in str(error), (what, error)
+            else:
+                raise AssertionError(f"{what}: it started")
+
+
+def test_hello_and_window_without_keys(build):
+    ingest = "  - {driver: socket, udp: '127.0.0.1:0', batch_window: 3}\n"
+    with node(build, control=False, ingest=ingest, extra=SMALL) as n, findings() as same:
+        client = Client(n)
+        hello = pack_hello(1, 9)
+        client.send(hello)
+        kind, body = open_answer(hello, client.receive())
+        same("layout", (kind, struct.unpack("<HHHHHB", body[:11])), (5, (1, 1, 0, 3, 65507, 1)))
+        batches = [seal(pack_batch([pack_event()], 1, i, version=2)) for i in range(200)]
+        told = {2: 0, 3: 0}
+        for batch in batches:
+            client.send(batch)
+        by_number = {struct.unpack("<Q", batch[16:24])[0]: batch for batch in batches}
+        while (answer := client.receive(0.5)) is not None:
+            kind, body = open_answer(by_number[struct.unpack("<Q", answer[16:24])[0]], answer)
+            told[kind] += 1
+            same("window", struct.unpack("<H", body[16:18] if kind == 2 else body[4:6])[0] in (1, 2, 3), True)
+            if kind == 3:
+                same("why", body[8], 2)
+        sheet = n.audit()
+        same("each is told one thing", (told[2], told[3]), (sheet["batches"]["accepted"], sheet["datagrams"]["dropped"]["window_full"]))
+        same("none is lost", told[2] + told[3], 200)
+        # Version 1 knows no "later": silence, and nothing else.
+        for i in range(200):
+            client.send(pack_batch([pack_event()], 2, i))
+        while (answer := client.receive(0.5)) is not None:
+            same("version 1", (answer[4], answer[5]), (1, 2))
         client.close()
         n.audit()

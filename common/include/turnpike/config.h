@@ -32,6 +32,11 @@ struct tp_config_ingest {
 	uint32_t trusted_count;
 	bool auth_tokens;
 	uint32_t rate_limit; /* requests or datagrams per second and source prefix; 0: off */
+	/* not in the contract's example; documented in docs/tuning.md */
+	uint32_t token_rate_limit;       /* the same per token, or per source that signs its batches; 0: off */
+	uint32_t connections_per_source; /* HTTP connections at once of one source prefix on one rx core; 0: off */
+	uint32_t batch_window;           /* UDP batches of one source between arrival and acknowledgement on one rx core */
+	char *source_keys;               /* file of those who may send UDP batches, and their keys; NULL: anybody may */
 };
 
 /* The rules of docs/fraud.md; 0, false or NULL: off. A path is as written in the file. */

@@ -63,6 +63,13 @@
 	  "TCP connections ended to make room: idle ones, or readers that stalled while buffers were scarce") \
 	X(CONNECTIONS_BLOCKLISTED, CORE, OTHER, "connections_blocklisted_total", \
 	  "TCP connections refused or cut because the peer is blocklisted") \
+	X(CONNECTIONS_SOURCE_FULL, CORE, OTHER, "connections_source_full_total", \
+	  "HTTP connections refused because their source has connections_per_source of them") \
+	X(RATE_LIMITED_SOURCE, CORE, OTHER, "rate_limited_sources_total", \
+	  "HTTP requests answered 429 for the rate of their source") \
+	X(RATE_LIMITED_TOKEN, CORE, OTHER, "rate_limited_tokens_total", "HTTP requests answered 429 for the rate of their token") \
+	X(BATCH_LATERS, CORE, OTHER, "batch_laters_total", "Batches whose sender was told to come again later") \
+	X(BATCH_HELLOS, CORE, OTHER, "batch_hellos_total", "Batch clients that asked for the node's layout, and were told") \
 	X(TCP_RETRANSMITS, CORE, OTHER, "tcp_retransmits_total", "TCP segments that our stack sent again") \
 	/* datagrams to the UDP beacon port */ \
 	X(DATAGRAMS_RECEIVED, DATAGRAMS, RECEIVED, "", "UDP datagrams to the beacon port") \
@@ -73,11 +80,16 @@
 	X(DATAGRAMS_BAD_CHECKSUM, DATAGRAMS, REJECTED, "bad_checksum", "Binary datagrams whose checksum is wrong") \
 	X(DATAGRAMS_TRUNCATED, DATAGRAMS, REJECTED, "truncated", "Datagrams longer than the receive buffer") \
 	X(DATAGRAMS_UNAUTHORISED, DATAGRAMS, REJECTED, "unauthorised", \
-	  "Datagrams to a port that asks for tokens, which UDP cannot carry") \
+	  "Datagrams without room for a tag, to a port that asks for tokens or source keys") \
+	X(DATAGRAMS_UNKNOWN_SOURCE, DATAGRAMS, REJECTED, "unknown_source", \
+	  "Batches of a source without a key, or from elsewhere than its key allows") \
+	X(DATAGRAMS_BAD_TAG, DATAGRAMS, REJECTED, "bad_tag", "Batches of a known source whose tag is wrong or missing") \
 	X(DATAGRAMS_RATE_LIMITED, DATAGRAMS, REJECTED, "rate_limited", "Datagrams beyond what their source may send") \
 	X(DATAGRAMS_BLOCKLISTED, DATAGRAMS, DROPPED, "blocklisted", "Datagrams from a blocklisted prefix on kernel sockets") \
 	X(DATAGRAMS_RING_FULL, DATAGRAMS, DROPPED, "ring_full", "Datagrams dropped because a hop ring was full") \
 	X(DATAGRAMS_NO_REQUEST, DATAGRAMS, DROPPED, "no_request_slot", "Datagrams dropped because the request table was full") \
+	X(DATAGRAMS_WINDOW_FULL, DATAGRAMS, DROPPED, "window_full", \
+	  "Batches of a source that has batch_window of them unacknowledged") \
 	X(DATAGRAMS_REFUSING, DATAGRAMS, DROPPED, "no_space", \
 	  "Datagrams dropped while the log had no space or the node was stopping") \
 	X(DATAGRAMS_SOCKET_FULL, DATAGRAMS, DROPPED, "socket_full", \
