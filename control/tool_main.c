@@ -27,6 +27,9 @@ static const struct verb verb[] = {
 	 "blocklist add PREFIX [--ttl 1h] [--reason TEXT] [--count-only]\n"
 	 "  blocklist del PREFIX\n"
 	 "  blocklist list                prefixes that are dropped, or counted"},
+	{"log", ctl_tool_log,
+	 "log show                      the write-ahead log files, and whether they are whole\n"
+	 "  log show FILE                 its blocks, and where it is damaged"},
 	{"segments", ctl_tool_segments,
 	 "segments list                 the segment files\n"
 	 "  segments seal                 closes the current log now and seals it\n"

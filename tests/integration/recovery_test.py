@@ -1,0 +1,122 @@
+"""Starting after a crash: beacons are taken before old logs are sealed, a full disk holds nothing up, damage is refused by name."""
+import os
+import pathlib
+import uuid
+
+from harness import Node, Skip, event, folder, run, wait_until
+
+
+def logs(made):
+    return sorted((made.data_dir / "log").glob("*.log"))
+
+
+def close(made):
+    for process in (made.control, made.data):
+        if process:
+            process.kill()
+            process.popen.wait()
+
+
+def test_log_show_names_blocks_and_damage(build):
+    with folder() as path:
+        made = Node(build, path)
+        try:
+            made.start(control=False)
+            for i in range(5):
+                assert made.post(event(device_id=f"d{i}", event_type="impression"))[0] == 204
+            # A quiet log gets a witness behind its last block, so that even the last one's damage can be told.
+            open_file = f"{next(one for one in made.ctl('log', 'show', '--json')['items'] if one['events'])['id']}"
+            wait_until("the log bears witness", lambda: made.ctl("log", "show", open_file, "--json")["items"][-2]["kind"] == "witness", 10)
+            made.kill()
+            file = next(one for one in made.ctl("log", "show", "--json")["items"] if one["events"])
+            assert (file["state"], file["events"]) == ("open", 5), file
+            blocks = made.ctl("log", "show", file["file"], "--json")["items"]
+            good = [block for block in blocks if block["state"] == "good"]
+            assert sum(block["records"] for block in good) == 5 and blocks[-1]["state"] == "missing", blocks
+            last = [block for block in good if block["records"]][-1]
+            whole = pathlib.Path(file["file"]).read_bytes()
+            at = last["offset"] + 200
+            pathlib.Path(file["file"]).write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1:])
+            shown = made.ctl("log", "show", file["file"], "--json", status=1)
+            assert shown["state"] == "damaged" and shown["unreadable_offset"] == last["offset"], shown
+            assert shown["proven_sequence"] >= shown["unreadable_sequence"], shown
+            faults = made.ctl("segments", "verify", "--json", status=1)["items"]
+            assert [pathlib.Path(fault["file"]).name for fault in faults] == [pathlib.Path(file["file"]).name], faults
+            # The node refuses to start, with status 1, and names the tool; nothing is changed by the attempt.
+            refused = run(str(pathlib.Path(build) / "dataplane/turnpiked"), "-c", str(made.config), check=False)
+            assert refused.returncode == 1 and "turnpikectl log show" in refused.stderr, refused
+            pathlib.Path(file["file"]).write_bytes(whole)
+            made.start()
+            assert made.totals("campaigns", "camp_1")["impressions"] == 5
+            made.stop()
+        finally:
+            close(made)
+
+
+def test_ports_open_before_old_logs_are_sealed(build):
+    """On a disk without room for a segment the old log stays a log, and everything else goes on."""
+    if os.geteuid() != 0:
+        raise Skip("needs root: a loop-mounted file system")
+    with folder() as path:
+        image, mount = path / "disk.img", path / "mount"
+        mount.mkdir()
+        with open(image, "wb") as disk:
+            disk.truncate(256 << 20)
+        run("mkfs.ext4", "-q", "-F", str(image))
+        mounted = run("mount", "-o", "loop", str(image), str(mount), check=False)
+        if mounted.returncode:
+            raise Skip(f"cannot mount a loop device: {mounted.stderr.strip()}")
+        made = Node(build, path)
+        made.data_dir = mount / "data"
+        made.write_config()
+        try:
+            made.start()
+            sent = [event(event_type="impression", event_id=str(uuid.UUID(int=i + 1))) for i in range(500)]
+            assert made.post(sent, report=True)[1]["accepted"] == 500
+            made.kill()
+            with open(mount / "filler", "wb") as filler:
+                try:
+                    while True:
+                        filler.write(b"\0" * (1 << 16))
+                        filler.flush()
+                except OSError:
+                    pass
+            made.start()  # does not wait for space
+            assert made.post(sent[0])[0] == 503
+            assert made.totals("campaigns", "camp_1")["impressions"] == 500  # from the live table of the old log
+            status = made.ctl("status", "--json")
+            assert status["state"] == "no_space" and status["recovery_bytes"] == status["recovery_bytes_all"] > 0, status
+            (mount / "filler").unlink()
+            wait_until("beacons are taken again", lambda: made.post(sent[0], report=True)[0] == 200, 20)
+            assert made.post(sent, report=True)[1]["duplicates"] == 500
+            made.ctl("segments", "seal", "--json")
+            wait_until("the old log is sealed", lambda: made.ctl("segments", "list", "--json")["items"], 20)
+            assert made.totals("campaigns", "camp_1")["impressions"] == 500
+            made.audit()
+            made.stop()
+        finally:
+            close(made)
+            run("umount", str(mount), check=False)
+
+
+def test_more_tail_than_memory(build):
+    """More ids in the tail than the id table is sure to hold: the oldest files are sealed first, and every copy is still known."""
+    with folder() as path:
+        made = Node(build, path, extra="memory: {dedup: 64MiB}\n")
+        try:
+            made.start(control=False)
+            sent = [[event(event_type="impression", device_id=f"d{i}-{k}") for k in range(1000)] for i in range(12)]
+            for batch in sent:
+                assert made.post(batch, report=True)[1]["accepted"] == 1000
+            made.kill()
+            made.extra = "memory: {dedup: 1MiB}\n"
+            made.write_config()
+            made.start()
+            assert "sealing the oldest files first" in (path / "data.log").read_text()
+            for batch in sent:
+                assert made.post(batch, report=True)[1]["duplicates"] == 1000
+            assert made.totals("campaigns", "camp_1")["impressions"] == 12000
+            made.audit()
+            made.stop()
+        finally:
+            close(made)
