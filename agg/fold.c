@@ -1,0 +1,110 @@
+/*
+ * Taking events into a fold: one item an event, each string kept once. See fold.h for who enters. Memory is one arena, laid out at
+ * the start: items, names, their hashes, the index, the strings.
+ */
+#include "fold.h"
+
+#include <string.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+enum { NAMES_PER_EVENT = 4 };
+
+static uint64_t aligned(uint64_t bytes)
+{
+	return (bytes + 63) & ~UINT64_C(63);
+}
+
+static uint32_t slots_for(uint64_t names)
+{
+	uint32_t slots = 16;
+	while (slots < 2 * names)
+		slots *= 2;
+	return slots;
+}
+
+uint64_t agg_fold_bytes(uint64_t events, uint64_t record_bytes)
+{
+	uint64_t names = events * NAMES_PER_EVENT + 1;
+	return aligned(sizeof(struct agg_fold)) + aligned(events * sizeof(struct fold_item)) +
+	       aligned(names * sizeof(struct fold_name)) + aligned(names * sizeof(uint64_t)) +
+	       aligned(slots_for(names) * sizeof(uint32_t)) + aligned(record_bytes);
+}
+
+struct agg_fold *agg_fold_init(void *memory, uint64_t events, uint64_t record_bytes, uint64_t gap_ms)
+{
+	assert(((uintptr_t)memory & 63) == 0 && gap_ms > 0 && events < UINT32_MAX / NAMES_PER_EVENT && record_bytes <= UINT32_MAX);
+	struct agg_fold *fold = memory;
+	uint64_t names = events * NAMES_PER_EVENT + 1;
+	fold->gap_ms = gap_ms;
+	fold->items_max = events;
+	fold->names_max = (uint32_t)names;
+	fold->slots = slots_for(names);
+	fold->heap_bytes_max = record_bytes;
+	uint8_t *at = (uint8_t *)memory + aligned(sizeof(*fold));
+	fold->item = (struct fold_item *)(void *)at;
+	at += aligned(events * sizeof(struct fold_item));
+	fold->name = (struct fold_name *)(void *)at;
+	at += aligned(names * sizeof(struct fold_name));
+	fold->hash = (uint64_t *)(void *)at;
+	at += aligned(names * sizeof(uint64_t));
+	fold->slot = (uint32_t *)(void *)at;
+	at += aligned(fold->slots * sizeof(uint32_t));
+	fold->heap = (char *)at;
+	fold->names = 1; /* the empty one */
+	return fold;
+}
+
+/* The number of a string, the same for equal ones. UINT32_MAX: no room. */
+static uint32_t name_number(struct agg_fold *fold, struct tp_str string)
+{
+	if (string.bytes == 0)
+		return 0;
+	uint64_t hash = XXH3_64bits(string.at, string.bytes);
+	uint32_t slot = (uint32_t)hash & (fold->slots - 1);
+	for (;; slot = (slot + 1) & (fold->slots - 1)) {
+		uint32_t number = fold->slot[slot];
+		if (number == 0)
+			break;
+		if (fold->hash[number] == hash && fold->name[number].bytes == string.bytes &&
+		    memcmp(fold->heap + fold->name[number].at, string.at, string.bytes) == 0)
+			return number;
+	}
+	if (fold->names == fold->names_max || fold->heap_bytes_max - fold->heap_bytes < string.bytes)
+		return UINT32_MAX;
+	uint32_t number = fold->names++;
+	fold->slot[slot] = number;
+	fold->hash[number] = hash;
+	fold->name[number] = (struct fold_name){.at = (uint32_t)fold->heap_bytes, .bytes = (uint8_t)string.bytes};
+	memcpy(fold->heap + fold->heap_bytes, string.at, string.bytes);
+	fold->heap_bytes += string.bytes;
+	return number;
+}
+
+bool agg_fold_show(struct agg_fold *fold, const struct tp_event *event)
+{
+	if (event->verdict != TP_ACCEPTED && event->verdict != TP_LATE && event->verdict != TP_AMENDED)
+		return true;
+	if (fold->items == fold->items_max)
+		return false;
+	struct fold_item item = {
+		.timestamp_ms = event->timestamp_ms,
+		.user = name_number(fold, tp_event_string(event, TP_USER_ID)),
+		.campaign = name_number(fold, tp_event_string(event, TP_CAMPAIGN_ID)),
+		.type = event->type,
+		.has_ip = (event->flags & TP_HAS_IP) != 0,
+		.flagged = event->type == TP_CLICK && event->fraud != 0,
+		.amended = event->verdict == TP_AMENDED,
+		.order = (uint32_t)fold->items,
+	};
+	if (item.user) { /* only sessions need them */
+		item.ad = name_number(fold, tp_event_string(event, TP_AD_ID));
+		item.publisher = name_number(fold, tp_event_string(event, TP_PUBLISHER_ID));
+	}
+	if (item.user == UINT32_MAX || item.campaign == UINT32_MAX || item.ad == UINT32_MAX || item.publisher == UINT32_MAX)
+		return false;
+	memcpy(item.ip, event->ip, sizeof(item.ip));
+	fold->item[fold->items++] = item;
+	return true;
+}
