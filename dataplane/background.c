@@ -1,6 +1,6 @@
 /*
- * The background threads themselves: start, stop, sleep, priority, placement. The work is in spares.c, late_lane.c, keeping.c and
- * sealing.c.
+ * The background threads themselves: start, stop, sleep, priority, placement. The work is in spares.c, late_lane.c, keeping.c,
+ * sealing.c and merging.c.
  *
  * Priority. With CPUs of their own the background threads disturb nobody; they are a little nicer than the rest only so that other
  * programs on the machine come first. Where they must share a CPU with a core, the kernel divides it by weight: a core's 1024 stand
@@ -30,10 +30,9 @@ static const struct {
 	int nice_own, nice_shared; /* with a CPU of its own, without */
 	int io_level;              /* best effort, 7 is last; only I/O schedulers that know priorities care */
 } kinds[DP_BACKGROUNDS] = {
-	[DP_SPARES] = {"spares", dp_spares_step, 5, 5, 4},
-	[DP_LATE] = {"late", dp_late_step, 5, 5, 4},
-	[DP_KEEP] = {"keep", dp_keep_step, 5, 5, 4},
-	[DP_SEAL] = {"seal", dp_seal_step, 10, 19, 7},
+	[DP_SPARES] = {"spares", dp_spares_step, 5, 5, 4}, [DP_LATE] = {"late", dp_late_step, 5, 5, 4},
+	[DP_KEEP] = {"keep", dp_keep_step, 5, 5, 4},       [DP_SEAL] = {"seal", dp_seal_step, 10, 19, 7},
+	[DP_MERGE] = {"merge", dp_merge_step, 15, 19, 7},
 };
 
 enum { IOPRIO_WHO_PROCESS_ = 1, IOPRIO_CLASS_BE_ = 2, IOPRIO_CLASS_SHIFT_ = 13 }; /* linux/ioprio.h, which not every libc has */

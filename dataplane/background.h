@@ -6,6 +6,7 @@
  *   late     looks late events up in the segments                  a client's answer waits
  *   keep     age of open files, rotation of the id table, retention
  *   seal     makes segments of finished log files                  long; gives way to all else
+ *   merge    sums of segments into rollup files                    nobody waits for it
  *
  * Each is a step function without a clock of its own: time comes in, one unit of work is done, and what it returns is how long
  * nothing needs to be done, in ns; 0: there may be more at once. So a simulator can call the steps in any order from one thread.
@@ -24,7 +25,7 @@
 
 struct dp_node;
 
-enum dp_background { DP_SPARES, DP_LATE, DP_KEEP, DP_SEAL, DP_BACKGROUNDS };
+enum dp_background { DP_SPARES, DP_LATE, DP_KEEP, DP_SEAL, DP_MERGE, DP_BACKGROUNDS };
 
 typedef uint64_t (*dp_step_fn)(struct dp_node *node, uint64_t now_ms, uint64_t now_ns);
 
@@ -42,6 +43,7 @@ uint64_t dp_spares_step(struct dp_node *node, uint64_t now_ms, uint64_t now_ns);
 uint64_t dp_late_step(struct dp_node *node, uint64_t now_ms, uint64_t now_ns);   /* late_lane.c */
 uint64_t dp_keep_step(struct dp_node *node, uint64_t now_ms, uint64_t now_ns);   /* keeping.c */
 uint64_t dp_seal_step(struct dp_node *node, uint64_t now_ms, uint64_t now_ns);   /* sealing.c */
+uint64_t dp_merge_step(struct dp_node *node, uint64_t now_ms, uint64_t now_ns);  /* merging.c */
 
 /* Main thread. 0 or -errno; after an error dp_background_stop() is due all the same. */
 int dp_background_start(struct dp_node *node);

@@ -146,13 +146,21 @@ static bool ids_rotate(struct dp_node *node, uint64_t now_ms, uint64_t now_ns)
 
 static void retain(struct dp_node *node, uint64_t now_ms)
 {
-	if (now_ms <= node->config.retention_raw_ms)
-		return;
-	int removed = sto_retain(node->store, now_ms - node->config.retention_raw_ms);
-	if (removed > 0)
-		tp_logf(TP_INFO, "segments retired", "count=%d", removed);
-	else if (removed < 0)
-		tp_logf(TP_WARN, "cannot retire segments", "error=\"%s\"", strerror(-removed));
+	static const char *const class[STO_RETENTION_CLASSES] = {"raw", "minute", "hour", "day"};
+	const struct sto_retention retention = {
+		.raw_ms = node->config.retention_raw_ms,
+		.minute_ms = node->config.retention_minute_ms,
+		.hour_ms = node->config.retention_hour_ms,
+		.day_ms = node->config.retention_day_ms,
+	};
+	struct sto_retained retained;
+	int rc = sto_retain(node->store, &retention, now_ms, &retained);
+	for (int c = 0; c < STO_RETENTION_CLASSES; c++)
+		if (retained.files[c])
+			tp_logf(TP_INFO, "files beyond their retention deleted", "class=%s files=%u bytes=%" PRIu64, class[c],
+				retained.files[c], retained.bytes[c]);
+	if (rc)
+		tp_logf(TP_WARN, "cannot delete files beyond their retention", "error=\"%s\"", strerror(-rc));
 }
 
 uint64_t dp_keep_step(struct dp_node *node, uint64_t now_ms, uint64_t now_ns)

@@ -166,8 +166,13 @@ static int life(struct run *run)
 		rc = sto_wal_flush(run->wal, run->now_ns += 1000000000, 0, true);
 		rc = rc < 0 ? rc : take_completions(run);
 	}
+	const struct sto_merge_options now = {.now = true};
+	const struct sto_retention keep = {.raw_ms = UINT64_MAX};
+	struct sto_retained retained;
+	while (!rc && (rc = sto_merge_step(run->store, &now)) > 0)
+		rc = 0;
 	if (!rc)
-		rc = sto_retain(run->store, 0);
+		rc = sto_retain(run->store, &keep, SAMPLE_MS, &retained);
 	return rc < 0 ? rc : 0;
 }
 
@@ -231,6 +236,52 @@ static void check(struct ledger *ledger, const char *where, uint64_t at, uint64_
 		assert_false(ledger->found[n]);
 }
 
+static int event_add(void *context, const struct tp_event *event)
+{
+	struct tp_sums *sums = context;
+	if (event->verdict != TP_ACCEPTED && event->verdict != TP_LATE)
+		return 0;
+	sums->late += event->verdict == TP_LATE;
+	sums->impressions += event->type == TP_IMPRESSION;
+	sums->conversions += event->type == TP_CONVERSION;
+	sums->flagged_clicks += event->type == TP_CLICK && event->fraud;
+	sums->clicks += event->type == TP_CLICK && !event->fraud;
+	sums->spend_micros += event->type == TP_CLICK && !event->fraud ? event->bid_micros : 0;
+	return 0;
+}
+
+static bool row_add(void *context, const struct tp_rollup_row *row, const char *heap)
+{
+	struct tp_sums *sums = context;
+	(void)heap;
+	sums->impressions += row->sums.impressions;
+	sums->clicks += row->sums.clicks;
+	sums->flagged_clicks += row->sums.flagged_clicks;
+	sums->conversions += row->sums.conversions;
+	sums->late += row->sums.late;
+	sums->spend_micros += row->sums.spend_micros;
+	return true;
+}
+
+/* Whatever became of rollup files on the way: their sums and those of the segments are the sums of the events. */
+static void check_sums(struct sto_reader *reader)
+{
+	struct tp_sums expected = {0};
+	for (uint32_t i = 0; i < sto_reader_segments(reader); i++)
+		assert_int_equal(sto_reader_events(reader, i, event_add, &expected), 0);
+	for (enum sto_grain grain = STO_MINUTES; grain <= STO_DAYS; grain++) {
+		struct tp_sums found = {0};
+		const struct sto_sums_query all = {.to_minute = UINT32_MAX, .grain = grain};
+		assert_int_equal(sto_reader_sums(reader, &all, row_add, &found, NULL), 0);
+		assert_memory_equal(&found, &expected, sizeof(found));
+	}
+}
+
+static void on_fault(void *context, const char *path, const char *what)
+{
+	snprintf(context, 256, "%s: %s", path, what);
+}
+
 /* The reader sees just what the segments of the store hold. */
 static void check_reader(struct sim_disk *disk, struct ledger *ledger)
 {
@@ -246,7 +297,11 @@ static void check_reader(struct sim_disk *disk, struct ledger *ledger)
 		assert_true(sto_reader_sealed(reader, sto_reader_segment(reader, i)->file_id));
 	}
 	assert_memory_equal(seen.found, ledger->found, sizeof(seen.found));
+	check_sums(reader);
 	sto_reader_close(reader);
+	char found[256];
+	if (store_verify("var/data", on_fault, found, sim_disk_io(disk)))
+		fail_msg("a folder that is whole has a fault: %s", found);
 }
 
 /* A life that ends before operation `at`, then recovery, crashed once itself, then whole. False: it ended before `at`. */

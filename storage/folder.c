@@ -37,13 +37,18 @@ int folder_log_path(char *to, const char *data_dir, uint64_t file_id)
 	return folder_path(to, data_dir, name);
 }
 
+void folder_segment_name(char to[FOLDER_NAME_BYTES], uint64_t sequence, uint32_t generation)
+{
+	if (generation)
+		snprintf(to, FOLDER_NAME_BYTES, "segments/%016" PRIx64 ".%" PRIu32 ".seg", sequence, generation);
+	else
+		snprintf(to, FOLDER_NAME_BYTES, "segments/%016" PRIx64 ".seg", sequence);
+}
+
 int folder_segment_path(char *to, const char *data_dir, uint64_t sequence, uint32_t generation)
 {
-	char name[48];
-	if (generation)
-		snprintf(name, sizeof(name), "segments/%016" PRIx64 ".%" PRIu32 ".seg", sequence, generation);
-	else
-		snprintf(name, sizeof(name), "segments/%016" PRIx64 ".seg", sequence);
+	char name[FOLDER_NAME_BYTES];
+	folder_segment_name(name, sequence, generation);
 	return folder_path(to, data_dir, name);
 }
 

@@ -1,45 +1,35 @@
 /*
- * The read-only view of a data folder for other processes. The manifest is read on from where the last refresh ended; each segment
- * that it publishes is mapped at once, so that a deletion never surprises: what is mapped stays until the reader lets it go.
+ * The read-only view of a data folder for other processes. The manifest is read on from where the last refresh ended; rollup files
+ * and the segments that they do not cover are mapped at once, so that a deletion never surprises a question for sums; other
+ * segments when they are asked for.
  *
  * A writer may be in the middle of an append while we read. A record that is not whole yet is left for the next refresh; what looks
  * like damage is read once more before it is called that, because a copy of a page that is being written may mix old and new.
  *
+ * The manifest may be another file than before: it was written anew, or the folder was restored. Then all of it is read again; what
+ * is mapped and is still listed, with the same bytes, is kept.
+ *
  * Threads: its owner only. Never writes, never locks.
  */
-#include "store_state.h"
+#include "reader_state.h"
 #include "turnpike/log.h"
 
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { READ_TRIES = 3 };
+enum { READ_TRIES = 3, KEEP_MAPPED = 4096, MAPPED_MAX = 32768 };
 
-struct reader_segment {
-	struct sto_segment_info info;
-	struct manifest_segment facts;
-	struct segment file;
-	bool retired;
-};
-
-struct sto_reader {
-	const struct sto_io *io;
-	char *data_dir;
-	int manifest_fd;           /* -1: there was none yet */
-	uint64_t manifest_file[2]; /* its identity: another file under the name means that the folder was restored */
-	struct manifest manifest;
-	struct reader_segment *segment; /* ascending by sequence */
-	uint32_t segments, segments_max;
-	bool changed;
-};
-
+/* Lets go of all; the lists are empty, the manifest is unread. */
 static void reader_forget(struct sto_reader *reader)
 {
 	for (uint32_t i = 0; i < reader->segments; i++)
 		segment_close(&reader->segment[i].file);
-	reader->segments = 0;
+	for (uint32_t i = 0; i < reader->rollups; i++)
+		rollup_file_close(&reader->rollup[i].file);
+	reader->segments = reader->rollups = 0;
 	manifest_fini(&reader->manifest);
 	if (reader->manifest_fd >= 0)
 		reader->io->close(reader->io, reader->manifest_fd);
@@ -73,54 +63,144 @@ void sto_reader_close(struct sto_reader *reader)
 		return;
 	reader_forget(reader);
 	free(reader->segment);
+	free(reader->rollup);
 	free(reader->data_dir);
 	free(reader);
+}
+
+static uint32_t segment_at(const struct sto_reader *reader, uint64_t sequence)
+{
+	uint32_t low = 0, high = reader->segments;
+	while (low < high) {
+		uint32_t middle = low + (high - low) / 2;
+		if (reader->segment[middle].facts.sequence < sequence)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+static void segment_info(struct reader_segment *segment)
+{
+	const struct manifest_segment *facts = &segment->facts;
+	static const uint8_t zeros[MANIFEST_HASH_BYTES];
+	segment->info = (struct sto_segment_info){.sequence = facts->sequence,
+						  .file_id = facts->file_id,
+						  .rows = facts->rows,
+						  .bytes = facts->bytes,
+						  .from_ms = facts->from_ms,
+						  .to_ms = facts->to_ms,
+						  .watermark_ms = facts->watermark_ms,
+						  .sealed_ms = facts->sealed_ms,
+						  .late = facts->late,
+						  .generation = facts->generation,
+						  .hashed = memcmp(facts->sha256, zeros, sizeof(zeros)) != 0};
+	memcpy(segment->info.sha256, facts->sha256, MANIFEST_HASH_BYTES);
+	memcpy(segment->info.chain_sha256, facts->chain_sha256, MANIFEST_HASH_BYTES);
+	memcpy(segment->info.prev_sha256, facts->prev_sha256, MANIFEST_HASH_BYTES);
+}
+
+static int segment_seen(struct sto_reader *reader, const struct manifest_record *record)
+{
+	uint32_t at = segment_at(reader, record->segment.sequence);
+	bool known = at < reader->segments && reader->segment[at].facts.sequence == record->segment.sequence;
+	if (known != (record->kind != MANIFEST_SEGMENT) || (!known && at != reader->segments))
+		return -EBADMSG;
+	if (record->kind == MANIFEST_RETIRED) {
+		segment_close(&reader->segment[at].file);
+		memmove(&reader->segment[at], &reader->segment[at + 1], (--reader->segments - at) * sizeof(reader->segment[0]));
+		return 0;
+	}
+	if (record->kind == MANIFEST_REPLACED) {
+		segment_close(&reader->segment[at].file);
+	} else if (reader->segments == reader->segments_max) {
+		uint32_t max = reader->segments_max ? 2 * reader->segments_max : 64;
+		struct reader_segment *larger = realloc(reader->segment, max * sizeof(*larger));
+		if (!larger)
+			return -ENOMEM;
+		reader->segment = larger;
+		reader->segments_max = max;
+	}
+	reader->segments += !known;
+	reader->segment[at] = (struct reader_segment){.facts = record->segment};
+	segment_info(&reader->segment[at]);
+	return 0;
+}
+
+static void rollup_info(struct reader_rollup *rollup)
+{
+	const struct manifest_rollup *facts = &rollup->facts;
+	bool any = facts->minute_min <= facts->minute_max;
+	uint64_t unit = manifest_class_minutes((enum manifest_class)facts->class);
+	rollup->info = (struct sto_rollup_info){
+		.sequence = facts->sequence,
+		.class = (enum sto_retention_class)(STO_RETAIN_MINUTE + facts->class),
+		.level = facts->level,
+		.from_segment = facts->from_segment,
+		.to_segment = facts->to_segment,
+		.rows = facts->rows,
+		.bytes = facts->bytes,
+		.from_ms = any ? facts->minute_min * TP_MINUTE_MS : 0,
+		.to_ms = any ? (facts->minute_max + unit) * TP_MINUTE_MS : 0,
+		.sealed_ms_min = facts->sealed_ms_min,
+		.sealed_ms_max = facts->sealed_ms_max,
+	};
+	memcpy(rollup->info.sha256, facts->sha256, MANIFEST_HASH_BYTES);
+}
+
+static int rollup_seen(struct sto_reader *reader, const struct manifest_record *record)
+{
+	const struct manifest_rollup *facts = &record->rollup;
+	uint32_t at = 0;
+	if (record->kind == MANIFEST_ROLLUP_GONE) {
+		while (at < reader->rollups && reader->rollup[at].facts.sequence != facts->sequence)
+			at++;
+		if (at == reader->rollups)
+			return -EBADMSG;
+		rollup_file_close(&reader->rollup[at].file);
+		memmove(&reader->rollup[at], &reader->rollup[at + 1], (--reader->rollups - at) * sizeof(reader->rollup[0]));
+		return 0;
+	}
+	if (reader->rollups == reader->rollups_max) {
+		uint32_t max = reader->rollups_max ? 2 * reader->rollups_max : 64;
+		struct reader_rollup *larger = realloc(reader->rollup, max * sizeof(*larger));
+		if (!larger)
+			return -ENOMEM;
+		reader->rollup = larger;
+		reader->rollups_max = max;
+	}
+	while (at < reader->rollups &&
+	       (reader->rollup[at].facts.class < facts->class ||
+		(reader->rollup[at].facts.class == facts->class && reader->rollup[at].facts.from_segment < facts->from_segment)))
+		at++;
+	memmove(&reader->rollup[at + 1], &reader->rollup[at], (reader->rollups++ - at) * sizeof(reader->rollup[0]));
+	reader->rollup[at] = (struct reader_rollup){.facts = *facts};
+	rollup_info(&reader->rollup[at]);
+	return 0;
 }
 
 static int record_seen(void *context, const struct manifest_record *record)
 {
 	struct sto_reader *reader = context;
 	reader->changed = true;
-	if (record->kind == MANIFEST_SEGMENT) {
-		if (reader->segments == reader->segments_max) {
-			uint32_t max = reader->segments_max ? 2 * reader->segments_max : 64;
-			struct reader_segment *larger = realloc(reader->segment, max * sizeof(*larger));
-			if (!larger)
-				return -ENOMEM;
-			reader->segment = larger;
-			reader->segments_max = max;
-		}
-		const struct manifest_segment *facts = &record->segment;
-		reader->segment[reader->segments++] = (struct reader_segment){
-			.facts = *facts,
-			.info = {.sequence = facts->sequence,
-				 .file_id = facts->file_id,
-				 .rows = facts->rows,
-				 .bytes = facts->bytes,
-				 .from_ms = facts->from_ms,
-				 .to_ms = facts->to_ms,
-				 .watermark_ms = facts->watermark_ms,
-				 .sealed_ms = facts->sealed_ms,
-				 .late = facts->late},
-		};
-	} else if (record->kind == MANIFEST_RETIRED) {
-		uint32_t low = 0, high = reader->segments;
-		while (low < high) {
-			uint32_t middle = low + (high - low) / 2;
-			if (reader->segment[middle].facts.sequence < record->segment.sequence)
-				low = middle + 1;
-			else
-				high = middle;
-		}
-		if (low == reader->segments || reader->segment[low].facts.sequence != record->segment.sequence ||
-		    reader->segment[low].retired)
-			return -EBADMSG;
-		reader->segment[low].retired = true;
+	switch (record->kind) {
+	case MANIFEST_SEGMENT:
+	case MANIFEST_RETIRED:
+	case MANIFEST_REPLACED:
+		return segment_seen(reader, record);
+	case MANIFEST_ROLLUP:
+	case MANIFEST_ROLLUP_GONE:
+		return rollup_seen(reader, record);
+	case MANIFEST_LOG_EMPTY:
+	case MANIFEST_STATE:
+	case MANIFEST_SEALED_RANGE:
+		break;
 	}
 	return 0;
 }
 
-/* Opens the manifest if that was not done, or again if it is another file now. 0, 1: there is none, or -errno. */
+/* Opens the manifest if that was not done, or again if it is another file now. 0, 1: there is none, 2: another one, or -errno. */
 static int manifest_find(struct sto_reader *reader)
 {
 	char path[STORE_PATH_BYTES];
@@ -132,13 +212,11 @@ static int manifest_find(struct sto_reader *reader)
 		return 1; /* what was seen stays true until there is something else to see */
 	if (rc)
 		return rc;
+	/* The open file keeps its identity: no new one can have the same. */
 	if (reader->manifest_fd >= 0 && !memcmp(identity, reader->manifest_file, sizeof(identity)))
 		return 0;
-	if (reader->manifest_fd >= 0) {
-		tp_logf(TP_WARN, "the manifest is another file now, reading all of it again", "file=%s", path);
-		reader_forget(reader);
-		reader->changed = true;
-	}
+	if (reader->manifest_fd >= 0)
+		return 2;
 	int fd = reader->io->open(reader->io, path, O_RDONLY, 0);
 	if (fd < 0)
 		return fd;
@@ -172,46 +250,140 @@ static int manifest_read(struct sto_reader *reader)
 	return rc < 0 ? rc : 0;
 }
 
-/* Lets the retired go and maps the new. -ENOENT: one was retired this moment, read on in the manifest. */
-static int segments_map(struct sto_reader *reader)
+static int segment_map(struct sto_reader *reader, struct reader_segment *segment)
 {
-	uint32_t kept = 0;
-	int rc = 0;
+	segment->used = ++reader->clock;
+	if (segment->file.base)
+		return 0;
+	if (reader->mapped >= MAPPED_MAX)
+		return -EMFILE;
+	char path[STORE_PATH_BYTES];
+	int rc = folder_segment_path(path, reader->data_dir, segment->facts.sequence, segment->facts.generation);
+	if (!rc)
+		rc = segment_open(&segment->file, reader->io, path, &segment->facts);
+	reader->mapped += !rc;
+	return rc;
+}
+
+static int used_compare(const void *left, const void *right)
+{
+	const uint64_t *a = left, *b = right;
+	return *a < *b ? -1 : *a > *b;
+}
+
+/* Lets the mappings go that were not used for longest, when there are many. */
+static void segments_trim(struct sto_reader *reader)
+{
+	uint32_t mapped = 0;
+	for (uint32_t i = 0; i < reader->segments; i++)
+		mapped += reader->segment[i].file.base != NULL;
+	reader->mapped = mapped;
+	uint64_t *used = mapped > KEEP_MAPPED ? malloc(mapped * sizeof(*used)) : NULL;
+	if (!used)
+		return;
+	for (uint32_t i = 0, n = 0; i < reader->segments; i++)
+		if (reader->segment[i].file.base)
+			used[n++] = reader->segment[i].used;
+	qsort(used, mapped, sizeof(*used), used_compare);
+	uint64_t limit = used[mapped - KEEP_MAPPED];
 	for (uint32_t i = 0; i < reader->segments; i++) {
 		struct reader_segment *segment = &reader->segment[i];
-		if (segment->retired) {
-			segment_close(&segment->file);
+		if (!segment->file.base || segment->used >= limit || segment->facts.sequence > reader->manifest.facts.covered)
 			continue;
-		}
-		if (!segment->file.base && !rc) {
-			char path[STORE_PATH_BYTES];
-			rc = folder_segment_path(path, reader->data_dir, segment->facts.sequence, segment->facts.generation);
-			if (!rc)
-				rc = segment_open(&segment->file, reader->io, path, &segment->facts);
-		}
-		if (kept != i)
-			reader->segment[kept] = *segment;
-		kept++;
+		segment_close(&segment->file);
+		reader->mapped--;
 	}
-	reader->segments = kept;
+	free(used);
+}
+
+/* Maps what sums come from. -ENOENT: a file was let go this moment, read on in the manifest. */
+static int files_map(struct sto_reader *reader)
+{
+	int rc = 0;
+	segments_trim(reader);
+	for (uint32_t i = segment_at(reader, reader->manifest.facts.covered + 1); i < reader->segments && !rc; i++)
+		rc = segment_map(reader, &reader->segment[i]);
+	for (uint32_t i = 0; i < reader->rollups && !rc; i++) {
+		struct reader_rollup *rollup = &reader->rollup[i];
+		char path[STORE_PATH_BYTES];
+		if (rollup->file.base)
+			continue;
+		rc = folder_rollup_path(path, reader->data_dir, rollup->facts.sequence, false);
+		if (!rc)
+			rc = rollup_file_open(&rollup->file, reader->io, path, &rollup->facts);
+	}
 	return rc;
+}
+
+/* What `old` had mapped, and `reader` lists too, with the same bytes. */
+static void mappings_keep(struct sto_reader *reader, struct sto_reader *old)
+{
+	for (uint32_t i = 0; i < old->segments; i++) {
+		struct reader_segment *from = &old->segment[i];
+		uint32_t at = segment_at(reader, from->facts.sequence);
+		if (!from->file.base || at == reader->segments)
+			continue;
+		struct reader_segment *to = &reader->segment[at];
+		if (to->facts.sequence != from->facts.sequence || to->facts.generation != from->facts.generation ||
+		    to->facts.hash != from->facts.hash || to->facts.bytes != from->facts.bytes || to->file.base)
+			continue;
+		to->file = from->file;
+		to->used = from->used;
+		memset(&from->file, 0, sizeof(from->file));
+	}
+	for (uint32_t i = 0; i < old->rollups; i++)
+		for (uint32_t at = 0; at < reader->rollups && old->rollup[i].file.base; at++)
+			if (reader->rollup[at].facts.sequence == old->rollup[i].facts.sequence &&
+			    reader->rollup[at].facts.hash == old->rollup[i].facts.hash &&
+			    reader->rollup[at].facts.bytes == old->rollup[i].facts.bytes && !reader->rollup[at].file.base) {
+				reader->rollup[at].file = old->rollup[i].file;
+				memset(&old->rollup[i].file, 0, sizeof(old->rollup[i].file));
+			}
+}
+
+/* Another manifest has the name: read it whole, as if newly opened, but keep what is mapped. */
+static int manifest_follow(struct sto_reader *reader)
+{
+	struct sto_reader *made;
+	int rc = reader_open(&made, reader->data_dir, reader->io);
+	if (rc)
+		return rc;
+	rc = manifest_find(made);
+	if (!rc)
+		rc = manifest_read(made);
+	if (rc) {
+		sto_reader_close(made);
+		return rc < 0 ? rc : 0;
+	}
+	mappings_keep(made, reader);
+	struct sto_reader swap = *reader;
+	made->clock = reader->clock;
+	*reader = *made;
+	*made = swap;
+	sto_reader_close(made);
+	reader->changed = true;
+	return 0;
 }
 
 int sto_reader_refresh(struct sto_reader *reader)
 {
-	int rc = manifest_find(reader);
-	if (rc)
-		return rc < 0 ? rc : 0;
+	int rc = 0;
 	for (int tries = 0; tries < READ_TRIES; tries++) {
-		rc = manifest_read(reader);
+		rc = manifest_find(reader);
+		if (rc == 1)
+			return 0;
+		if (rc == 2)
+			rc = manifest_follow(reader);
+		if (!rc)
+			rc = manifest_read(reader);
 		if (rc)
 			return rc;
-		rc = segments_map(reader);
+		rc = files_map(reader);
 		if (rc != -ENOENT)
 			break;
 	}
 	if (rc == -ENOENT) {
-		tp_logf(TP_ERROR, "a published segment is missing", "data_dir=%s", reader->data_dir);
+		tp_logf(TP_ERROR, "a published file is missing", "data_dir=%s", reader->data_dir);
 		rc = -EBADMSG;
 	}
 	if (rc)
@@ -241,21 +413,53 @@ const struct sto_segment_info *sto_reader_segment(const struct sto_reader *reade
 	return &reader->segment[index].info;
 }
 
+void sto_reader_segment_name(const struct sto_reader *reader, uint32_t index, char *to)
+{
+	const struct manifest_segment *facts = &reader->segment[index].facts;
+	folder_segment_name(to, facts->sequence, facts->generation);
+}
+
+uint32_t sto_reader_rollups(const struct sto_reader *reader)
+{
+	return reader->rollups;
+}
+
+const struct sto_rollup_info *sto_reader_rollup_info(const struct sto_reader *reader, uint32_t index)
+{
+	return &reader->rollup[index].info;
+}
+
+void sto_reader_rollup_name(const struct sto_reader *reader, uint32_t index, char *to)
+{
+	snprintf(to, FOLDER_NAME_BYTES, "rollups/%016" PRIx64 ".rol", reader->rollup[index].facts.sequence);
+}
+
+uint64_t sto_reader_covered(const struct sto_reader *reader)
+{
+	return reader->manifest.facts.covered;
+}
+
+int reader_segment_use(struct sto_reader *reader, uint32_t index)
+{
+	int rc = segment_map(reader, &reader->segment[index]);
+	return rc == -ENOENT ? -ESTALE : rc;
+}
+
 int sto_reader_rollup(struct sto_reader *reader, uint32_t index, const struct tp_rollup_row **rows, uint32_t *count,
 		      const char **heap)
 {
-	struct segment *file = &reader->segment[index].file;
-	return file->base ? segment_rollup(file, rows, count, heap) : -EBADMSG;
+	int rc = reader_segment_use(reader, index);
+	return rc ? rc : segment_rollup(&reader->segment[index].file, rows, count, heap);
 }
 
 int sto_reader_events(struct sto_reader *reader, uint32_t index, sto_event_fn fn, void *context)
 {
-	struct segment *file = &reader->segment[index].file;
-	return file->base ? segment_events(file, fn, context) : -EBADMSG;
+	int rc = reader_segment_use(reader, index);
+	return rc ? rc : segment_events(&reader->segment[index].file, fn, context);
 }
 
 int sto_reader_section(struct sto_reader *reader, uint32_t index, uint32_t kind, const void **bytes, uint64_t *length)
 {
-	struct segment *file = &reader->segment[index].file;
-	return file->base ? segment_section(file, kind, bytes, length) : -EBADMSG;
+	int rc = reader_segment_use(reader, index);
+	return rc ? rc : segment_section(&reader->segment[index].file, kind, bytes, length);
 }

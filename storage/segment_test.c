@@ -253,8 +253,18 @@ static void test_reader(void **state)
 	/* Retention: what the reader holds stays readable until it refreshes; a newer segment stays. */
 	sim_clock_set(bench->disk, 2000);
 	sealed(bench, 200, 250);
-	assert_int_equal(sto_retain(bench->store, 1000), 0);
-	assert_int_equal(sto_retain(bench->store, 1001), 1);
+	struct sto_retention keep = {.raw_ms = 500};
+	struct sto_retained retained;
+	const struct sto_merge_options now = {.now = true};
+	/* Not before its sums are in rollup files, and not before its time. */
+	assert_int_equal(sto_retain(bench->store, &keep, 1500, &retained), 0);
+	assert_int_equal(retained.files[STO_RETAIN_RAW], 0);
+	assert_int_equal(sto_merge_step(bench->store, &now), 1);
+	assert_int_equal(sto_retain(bench->store, &keep, 1499, &retained), 0);
+	assert_int_equal(retained.files[STO_RETAIN_RAW], 0);
+	assert_int_equal(sto_retain(bench->store, &keep, 1500, &retained), 0);
+	assert_int_equal(retained.files[STO_RETAIN_RAW], 1);
+	assert_true(retained.bytes[STO_RETAIN_RAW] > 0);
 	next = 0;
 	assert_int_equal(sto_reader_events(reader, 0, expect_next, &next), 0);
 	assert_int_equal(sto_reader_refresh(reader), 1);
@@ -264,7 +274,9 @@ static void test_reader(void **state)
 	next = 200;
 	assert_int_equal(sto_reader_events(reader, 0, expect_next, &next), 0);
 	assert_int_equal(next, 250);
-	assert_int_equal(sto_retain(bench->store, UINT64_MAX), 1);
+	keep.raw_ms = 0;
+	assert_int_equal(sto_retain(bench->store, &keep, 2000, &retained), 0);
+	assert_int_equal(retained.files[STO_RETAIN_RAW], 1);
 	assert_int_equal(sto_segments_watermark(bench->store), 5000250); /* time does not go back */
 	assert_int_equal(sto_reader_refresh(reader), 1);
 	assert_int_equal(sto_reader_segments(reader), 0);

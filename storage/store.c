@@ -426,6 +426,7 @@ int store_open(struct sto_store **store, const struct sto_store_options *options
 	s->lock_fd = s->manifest_fd = -1;
 	pthread_mutex_init(&s->commit_lock, NULL);
 	pthread_mutex_init(&s->lock, NULL);
+	pthread_mutex_init(&s->merge_lock, NULL);
 	pthread_mutex_init(&s->map_lock, NULL);
 	pthread_cond_init(&s->seal_turn, NULL);
 	pthread_mutex_init(&s->pool.lock, NULL);
@@ -465,6 +466,7 @@ void sto_store_close(struct sto_store *store)
 	pthread_cond_destroy(&store->seal_turn);
 	pthread_mutex_destroy(&store->map_lock);
 	pthread_mutex_destroy(&store->lock);
+	pthread_mutex_destroy(&store->merge_lock);
 	pthread_mutex_destroy(&store->commit_lock);
 	free(store->rollup);
 	free(store->unsealed);

@@ -5,6 +5,7 @@
  * all happens under `lock`:
  *
  *   map_lock ──► lock         look-ups: which segments are mapped. A look-up waits for look-ups only
+ *   merge_lock ──► commit_lock ──► lock    one merge at a time, and no rollup file is deleted under it
  *   commit_lock ──► lock      one append at a time. The manifest's state changes under both, so either is enough to read it
  *
  * Who looks through the segments takes the view, an unchanging list: a publication or deletion makes a new one beside it, and what
@@ -23,7 +24,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-enum { STORE_PATH_BYTES = 4096, STORE_MAPPED_MAX = 4096, STORE_SEALS_MAX = 64 };
+enum { STORE_PATH_BYTES = 4096, STORE_MAPPED_MAX = 4096, STORE_SEALS_MAX = 64, FOLDER_NAME_BYTES = 64 };
 
 /* A published segment: what the manifest says, and its file once it was needed. Freed with the last view that names it. */
 struct store_segment {
@@ -82,6 +83,8 @@ struct sto_store {
 	pthread_cond_t seal_turn;
 	uint64_t sealing[STORE_SEALS_MAX]; /* sequences being written, any order; 0: free */
 
+	pthread_mutex_t merge_lock;
+
 	/* under map_lock */
 	pthread_mutex_t map_lock;
 	_Atomic uint32_t mapped;
@@ -103,6 +106,7 @@ int folder_path(char *to, const char *data_dir, const char *name);
 int folder_log_path(char *to, const char *data_dir, uint64_t file_id);
 /* segments/<sequence>.seg; after a replacement <sequence>.<generation>.seg */
 int folder_segment_path(char *to, const char *data_dir, uint64_t sequence, uint32_t generation);
+void folder_segment_name(char to[FOLDER_NAME_BYTES], uint64_t sequence, uint32_t generation); /* the same, below data_dir */
 int folder_segment_temporary(char *to, const char *data_dir, uint64_t sequence);
 int folder_rollup_path(char *to, const char *data_dir, uint64_t sequence, bool temporary);
 /* "00000000000000a1.log" to 0xa1; 0: not such a name. */
@@ -148,6 +152,10 @@ int store_unsealed_add(struct sto_store *store, uint64_t file_id, uint64_t recor
  */
 uint64_t store_file_id_take(struct sto_store *store);
 void store_file_id_give(struct sto_store *store, uint64_t file_id);
+
+/* ---- store_merge.c ---- */
+/* Which adjacent rollup files (sorted by class and coverage) are merged next: how many from *first on; 0: none. Pure. */
+uint32_t store_merge_choose(const struct manifest_rollup *rollup, uint32_t count, uint32_t *first);
 
 /* SHA-256 of a file. Any thread. */
 int file_sha256(const struct sto_io *io, const char *path, uint8_t sha256[MANIFEST_HASH_BYTES]);

@@ -389,30 +389,3 @@ uint64_t sto_segments_watermark(struct sto_store *store)
 	pthread_mutex_unlock(&store->lock);
 	return watermark_ms;
 }
-
-/* ---- retention ---- */
-
-int sto_retain(struct sto_store *store, uint64_t sealed_before_ms)
-{
-	int removed = 0, rc = 0;
-	struct store_view *view = store_view_take(store);
-	for (uint32_t i = 0; i < view->segments && !rc; i++) {
-		const struct manifest_segment *facts = &view->segment[i]->facts;
-		if (facts->sealed_ms >= sealed_before_ms)
-			continue;
-		char path[STORE_PATH_BYTES];
-		struct manifest_record record = {.kind = MANIFEST_RETIRED, .segment.sequence = facts->sequence};
-		rc = folder_segment_path(path, store->data_dir, facts->sequence, facts->generation);
-		if (!rc)
-			rc = store_commit(store, &record, 1);
-		if (rc)
-			break;
-		removed++;
-		/* Retired is retired: a file that stays is taken away at the next start. */
-		int left = store->io->unlink(store->io, path);
-		if (left)
-			tp_logf(TP_WARN, "a retired segment cannot be removed", "file=%s error=\"%s\"", path, strerror(-left));
-	}
-	store_view_give(store, view);
-	return rc ? rc : removed;
-}

@@ -1,10 +1,12 @@
 /*
- * Checking a whole data folder: node file, manifest, each published segment with its totals, each log file that is not sealed.
+ * Checking a whole data folder: node file, manifest, each published segment and rollup file with its totals, each log file that
+ * is not sealed.
  * Reads only. Meant for a stopped node: an open log is in flux, so a folder in use is refused.
  *
  * Threads: any; all state is local.
  */
 #include "log_read.h"
+#include "rollup_file.h"
 #include "store_state.h"
 #include "turnpike/reader.h"
 
@@ -23,6 +25,8 @@ struct verify {
 	struct manifest manifest;
 	struct manifest_segment *segment; /* published; sequence 0: retired */
 	uint32_t segments, segments_max;
+	struct manifest_rollup *rollup;
+	uint32_t rollups, rollups_max;
 };
 
 static void fault(struct verify *v, const char *path, const char *what)
@@ -31,23 +35,68 @@ static void fault(struct verify *v, const char *path, const char *what)
 	v->fn(v->context, path, what);
 }
 
+static int segment_take_record(struct verify *v, const struct manifest_record *record)
+{
+	for (uint32_t i = v->segments; record->kind != MANIFEST_SEGMENT && i-- > 0;) {
+		if (v->segment[i].sequence != record->segment.sequence)
+			continue;
+		if (record->kind == MANIFEST_REPLACED)
+			v->segment[i] = record->segment;
+		else
+			v->segment[i].sequence = 0;
+		return 0;
+	}
+	if (record->kind != MANIFEST_SEGMENT)
+		return -EBADMSG;
+	if (v->segments == v->segments_max) {
+		uint32_t max = v->segments_max ? 2 * v->segments_max : 64;
+		struct manifest_segment *larger = realloc(v->segment, max * sizeof(*larger));
+		if (!larger)
+			return -ENOMEM;
+		v->segment = larger;
+		v->segments_max = max;
+	}
+	v->segment[v->segments++] = record->segment;
+	return 0;
+}
+
+static int rollup_take_record(struct verify *v, const struct manifest_record *record)
+{
+	if (record->kind == MANIFEST_ROLLUP_GONE) {
+		for (uint32_t i = 0; i < v->rollups; i++) {
+			if (v->rollup[i].sequence != record->rollup.sequence)
+				continue;
+			v->rollup[i] = v->rollup[--v->rollups];
+			return 0;
+		}
+		return -EBADMSG;
+	}
+	if (v->rollups == v->rollups_max) {
+		uint32_t max = v->rollups_max ? 2 * v->rollups_max : 64;
+		struct manifest_rollup *larger = realloc(v->rollup, max * sizeof(*larger));
+		if (!larger)
+			return -ENOMEM;
+		v->rollup = larger;
+		v->rollups_max = max;
+	}
+	v->rollup[v->rollups++] = record->rollup;
+	return 0;
+}
+
 static int record_take(void *context, const struct manifest_record *record)
 {
-	struct verify *v = context;
-	if (record->kind == MANIFEST_RETIRED) {
-		for (uint32_t i = 0; i < v->segments; i++)
-			if (v->segment[i].sequence == record->segment.sequence)
-				v->segment[i].sequence = 0;
-	} else if (record->kind == MANIFEST_SEGMENT) {
-		if (v->segments == v->segments_max) {
-			uint32_t max = v->segments_max ? 2 * v->segments_max : 64;
-			struct manifest_segment *larger = realloc(v->segment, max * sizeof(*larger));
-			if (!larger)
-				return -ENOMEM;
-			v->segment = larger;
-			v->segments_max = max;
-		}
-		v->segment[v->segments++] = record->segment;
+	switch (record->kind) {
+	case MANIFEST_SEGMENT:
+	case MANIFEST_RETIRED:
+	case MANIFEST_REPLACED:
+		return segment_take_record(context, record);
+	case MANIFEST_ROLLUP:
+	case MANIFEST_ROLLUP_GONE:
+		return rollup_take_record(context, record);
+	case MANIFEST_LOG_EMPTY:
+	case MANIFEST_STATE:
+	case MANIFEST_SEALED_RANGE:
+		break;
 	}
 	return 0;
 }
@@ -84,6 +133,17 @@ static int verify_manifest(struct verify *v, const uint8_t *node_id)
 	return rc < 0 ? rc : 0;
 }
 
+/* Whose SHA-256 the manifest knows. */
+static int sha256_verify(struct verify *v, const char *path, const uint8_t told[MANIFEST_HASH_BYTES])
+{
+	static const uint8_t unknown[MANIFEST_HASH_BYTES];
+	uint8_t found[MANIFEST_HASH_BYTES];
+	if (!memcmp(told, unknown, sizeof(unknown)))
+		return 0;
+	int rc = file_sha256(v->io, path, found);
+	return rc ? rc : memcmp(found, told, sizeof(found)) ? -EBADMSG : 0;
+}
+
 static int verify_segments(struct verify *v)
 {
 	char path[STORE_PATH_BYTES];
@@ -100,6 +160,32 @@ static int verify_segments(struct verify *v)
 			rc = segment_verify(&segment, facts);
 			segment_close(&segment);
 		}
+		if (!rc)
+			rc = sha256_verify(v, path, facts->sha256);
+		if (rc == -EBADMSG || rc == -ENOENT || rc == -EIO) {
+			fault(v, path, rc == -ENOENT ? "missing" : rc == -EIO ? "unreadable" : "damaged");
+			rc = 0;
+		}
+	}
+	return rc;
+}
+
+static int verify_rollups(struct verify *v)
+{
+	char path[STORE_PATH_BYTES];
+	int rc = 0;
+	for (uint32_t i = 0; i < v->rollups && !rc; i++) {
+		const struct manifest_rollup *facts = &v->rollup[i];
+		struct rollup_file file;
+		rc = folder_rollup_path(path, v->data_dir, facts->sequence, false);
+		if (!rc)
+			rc = rollup_file_open(&file, v->io, path, facts);
+		if (!rc) {
+			rc = rollup_file_verify(&file, facts);
+			rollup_file_close(&file);
+		}
+		if (!rc)
+			rc = sha256_verify(v, path, facts->sha256);
 		if (rc == -EBADMSG || rc == -ENOENT || rc == -EIO) {
 			fault(v, path, rc == -ENOENT ? "missing" : rc == -EIO ? "unreadable" : "damaged");
 			rc = 0;
@@ -153,6 +239,8 @@ static int verify_all(struct verify *v)
 	if (!rc)
 		rc = verify_segments(v);
 	if (!rc)
+		rc = verify_rollups(v);
+	if (!rc)
 		rc = folder_path(path, v->data_dir, "log");
 	return rc ? rc : v->io->list(v->io, path, verify_log, v);
 }
@@ -168,6 +256,7 @@ int store_verify(const char *data_dir, sto_fault_fn fn, void *context, const str
 		io->close(io, lock_fd);
 	manifest_fini(&v.manifest);
 	free(v.segment);
+	free(v.rollup);
 	return rc ? rc : v.faults;
 }
 

@@ -125,8 +125,43 @@ int sto_segments_events(struct sto_store *store, uint64_t min_ms, sto_event_fn f
 /* The highest watermark that any segment ever had, retired ones too; 0 without segments. */
 uint64_t sto_segments_watermark(struct sto_store *store);
 
+/* ---- rollup files ---- */
+
+struct sto_merge_options {
+	bool now;                     /* cover segments at once, however few and new they are */
+	void (*yield)(void *context); /* as in sto_seal_options */
+	void *yield_context;
+};
+
+/*
+ * One unit of the work that keeps questions cheap: sums of new segments into rollup files, rollup files merged into larger ones, the
+ * manifest written anew when most of it is dead. 1: something was done, there may be more; 0: nothing to do (or another thread is at
+ * it); -ENOSPC: later; -EBADMSG: a file is damaged (logged), it stays as it is; another -errno: the disk failed, stop. options may be
+ * NULL. For a background thread: it takes as long as it takes.
+ */
+int sto_merge_step(struct sto_store *store, const struct sto_merge_options *options);
+
+/* Segments up to this sequence are in rollup files. */
+uint64_t sto_covered(struct sto_store *store);
+
 /* ---- retention ---- */
-/* Removes segments sealed before sealed_before_ms, by manifest append, then unlink. Returns how many, or -errno. */
-int sto_retain(struct sto_store *store, uint64_t sealed_before_ms);
+
+enum sto_retention_class { STO_RETAIN_RAW, STO_RETAIN_MINUTE, STO_RETAIN_HOUR, STO_RETAIN_DAY, STO_RETENTION_CLASSES };
+
+struct sto_retention {
+	uint64_t raw_ms, minute_ms, hour_ms, day_ms;
+};
+/* The ages that count: a class is kept at least as long as the finer ones. */
+void sto_retention_effective(const struct sto_retention *wanted, uint64_t age_ms[STO_RETENTION_CLASSES]);
+
+struct sto_retained {
+	uint32_t files[STO_RETENTION_CLASSES];
+	uint64_t bytes[STO_RETENTION_CLASSES];
+};
+/*
+ * Deletes what is beyond its age: each file by manifest append, then unlink. *retained: what went, also after an error. 0, -ENOSPC
+ * or another -errno.
+ */
+int sto_retain(struct sto_store *store, const struct sto_retention *retention, uint64_t now_ms, struct sto_retained *retained);
 
 #endif
