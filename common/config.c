@@ -142,6 +142,9 @@ void tp_config_free(struct tp_config *config)
 	free(fraud->geo_database);
 	free(fraud->model);
 	free(config->ingest);
+	for (uint32_t i = 0; i < config->blocklist_files; i++)
+		free(config->blocklist_file[i].path);
+	free(config->blocklist_file);
 	free(config->rx);
 	free(config->shard);
 	free(config->background);

@@ -78,7 +78,8 @@ static void check_cores(const struct check *check)
 static void check_foreign_keys(const struct check *check, uint32_t index, enum tp_driver driver)
 {
 	static const char *const socket_only[] = {"http", "udp", NULL};
-	static const char *const dpdk_only[] = {"device", "address", "gateway", "tap", "http_port", "udp_port", NULL};
+	static const char *const dpdk_only[] = {"device",    "address",  "gateway",           "tap",
+						"http_port", "udp_port", "packet_rate_limit", NULL};
 	const char *const *foreign = driver == TP_DRIVER_SOCKET ? dpdk_only : socket_only;
 	char dotted[CONFIG_DOTTED_BYTES];
 
@@ -167,6 +168,32 @@ static void check_dpdk(const struct check *check, uint32_t index, const struct t
 		check_gateway(check, index, ingest, &ingest->gateway[i]);
 }
 
+/* Our XDP program counts the packets of a source: only a port that has it can hold the limit. */
+static void check_packet_rate(const struct check *check, uint32_t index, const struct tp_config_ingest *ingest)
+{
+	char dotted[CONFIG_DOTTED_BYTES];
+
+	if (!ingest->packet_rate_limit || !ingest->device ||
+	    (strncmp(ingest->device, "net_af_xdp", strlen("net_af_xdp")) == 0 && !strstr(ingest->device, "xdp_prog=")))
+		return;
+	snprintf(dotted, sizeof(dotted), "ingest[%u].packet_rate_limit", index);
+	ERROR(check, NULL, dotted, "expected only with a net_af_xdp device without xdp_prog=, found device %s", ingest->device);
+}
+
+static void check_blocklist(const struct check *check)
+{
+	const struct tp_config *config = check->config;
+
+	if (config->blocklist_files > TP_LIST_FILES_MAX)
+		ERROR(check, NULL, "blocklist", "expected at most %d list files, found %u", TP_LIST_FILES_MAX,
+		      config->blocklist_files);
+	for (uint32_t i = 0; i < config->blocklist_files; i++)
+		for (uint32_t k = 0; k < i; k++)
+			if (strcmp(config->blocklist_file[i].path, config->blocklist_file[k].path) == 0)
+				ERROR(check, NULL, "blocklist", "expected each list file once, found %s twice",
+				      config->blocklist_file[i].path);
+}
+
 static bool same_endpoint(const struct tp_endpoint *a, const struct tp_endpoint *b)
 {
 	/* port 0 picks a free one each time */
@@ -210,6 +237,7 @@ static void check_ingest(const struct check *check)
 		if (ingest->driver == TP_DRIVER_DPDK) {
 			check_dpdk(check, i, ingest);
 			check_tap(check, i, config);
+			check_packet_rate(check, i, ingest);
 		} else if (!ingest->http.addr.family && !ingest->udp.addr.family) {
 			snprintf(dotted, sizeof(dotted), "ingest[%u]", i);
 			ERROR(check, NULL, dotted, "expected http or udp with an address and port, found neither");
@@ -231,6 +259,7 @@ int config_check(const struct tp_config *config, const struct config_tree *tree,
 
 	check_ingest(&check);
 	check_cores(&check);
+	check_blocklist(&check);
 	if (config->lateness_ms > config->horizon_ms)
 		ERROR(&check, "time.horizon", "time.lateness", "expected at most time.horizon, which is %llums, found %llums",
 		      (unsigned long long)config->horizon_ms, (unsigned long long)config->lateness_ms);

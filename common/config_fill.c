@@ -175,6 +175,7 @@ static void fill_ingest(struct fill *fill, const struct raw_ingest *raw, uint32_
 	to->udp_port = raw->udp_port ? *raw->udp_port : dpdk ? UDP_PORT : 0;
 	to->auth_tokens = raw->auth == RAW_SEND_TOKENS;
 	limit(fill, raw->rate_limit, KEY("rate_limit"), 0, &to->rate_limit);
+	limit(fill, raw->packet_rate_limit, KEY("packet_rate_limit"), 0, &to->packet_rate_limit);
 	limit(fill, raw->token_rate_limit, KEY("token_rate_limit"), 0, &to->token_rate_limit);
 	limit(fill, raw->connections_per_source, KEY("connections_per_source"), CONNECTIONS_PER_SOURCE,
 	      &to->connections_per_source);
@@ -291,6 +292,26 @@ static void fill_sizes(struct fill *fill, const struct raw_config *raw, struct t
 	     "a size from 16MiB to 64GiB in whole MiB", &config->log_file_bytes);
 }
 
+/* The config reader runs in several programs with several working folders: a path means the same in all. */
+static void list_files(struct fill *fill, char **path, uint32_t count, const char *key, bool count_only, struct tp_config *config)
+{
+	for (uint32_t i = 0; i < count && config->blocklist_file; i++) {
+		char dotted[CONFIG_DOTTED_BYTES];
+		snprintf(dotted, sizeof(dotted), "%s[%u]", key, i);
+		if (path[i][0] != '/')
+			say(fill, dotted, path[i]);
+		config->blocklist_file[config->blocklist_files++] =
+			(struct tp_config_list_file){.path = copy(fill, path[i]), .count_only = count_only};
+	}
+}
+
+static void fill_blocklist(struct fill *fill, const struct raw_blocklist *raw, struct tp_config *config)
+{
+	config->blocklist_file = array(fill, raw->files_count + raw->count_only_files_count, sizeof(*config->blocklist_file));
+	list_files(fill, raw->files, raw->files_count, "blocklist.files", false, config);
+	list_files(fill, raw->count_only_files, raw->count_only_files_count, "blocklist.count_only_files", true, config);
+}
+
 static void fill_control(struct fill *fill, const struct raw_config *raw, struct tp_config *config)
 {
 	const char *data_dir = raw->node.data_dir ? raw->node.data_dir : "/var/lib/turnpike";
@@ -384,6 +405,7 @@ int config_fill(const struct raw_config *raw, const struct config_tree *tree, st
 	fill_node(&fill, &raw->node, config);
 	fill_control(&fill, raw, config);
 	fill_ingests(&fill, raw, config);
+	fill_blocklist(&fill, &raw->blocklist, config);
 	const struct raw_cores *cores = &raw->cores;
 	cpus(&fill, "cores.rx", cores->rx, cores->rx_count, 0, 1, &config->rx, &config->rx_count);
 	cpus(&fill, "cores.shard", cores->shard, cores->shard_count, cpu_count > 1, 1, &config->shard, &config->shard_count);

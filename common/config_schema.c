@@ -45,6 +45,7 @@ static const cyaml_schema_field_t ingest_fields[] = {
 	LIST(raw_ingest, trusted, &text_value),
 	CHOICE(raw_ingest, auth, ingest_auth_names),
 	TEXT(raw_ingest, rate_limit),
+	TEXT(raw_ingest, packet_rate_limit),
 	TEXT(raw_ingest, token_rate_limit),
 	TEXT(raw_ingest, connections_per_source),
 	WHOLE(raw_ingest, batch_window),
@@ -109,6 +110,12 @@ static const cyaml_schema_field_t fraud_fields[] = {
 	CYAML_FIELD_END,
 };
 
+static const cyaml_schema_field_t blocklist_fields[] = {
+	LIST(raw_blocklist, files, &text_value),
+	LIST(raw_blocklist, count_only_files, &text_value),
+	CYAML_FIELD_END,
+};
+
 static const cyaml_schema_field_t control_fields[] = {
 	TEXT(raw_control, listen),
 	TEXT(raw_control, state_dir),
@@ -128,7 +135,8 @@ static const cyaml_schema_field_t config_fields[] = {
 	SECTION(cores),  SECTION(durability),
 	SECTION(time),   SECTION(retention),
 	SECTION(fraud),  SECTION(control),
-	SECTION(memory), CYAML_FIELD_END,
+	SECTION(memory), SECTION(blocklist),
+	CYAML_FIELD_END,
 };
 
 const cyaml_schema_value_t tp_config_schema = {CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, struct raw_config, config_fields)};
@@ -152,6 +160,7 @@ static const struct {
 	{"ingest[].connections_per_source", "a whole number of connections from 1 to 4294967295, or off"},
 	{"ingest[].batch_window", "a whole number of batches from 1 to 4096"},
 	{"ingest[].source_keys", "the path of a file with the keys of batch sources"},
+	{"ingest[].packet_rate_limit", "a whole number of packets per second from 1 to 4294967295, or off"},
 	{"cores.rx", "a list of CPU numbers such as [0]"},
 	{"cores.shard", "a list of CPU numbers such as [1]"},
 	{"cores.background", "a list of CPU numbers such as [0, 1]"},
@@ -175,6 +184,10 @@ static const struct {
 	{"fraud.model", "an XGBoost model file in JSON"},
 	{"fraud.model_threshold", "a number from 0 to 1 with at most 6 decimals, such as 0.95"},
 	{"fraud.blocklist_ttl", "a duration such as 1h"},
+	{"blocklist.files", "a list of files such as [/etc/turnpike/drop.txt]"},
+	{"blocklist.files[]", "an absolute path such as /etc/turnpike/drop.txt"},
+	{"blocklist.count_only_files", "a list of files such as [/etc/turnpike/watch.txt]"},
+	{"blocklist.count_only_files[]", "an absolute path such as /etc/turnpike/watch.txt"},
 	{"control.listen", "an address and port such as 127.0.0.1:8081 or [::1]:8081"},
 	{"control.state_dir", "a folder"},
 	{"memory.dedup", "a size such as 256MiB"},

@@ -29,7 +29,7 @@ struct raw_ingest {
 	char **trusted;
 	uint32_t trusted_count;
 	int auth; /* enum raw_ingest_auth */
-	char *rate_limit, *token_rate_limit, *connections_per_source, *source_keys;
+	char *rate_limit, *packet_rate_limit, *token_rate_limit, *connections_per_source, *source_keys;
 	uint32_t *batch_window;
 };
 
@@ -67,6 +67,11 @@ struct raw_fraud {
 	bool *blocklist_count_only;
 };
 
+struct raw_blocklist {
+	char **files, **count_only_files;
+	uint32_t files_count, count_only_files_count;
+};
+
 enum raw_control_auth { RAW_READ_TOKENS, RAW_READ_NONE };
 
 struct raw_control {
@@ -87,6 +92,7 @@ struct raw_config {
 	struct raw_time time;
 	struct raw_retention retention;
 	struct raw_fraud fraud;
+	struct raw_blocklist blocklist;
 	struct raw_control control;
 	struct raw_memory memory;
 };

@@ -199,7 +199,8 @@ static void other_values_and_styles_load(void **state)
 				   "  source_keys: /etc/keys\n"
 				   "- *first\n"
 				   "- driver: dpdk\n"
-				   "  device: 0000:01:00.0\n"
+				   "  device: net_af_xdp3,iface=x\n"
+				   "  packet_rate_limit: 20000\n"
 				   "  address: [10.1.0.1/16, \"fd00::1/64\"]\n"
 				   "  gateway: \"10.1.0.2 , fe80::1\"\n"
 				   "  udp_port: 1\n"
@@ -210,6 +211,7 @@ static void other_values_and_styles_load(void **state)
 				   "retention: {raw: 1y}\n"
 				   "fraud: {clicks_per_ip_hour: 0, min_ms_since_impression: 4294967295}\n"
 				   "control: {listen: \"[::1]:0\", auth: none}\n"
+				   "blocklist: {count_only_files: [/c], files: [/a, /b]}\n"
 				   "...\n";
 
 	int rc = load(text, &config);
@@ -231,6 +233,13 @@ static void other_values_and_styles_load(void **state)
 	assert_int_equal(config.ingest[1].batch_window, 4096);
 	assert_string_equal(config.ingest[1].source_keys, "/etc/keys");
 	assert_int_equal(config.ingest[2].rate_limit, 500);
+	assert_int_equal(config.ingest[2].packet_rate_limit, 0);
+	assert_int_equal(config.ingest[3].packet_rate_limit, 20000);
+	assert_int_equal(config.blocklist_files, 3);
+	for (uint32_t i = 0; i < 3; i++) {
+		assert_string_equal(config.blocklist_file[i].path, i == 0 ? "/a" : i == 1 ? "/b" : "/c");
+		assert_int_equal(config.blocklist_file[i].count_only, i == 2);
+	}
 	assert_int_equal(config.ingest[3].gateway_count, 2);
 	assert_int_equal(config.ingest[3].http_port, 80);
 	assert_int_equal(config.ingest[3].udp_port, 1);
@@ -271,11 +280,12 @@ static const struct broken broken[] = {
 	{"node: {name: \"\xff\"}\n", "F: expected YAML in UTF-8, found a bad character at byte 14 (invalid leading UTF-8 octet)\n"},
 	/* keys */
 	{"node:\n  name: a\nnodes:\n  name: b\n", "F:3: nodes: unknown key, expected one of node, ingest, cores, durability, time, "
-						  "retention, fraud, control, memory\n"},
+						  "retention, fraud, control, memory, blocklist\n"},
 	{"node:\n  Name: a\n", "F:2: node.Name: unknown key, expected one of name, data_dir\n"},
 	{"ingest:\n  - http: 127.0.0.1:1\n  - http: 127.0.0.1:2\n    port: 3\n",
 	 "F:4: ingest[1].port: unknown key, expected one of driver, http, udp, device, address, gateway, tap, http_port, "
-	 "udp_port, trusted, auth, rate_limit, token_rate_limit, connections_per_source, batch_window, source_keys\n"},
+	 "udp_port, trusted, auth, rate_limit, packet_rate_limit, token_rate_limit, connections_per_source, batch_window, "
+	 "source_keys\n"},
 	{"ingest:\n  - http: 127.0.0.1:1\n    token_rate_limit: 0\n",
 	 "F:3: ingest[0].token_rate_limit: expected a whole number of requests per second from 1 to 4294967295, or off, found "
 	 "\"0\"\n"},
@@ -354,6 +364,17 @@ static const struct broken broken[] = {
 	 "F:1: control.listen: expected an address and port such as 127.0.0.1:8081 or [::1]:8081, found \"8081\"\n"},
 	{"ingest:\n  - http: 127.0.0.1:1\n    trusted:\n      - 10.0.0.0/8\n      - 10.0.0.0/33\n",
 	 "F:5: ingest[0].trusted[1]: expected a prefix such as 10.0.0.0/8 or \"fd00::/8\", found \"10.0.0.0/33\"\n"},
+	{"ingest: [{driver: dpdk, device: 'net_af_xdp0,iface=x', address: [10.0.0.1/24], packet_rate_limit: many}]\n",
+	 "F:1: ingest[0].packet_rate_limit: expected a whole number of packets per second from 1 to 4294967295, or off, "
+	 "found \"many\"\n"},
+	{"ingest: [{driver: dpdk, device: net_ring0, address: [10.0.0.1/24], packet_rate_limit: 5}]\n",
+	 "F:1: ingest[0].packet_rate_limit: expected only with a net_af_xdp device without xdp_prog=, found device net_ring0\n"},
+	{"ingest: [{http: '127.0.0.1:1', packet_rate_limit: 5}]\n",
+	 "F:1: ingest[0].packet_rate_limit: expected only with driver: dpdk, found driver: socket\n"},
+	{"blocklist: {files: [drop.txt]}\n",
+	 "F:1: blocklist.files[0]: expected an absolute path such as /etc/turnpike/drop.txt, found \"drop.txt\"\n"},
+	{"blocklist: {files: [/a, /b], count_only_files: [/b]}\n",
+	 "F:1: blocklist: expected each list file once, found /b twice\n"},
 	{"ingest: [{http: '127.0.0.1:1', rate_limit: fast}]\n", "F:1: ingest[0].rate_limit: expected a whole number of requests "
 								"per second from 1 to 4294967295, or off, found \"fast\"\n"},
 	{"ingest: [{http: '127.0.0.1:1', rate_limit: 0}]\n",
@@ -416,9 +437,9 @@ static const struct broken broken[] = {
 	{"node: {data_dir: /a/b}\ncontrol: {state_dir: /a/b/}\n",
 	 "F:2: control.state_dir: expected a folder outside node.data_dir, found /a/b\n"},
 	/* all that is wrong at once */
-	{"nod: 1\ntime: {lateness: [], horizon: 5}\n",
-	 "F:1: nod: unknown key, expected one of node, ingest, cores, durability, time, retention, fraud, control, memory\n"
-	 "F:2: time.lateness: expected a duration such as 60s, found a list\n"},
+	{"nod: 1\ntime: {lateness: [], horizon: 5}\n", "F:1: nod: unknown key, expected one of node, ingest, cores, durability, "
+						       "time, retention, fraud, control, memory, blocklist\n"
+						       "F:2: time.lateness: expected a duration such as 60s, found a list\n"},
 	{"time: {lateness: x, horizon: 5}\n", "F:1: time.lateness: expected a duration such as 60s, found \"x\"\n"
 					      "F:1: time.horizon: expected a duration such as 15m, found \"5\"\n"},
 };

@@ -52,6 +52,7 @@ static void counters_read(struct page *page)
 static void layer(const struct page *page, enum tp_counter_layer which)
 {
 	static const char *const help[TP_LAYERS] = {
+		[TP_LAYER_XDP] = "Frames before AF_XDP ports by what our XDP program made of them",
 		[TP_LAYER_FRAMES] = "Frames on DPDK ports by what became of them",
 		[TP_LAYER_DATAGRAMS] = "UDP datagrams to the beacon port by what became of them",
 		[TP_LAYER_REQUESTS] = "HTTP requests by what became of them",

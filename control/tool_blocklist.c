@@ -56,15 +56,55 @@ static int add(struct ctl_tool *tool, int words, char **word)
 	return 0;
 }
 
+/* The whole list in one answer, page by page from the data process. NULL: said on stderr. */
+static json_t *list_fetch(struct ctl_tool *tool)
+{
+	json_t *whole = NULL;
+	char line[LINE_BYTES] = "blocklist list limit=10000";
+	for (bool more = true; more;) {
+		json_t *page = ctl_tool_command(tool, line);
+		if (!page) {
+			json_decref(whole);
+			return NULL;
+		}
+		const char *next = json_string_value(json_object_get(page, "next"));
+		more = next != NULL;
+		if (more)
+			snprintf(line, sizeof(line), "blocklist list limit=10000 after=%s", next);
+		if (whole) {
+			json_array_extend(json_object_get(whole, "items"), json_object_get(page, "items"));
+			json_decref(page);
+		} else {
+			whole = page;
+		}
+	}
+	json_object_del(whole, "ok");
+	json_object_del(whole, "next");
+	return whole;
+}
+
+static void files_print(const json_t *files)
+{
+	size_t i;
+	json_t *file;
+	json_array_foreach(files, i, file)
+	{
+		const char *error = json_string_value(json_object_get(file, "error"));
+		printf("file %s: %lld entries, %lld bad lines%s%s%s\n", json_string_value(json_object_get(file, "file")),
+		       (long long)json_integer_value(json_object_get(file, "entries")),
+		       (long long)json_integer_value(json_object_get(file, "bad_lines")),
+		       json_is_true(json_object_get(file, "count_only")) ? ", only counted" : "", error ? ", now: " : "",
+		       error ? error : "");
+	}
+}
+
 static int list(struct ctl_tool *tool)
 {
-	json_t *answer = ctl_tool_command(tool, "blocklist list");
+	json_t *answer = list_fetch(tool);
 	if (!answer)
 		return 1;
-	if (tool->json) {
-		json_object_del(answer, "ok");
+	if (tool->json)
 		return ctl_tool_print(answer);
-	}
 	size_t i;
 	json_t *item;
 	printf("%-42s %-10s %-22s %10s  %s\n", "PREFIX", "MODE", "EXPIRES", "HITS", "REASON");
@@ -72,13 +112,15 @@ static int list(struct ctl_tool *tool)
 	{
 		char expires[32] = "never";
 		json_t *expires_ms = json_object_get(item, "expires_ms");
+		const char *file = json_string_value(json_object_get(item, "file"));
 		if (json_is_integer(expires_ms))
 			tp_time_text((uint64_t)json_integer_value(expires_ms), expires);
-		printf("%-42s %-10s %-22s %10lld  %s\n", json_string_value(json_object_get(item, "prefix")),
+		printf("%-42s %-10s %-22s %10lld  %s%s%s%s\n", json_string_value(json_object_get(item, "prefix")),
 		       json_is_true(json_object_get(item, "count_only")) ? "count-only" : "drop", expires,
 		       (long long)json_integer_value(json_object_get(item, "hits")),
-		       json_string_value(json_object_get(item, "reason")));
+		       json_string_value(json_object_get(item, "reason")), file ? " (" : "", file ? file : "", file ? ")" : "");
 	}
+	files_print(json_object_get(answer, "files"));
 	json_decref(answer);
 	return 0;
 }

@@ -44,7 +44,7 @@ struct dp_blocklist {
 	struct dp_blocklist_hooks hooks;
 	struct dp_block_entry *own; /* sorted; DP_BLOCKLIST_OWN_MAX of room */
 	uint32_t own_count;
-	struct dp_block_list file[DP_BLOCKLIST_FILES_MAX];
+	struct dp_block_list file[TP_LIST_FILES_MAX];
 	uint32_t files;
 	struct active *active; /* sorted by prefix */
 	uint32_t active_count;
@@ -88,7 +88,7 @@ static void change_free(struct change *change)
 /* All sources side by side, in order; of equal prefixes the first source's. Returns how many; they fit `to` or it is NULL. */
 static uint32_t merge(const struct dp_blocklist *list, struct active *to)
 {
-	const struct dp_block_entry *at[DP_BLOCKLIST_FILES_MAX + 1], *end[DP_BLOCKLIST_FILES_MAX + 1];
+	const struct dp_block_entry *at[TP_LIST_FILES_MAX + 1], *end[TP_LIST_FILES_MAX + 1];
 	uint32_t count = 0;
 
 	at[0] = list->own;
@@ -471,12 +471,12 @@ static void files_free(struct dp_block_list *file, uint32_t files)
 		dp_block_list_free(&file[i]);
 }
 
-int dp_blocklist_files(struct dp_blocklist *list, const struct dp_blocklist_file *file, uint32_t files)
+int dp_blocklist_files(struct dp_blocklist *list, const struct tp_config_list_file *file, uint32_t files)
 {
-	struct dp_block_list *fresh = calloc(DP_BLOCKLIST_FILES_MAX, sizeof(*fresh));
+	struct dp_block_list *fresh = calloc(TP_LIST_FILES_MAX, sizeof(*fresh));
 	struct change change;
 	uint32_t read = 0;
-	int rc = !fresh ? -ENOMEM : files > DP_BLOCKLIST_FILES_MAX ? -E2BIG : 0;
+	int rc = !fresh ? -ENOMEM : files > TP_LIST_FILES_MAX ? -E2BIG : 0;
 
 	for (; rc == 0 && read < files; read++) {
 		rc = dp_block_list_read(&fresh[read], file[read].path, file[read].count_only, tp_now_ms());
@@ -484,7 +484,7 @@ int dp_blocklist_files(struct dp_blocklist *list, const struct dp_blocklist_file
 			file_say(&fresh[read], rc);
 	}
 	if (rc == 0) {
-		struct dp_block_list former[DP_BLOCKLIST_FILES_MAX];
+		struct dp_block_list former[TP_LIST_FILES_MAX];
 		const uint32_t formers = list->files;
 		memcpy(former, list->file, sizeof(former));
 		memcpy(list->file, fresh, sizeof(list->file));

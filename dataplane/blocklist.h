@@ -13,6 +13,7 @@
 #define TURNPIKE_BLOCKLIST_H
 
 #include "turnpike/addr.h"
+#include "turnpike/config.h"
 #include "turnpike/xdp.h"
 
 #include <jansson.h>
@@ -24,7 +25,6 @@ struct dp_blocklist_reader; /* one rx core's: the view, and hit counts that it a
 enum {
 	DP_BLOCKLIST_MAX = EB_PREFIXES_MAX, /* entries in force, of both families together */
 	DP_BLOCKLIST_OWN_MAX = 65536,       /* of them the operator's */
-	DP_BLOCKLIST_FILES_MAX = 32,
 	DP_BLOCKLIST_REASON_BYTES = 128,
 };
 
@@ -38,14 +38,9 @@ struct dp_blocklist_hooks {
 	void *context;
 };
 
-struct dp_blocklist_file {
-	const char *path;
-	bool count_only;
-};
-
 struct dp_blocklist_options {
 	const char *data_dir;
-	const struct dp_blocklist_file *file;
+	const struct tp_config_list_file *file;
 	uint32_t files;
 	uint32_t readers; /* rx cores */
 	struct dp_blocklist_hooks hooks;
@@ -70,7 +65,7 @@ int dp_blocklist_del(struct dp_blocklist *list, const struct tp_prefix *prefix);
  */
 void dp_blocklist_tick(struct dp_blocklist *list, uint64_t now_ms);
 /* Takes over another set of files (a reload), reading each anew. 0, or -errno where one cannot be read: then nothing changes. */
-int dp_blocklist_files(struct dp_blocklist *list, const struct dp_blocklist_file *file, uint32_t files);
+int dp_blocklist_files(struct dp_blocklist *list, const struct tp_config_list_file *file, uint32_t files);
 /* Pushes the present list to the hooks once more: after ports have opened. */
 int dp_blocklist_enforce(struct dp_blocklist *list);
 
@@ -81,6 +76,9 @@ int dp_blocklist_enforce(struct dp_blocklist *list);
 json_t *dp_blocklist_json(struct dp_blocklist *list, const struct tp_prefix *after, uint32_t limit);
 uint32_t dp_blocklist_entries(const struct dp_blocklist *list);
 uint64_t dp_blocklist_bad_lines(const struct dp_blocklist *list); /* met in list files since the start */
+
+/* Answers what follows "blocklist " on the command socket; cuts `command`. The caller's; NULL: no memory. */
+json_t *dp_blocklist_command(struct dp_blocklist *list, char *command);
 
 /* For the rx core of this reader: is this peer blocked now? Counts the hit. context: struct dp_blocklist_reader. */
 bool dp_blocklist_blocked(void *context, const struct tp_addr *peer);

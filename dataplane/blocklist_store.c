@@ -166,6 +166,8 @@ int dp_block_store_read(const char *directory, uint64_t now_ms, struct dp_block_
 		else
 			++*entries;
 	}
+	if (rc == 0 && number - 1 != said)
+		rc = -EBADMSG;
 	free(text);
 	if (rc == -EBADMSG)
 		tp_logf(TP_ERROR, "the blocklist's own file is damaged: put back a copy, or remove it, which loses its entries",

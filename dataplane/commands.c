@@ -76,6 +76,33 @@ static bool logs_full(struct dp_node *node)
 	return node->full_ticks >= FULL_TICKS;
 }
 
+/* The XDP programs count each frame in one place; what they received is the sum. */
+static void xdp_counters_take(struct tp_counters *counters)
+{
+	static const uint16_t place[EB_COUNTERS] = {
+		[EB_REDIRECTED] = TP_C_XDP_REDIRECTED,
+		[EB_PASSED] = TP_C_XDP_PASSED,
+		[EB_BLOCKLISTED] = TP_C_XDP_BLOCKLISTED,
+		[EB_RATE_LIMITED] = TP_C_XDP_RATE_LIMITED,
+		[EB_TRUNCATED] = TP_C_XDP_TRUNCATED,
+		[EB_BAD_IPV4] = TP_C_XDP_BAD_IPV4,
+		[EB_BAD_IPV6] = TP_C_XDP_BAD_IPV6,
+		[EB_BAD_SOURCE] = TP_C_XDP_BAD_SOURCE,
+		[EB_BAD_EXTENSIONS] = TP_C_XDP_BAD_EXTENSIONS,
+		[EB_BAD_TCP] = TP_C_XDP_BAD_TCP,
+		[EB_BAD_UDP] = TP_C_XDP_BAD_UDP,
+	};
+	uint64_t xdp[EB_COUNTERS], received = 0;
+
+	if (dp_dpdk_xdp_counters(xdp))
+		return;
+	for (uint32_t i = 0; i < EB_COUNTERS; i++) {
+		counters->v[place[i]] = xdp[i];
+		received += xdp[i];
+	}
+	counters->v[TP_C_XDP_RECEIVED] = received;
+}
+
 static void live_update(struct dp_node *node)
 {
 	struct tp_live *live = node->live;
@@ -100,21 +127,30 @@ static void live_update(struct dp_node *node)
 	struct tp_counters *counters = &node->counters;
 	counters->v[TP_C_SEGMENTS_SEALED] = atomic_load_explicit(&node->segments_sealed, memory_order_relaxed);
 	counters->v[TP_C_LATE_LOOKUPS] = atomic_load_explicit(&node->late_lookups, memory_order_relaxed);
-	if (node->dpdk) {
-		uint64_t xdp[EB_COUNTERS];
-		if (!dp_dpdk_xdp_counters(xdp)) {
-			counters->v[TP_C_FRAMES_XDP_BLOCKLISTED] = xdp[EB_BLOCKLISTED];
-			counters->v[TP_C_FRAMES_XDP_PASSED] = xdp[EB_PASSED];
-			counters->v[TP_C_FRAMES_XDP_REDIRECTED] = xdp[EB_REDIRECTED];
-		}
-	}
+	counters->v[TP_C_BLOCKLIST_BAD_LINES] = dp_blocklist_bad_lines(node->blocklist);
+	if (node->dpdk)
+		xdp_counters_take(counters);
 	tp_counters_publish(&live->housekeeping, counters);
 	atomic_store_explicit(&live->heartbeat_ms, tp_now_ms(), memory_order_relaxed);
+}
+
+/* What of a reloaded configuration is this thread's. What cannot be read leaves the former list in force, and is in the log. */
+static void reload_take(struct dp_node *node)
+{
+	struct tp_config *fresh = atomic_exchange_explicit(&node->reloaded, NULL, memory_order_acq_rel);
+	if (!fresh)
+		return;
+	(void)dp_blocklist_files(node->blocklist, fresh->blocklist_file, fresh->blocklist_files);
+	if (node->dpdk)
+		dp_dpdk_packet_rates(fresh);
+	tp_config_free(fresh);
+	free(fresh);
 }
 
 static void tick(struct dp_node *node)
 {
 	uint64_t now_ms = tp_now_ms();
+	reload_take(node);
 	if (now_ms - node->expired_ms >= EXPIRE_EVERY_MS) {
 		node->expired_ms = now_ms;
 		dp_blocklist_tick(node->blocklist, now_ms);
@@ -136,45 +172,6 @@ static json_t *refused(const char *error)
 static json_t *result(int rc)
 {
 	return rc ? refused(strerror(-rc)) : json_pack("{s:b}", "ok", 1);
-}
-
-static json_t *blocklist_add(struct dp_node *node, char *arguments)
-{
-	char *save = NULL, *word = strtok_r(arguments, " ", &save);
-	struct tp_prefix prefix;
-	if (!word || tp_prefix_parse(word, strlen(word), &prefix))
-		return refused("expected an IPv4 or IPv6 prefix such as 192.0.2.0/24");
-	uint64_t ttl_ms = 0;
-	bool count_only = false;
-	const char *reason = "";
-	while (save && *save) {
-		if (!strncmp(save, "reason=", 7)) {
-			reason = save + 7;
-			break;
-		}
-		word = strtok_r(NULL, " ", &save);
-		if (!word)
-			break;
-		if (!strncmp(word, "ttl_ms=", 7))
-			ttl_ms = strtoull(word + 7, NULL, 10);
-		else if (!strcmp(word, "count_only=1"))
-			count_only = true;
-		else if (strcmp(word, "count_only=0"))
-			return refused("expected ttl_ms=N, count_only=0|1 or reason=TEXT");
-	}
-	uint64_t now_ms = tp_now_ms();
-	return result(dp_blocklist_add(node->blocklist, &prefix, now_ms, ttl_ms ? now_ms + ttl_ms : 0, count_only, reason));
-}
-
-static json_t *blocklist_del(struct dp_node *node, const char *text)
-{
-	struct tp_prefix prefix;
-	if (tp_prefix_parse(text, strlen(text), &prefix))
-		return refused("expected an IPv4 or IPv6 prefix such as 192.0.2.0/24");
-	int rc = dp_blocklist_del(node->blocklist, &prefix);
-	if (rc == -EPERM)
-		return refused("this prefix comes from a list file: take it out there, or add it with count_only=1");
-	return rc == -ENOENT ? refused("not on the blocklist") : result(rc);
 }
 
 /* Finishes the open log file of every shard and waits until the segments are published. */
@@ -221,14 +218,8 @@ static void command_answer(struct dp_node *node, int fd, char *line)
 		answer = json_pack("{s:b, s:I}", "ok", 1, "pid", (json_int_t)getpid());
 	} else if (!strcmp(line, "seal")) {
 		answer = seal(node);
-	} else if (!strcmp(line, "blocklist list")) {
-		answer = dp_blocklist_json(node->blocklist, NULL, UINT32_MAX);
-		if (answer)
-			json_object_set_new(answer, "ok", json_true());
-	} else if (!strncmp(line, "blocklist add ", 14)) {
-		answer = blocklist_add(node, line + 14);
-	} else if (!strncmp(line, "blocklist del ", 14)) {
-		answer = blocklist_del(node, line + 14);
+	} else if (!strncmp(line, "blocklist ", 10)) {
+		answer = dp_blocklist_command(node->blocklist, line + 10);
 	} else {
 		answer = refused("unknown command");
 	}

@@ -216,6 +216,8 @@ static int blocklist_open(struct dp_node *node)
 {
 	const struct dp_blocklist_options options = {
 		.data_dir = node->config.data_dir,
+		.file = node->config.blocklist_file,
+		.files = node->config.blocklist_files,
 		.readers = node->config.rx_count,
 		.hooks = {.synchronize = dp_cores_synchronize,
 			  .enforce = blocklist_enforce,
@@ -273,6 +275,10 @@ static void take_down(struct dp_node *node)
 	dp_fraud_rules_free(node);
 	dp_access_close(node->access);
 	dp_blocklist_close(node->blocklist);
+	struct tp_config *reloaded = atomic_exchange(&node->reloaded, NULL);
+	if (reloaded)
+		tp_config_free(reloaded);
+	free(reloaded);
 	if (node->store)
 		sto_store_close(node->store);
 	dp_node_memory_free(node);
@@ -472,8 +478,18 @@ void dp_node_reload(struct dp_node *node)
 	if (dp_fraud_rules_reload(node, &fresh.fraud))
 		tp_logf(TP_ERROR, "fraud rules not reloaded: the former ones stay in force", "file=%s", node->config.file);
 	else
-		tp_logf(TP_INFO, "fraud rules, tokens and source keys reloaded; other keys need a restart", "file=%s",
-			node->config.file);
+		tp_logf(TP_INFO, "fraud rules, tokens, source keys, blocklist and packet rates reloaded; other keys need a restart",
+			"file=%s", node->config.file);
 	atomic_store_explicit(&node->access_reload, 1, memory_order_release);
-	tp_config_free(&fresh);
+	struct tp_config *given = malloc(sizeof(*given));
+	if (!given) {
+		tp_config_free(&fresh);
+		return;
+	}
+	*given = fresh;
+	/* release: the command thread sees it whole; one that it has not taken yet is older */
+	given = atomic_exchange_explicit(&node->reloaded, given, memory_order_acq_rel);
+	if (given)
+		tp_config_free(given);
+	free(given);
 }

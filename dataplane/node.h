@@ -98,6 +98,8 @@ struct dp_node {
 	_Atomic uint32_t attacker_count_only;
 	_Atomic uint32_t stopping;      /* main */
 	_Atomic uint32_t access_reload; /* main: tokens and source keys are to be read again */
+	/* main gives, commands takes: a reloaded configuration, whose blocklist files and packet rates it takes over */
+	_Atomic(struct tp_config *) reloaded;
 	_Atomic uint32_t stop_commands;
 	_Atomic int failed; /* -errno of a disk failure: the process must end */
 	_Atomic uint64_t segments_sealed, late_lookups;

@@ -276,6 +276,8 @@ int dp_device_open(struct dp_device *device, uint16_t cores, const struct dp_dev
 	}
 	if (result == 0 && device->af_xdp && device->own_program)
 		result = eb_xdp_open(&device->xdp, device->ifname);
+	if (result == 0 && device->xdp != NULL)
+		result = eb_xdp_packet_rate(device->xdp, device->ingest->packet_rate_limit);
 	if (result == 0 && !device->af_xdp)
 		result = dp_rules_init(&device->rules, &dp_rules_card, device->port_id);
 	if (result == 0)

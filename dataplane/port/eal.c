@@ -315,6 +315,25 @@ int dp_dpdk_blocklist_hits(uint64_t *hits, uint32_t slots)
 	return result;
 }
 
+void dp_dpdk_packet_rates(const struct tp_config *config)
+{
+	for (uint32_t i = 0; i < dpdk.devices; i++) {
+		struct dp_device *device = &dpdk.device[i];
+
+		for (uint32_t k = 0; k < config->ingest_count && device->xdp != NULL; k++) {
+			const struct tp_config_ingest *ingest = &config->ingest[k];
+			int result;
+
+			if (ingest->device == NULL || strcmp(ingest->device, device->ingest->device) != 0)
+				continue;
+			result = eb_xdp_packet_rate(device->xdp, ingest->packet_rate_limit);
+			if (result != 0)
+				tp_logf(TP_WARN, "cannot set the packet rate limit", "interface=%s error=\"%s\"", device->ifname,
+					strerror(-result));
+		}
+	}
+}
+
 int dp_dpdk_xdp_counters(uint64_t counters[EB_COUNTERS])
 {
 	bool found = false;

@@ -82,6 +82,8 @@ const char *dp_dpdk_describe(void);
 int dp_dpdk_blocklist(const struct eb_block *list, uint32_t count);
 /* Adds what the list's entries have hit there, by slot; each only ever grows. Command thread. 0 or -errno. */
 int dp_dpdk_blocklist_hits(uint64_t *hits, uint32_t slots);
+/* Takes over ingest[].packet_rate_limit of a reloaded configuration, by device. Command thread. */
+void dp_dpdk_packet_rates(const struct tp_config *config);
 /* The XDP programs' counters, summed. -ENOENT: there is none. */
 int dp_dpdk_xdp_counters(uint64_t counters[EB_COUNTERS]);
 

@@ -80,7 +80,7 @@ def test_xdp_drops_the_blocklisted(build):
         wait_until("IPv6 is dropped", lambda: gone("fd00:77::1"), 5)
         def dropped():
             text = n.request("GET", "/metrics", at=n.api)[2].decode()
-            return sum(float(value) for value in re.findall(r"^turnpike_xdp_blocklisted_frames_total(?:\{[^}]*\})? (\S+)$", text, re.M)) >= 2
+            return sum(float(value) for value in re.findall(r'^turnpike_xdp_total\{state="dropped",reason="blocklisted"\} (\S+)$', text, re.M)) >= 2
         wait_until("the drops are counted", dropped, 5)
         n.ctl("blocklist", "del", "10.77.0.2")
         wait_until("IPv4 is back", lambda: not gone("10.77.0.1"), 5)

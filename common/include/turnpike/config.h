@@ -33,10 +33,19 @@ struct tp_config_ingest {
 	bool auth_tokens;
 	uint32_t rate_limit; /* requests or datagrams per second and source prefix; 0: off */
 	/* not in the contract's example; documented in docs/tuning.md */
+	uint32_t packet_rate_limit;      /* dpdk over net_af_xdp: packets per second and source, in the XDP program; 0: off */
 	uint32_t token_rate_limit;       /* the same per token, or per source that signs its batches; 0: off */
 	uint32_t connections_per_source; /* HTTP connections at once of one source prefix on one rx core; 0: off */
 	uint32_t batch_window;           /* UDP batches of one source between arrival and acknowledgement on one rx core */
 	char *source_keys;               /* file of those who may send UDP batches, and their keys; NULL: anybody may */
+};
+
+enum { TP_LIST_FILES_MAX = 32 };
+
+/* A file of prefixes for the blocklist. */
+struct tp_config_list_file {
+	char *path; /* absolute */
+	bool count_only;
 };
 
 /* The rules of docs/fraud.md; 0, false or NULL: off. A path is as written in the file. */
@@ -69,6 +78,8 @@ struct tp_config {
 	uint64_t lateness_ms, horizon_ms, max_future_ms;
 	uint64_t retention_raw_ms, retention_minute_ms, retention_hour_ms, retention_day_ms;
 	struct tp_config_fraud fraud;
+	struct tp_config_list_file *blocklist_file; /* those that drop first, in the order of the file */
+	uint32_t blocklist_files;
 	struct tp_endpoint control_listen;
 	char *control_state_dir;
 	bool control_auth_tokens;

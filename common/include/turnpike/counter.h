@@ -9,7 +9,7 @@
  * Row: X(NAME, layer, kind, "label or name", "help")
  *   kind RECEIVED, ACCEPTED (label = where to, or ""), DUPLICATES, LATE, CONFLICTS, IN_FLIGHT (a gauge), REJECTED (label = reason), DROPPED (label =
  *   reason), OTHER (not part of the balance; label = metric name).
- *   Layers: FRAMES (packets on DPDK ports), DATAGRAMS (UDP beacons' datagrams, any driver), REQUESTS (HTTP), BATCHES (UDP batch),
+ *   Layers: XDP (packets before AF_XDP ports), FRAMES (packets on DPDK ports), DATAGRAMS (UDP beacons' datagrams, any driver), REQUESTS (HTTP), BATCHES (UDP batch),
  *   EVENTS, CORE (loop and disk figures, not balanced).
  * Metric names are turnpike_<layer>_total{state="received|accepted|…",reason="…"}, and for OTHER turnpike_<label>.
  */
@@ -21,6 +21,19 @@
 #include <stdint.h>
 
 #define TP_COUNTER_TABLE(X) \
+	/* frames as the XDP programs saw them; received is the sum, for the kernel shows no snapshot of all CPUs */ \
+	X(XDP_RECEIVED, XDP, RECEIVED, "", "Frames that our XDP program judged") \
+	X(XDP_REDIRECTED, XDP, ACCEPTED, "redirected", "Frames that it gave to the AF_XDP queue") \
+	X(XDP_PASSED, XDP, ACCEPTED, "passed", "Frames that it passed to the kernel: their queue has no AF_XDP socket") \
+	X(XDP_BLOCKLISTED, XDP, DROPPED, "blocklisted", "Frames from a blocklisted prefix") \
+	X(XDP_RATE_LIMITED, XDP, DROPPED, "rate_limited", "Frames beyond the packet rate of their source") \
+	X(XDP_TRUNCATED, XDP, DROPPED, "truncated", "Frames shorter than their Ethernet, IP, TCP or UDP header") \
+	X(XDP_BAD_IPV4, XDP, DROPPED, "bad_ipv4", "IPv4 version, header length or total length wrong") \
+	X(XDP_BAD_IPV6, XDP, DROPPED, "bad_ipv6", "IPv6 version or payload length wrong") \
+	X(XDP_BAD_SOURCE, XDP, DROPPED, "bad_source", "Loopback, multicast, reserved or our own address as the source") \
+	X(XDP_BAD_EXTENSIONS, XDP, DROPPED, "bad_extensions", "IPv6 extension headers cut off, out of order or too many") \
+	X(XDP_BAD_TCP, XDP, DROPPED, "bad_tcp", "TCP header length wrong, or flags that no stack sends") \
+	X(XDP_BAD_UDP, XDP, DROPPED, "bad_udp", "UDP length wrong") \
 	/* frames on DPDK ports, after XDP */ \
 	X(FRAMES_RECEIVED, FRAMES, RECEIVED, "", "Frames taken from DPDK ports") \
 	X(FRAMES_ACCEPTED, FRAMES, ACCEPTED, "", "Frames that a protocol of ours took") \
@@ -45,11 +58,7 @@
 	X(FRAMES_TAP_FULL, FRAMES, DROPPED, "tap_full", "Frames that are not for us, and the tap had no room for them") \
 	X(FRAMES_SPREAD_FULL, FRAMES, DROPPED, "spread_full", \
 	  "Frames whose rx core had no room in the ring from the core that polls the queue") \
-	X(FRAMES_XDP_BLOCKLISTED, CORE, OTHER, "xdp_blocklisted_frames_total", \
-	  "Frames that the XDP program dropped as blocklisted") \
-	X(FRAMES_XDP_PASSED, CORE, OTHER, "xdp_passed_frames_total", "Frames that the XDP program passed to the kernel") \
-	X(FRAMES_XDP_REDIRECTED, CORE, OTHER, "xdp_redirected_frames_total", \
-	  "Frames that the XDP program gave to the AF_XDP queue") \
+	X(BLOCKLIST_BAD_LINES, CORE, OTHER, "blocklist_bad_lines_total", "Lines of list files that are no prefix, left out") \
 	X(FRAMES_SENT, CORE, OTHER, "frames_sent_total", "Frames given to DPDK ports") \
 	X(FRAMES_SEND_FULL, CORE, OTHER, "frames_send_dropped_total", \
 	  "Frames that the port's send queue did not take; TCP sends them again") \
@@ -185,6 +194,7 @@ enum tp_counter {
 };
 
 enum tp_counter_layer {
+	TP_LAYER_XDP,
 	TP_LAYER_FRAMES,
 	TP_LAYER_DATAGRAMS,
 	TP_LAYER_REQUESTS,
