@@ -149,8 +149,8 @@ static void fail(struct ctl_reply *reply, int rc, const struct ctl_answer *answe
 	else if (answer->no_memory || rc == -ENOMEM)
 		ctl_reply_problem(reply, 500, "no-memory", NULL, "not enough memory for this answer");
 	else if (rc == -EBADMSG && facts->damaged_sequence)
-		ctl_reply_problem(reply, 500, "damaged-segment", NULL, "segment %llu is damaged: see turnpikectl segments verify",
-				  (unsigned long long)facts->damaged_sequence);
+		ctl_reply_problem(reply, 500, "damaged-segment", NULL, "%s %llu is damaged: see turnpikectl segments verify",
+				  facts->damaged_rollup ? "rollup file" : "segment", (unsigned long long)facts->damaged_sequence);
 	else
 		ctl_reply_problem(reply, 503, "no-snapshot", NULL, "the data folder cannot be read now: %s", strerror(-rc));
 }
@@ -164,6 +164,10 @@ static void query_run(struct ctl *ctl, const struct ctl_query *query, struct ctl
 		.context = &answer,
 		.from_minute = query->from_minute,
 		.to_minute = query->to_minute,
+		.grain = ctl_query_grain(query),
+		.dimension = (enum tp_dimension)query->filter,
+		.id = query->filtered && (int)query->filter < (int)TP_DIMENSIONS ? query->id : NULL,
+		.id_bytes = query->id_bytes,
 		.begin = begin,
 		.row = row,
 	};

@@ -229,6 +229,14 @@ void ctl_answer_sort(struct ctl_answer *answer)
 
 /* ---- the answer ---- */
 
+enum sto_grain ctl_query_grain(const struct ctl_query *query)
+{
+	/* without a series only the ends of the range matter, and those are the reader's business */
+	if (query->step_minutes == 0 || query->slide_minutes % (24 * 60) == 0)
+		return STO_DAYS;
+	return query->slide_minutes % 60 == 0 ? STO_HOURS : STO_MINUTES;
+}
+
 uint64_t ctl_query_slots(const struct ctl_query *query)
 {
 	uint64_t slide = query->slide_minutes;

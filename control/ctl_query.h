@@ -11,6 +11,7 @@
 #ifndef TURNPIKE_CTL_QUERY_H
 #define TURNPIKE_CTL_QUERY_H
 
+#include "turnpike/reader.h"
 #include "turnpike/rollup.h"
 
 #include <stdbool.h>
@@ -42,6 +43,9 @@ struct ctl_query {
 	uint8_t group[CTL_DIMENSIONS];
 	uint32_t group_count; /* 0: no groups */
 };
+
+/* The coarsest buckets that its slots are made of: a row of such a bucket lies in one slot as a whole. */
+enum sto_grain ctl_query_grain(const struct ctl_query *query);
 
 /* How many slots the series of a query takes. */
 uint64_t ctl_query_slots(const struct ctl_query *query);

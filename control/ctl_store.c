@@ -1,4 +1,4 @@
-/* The snapshot over segments and live tables; the rule and its reason are in ctl_store.h. */
+/* The snapshot over sealed files and live tables; the rule and its reason are in ctl_store.h. */
 #include "ctl_store.h"
 
 #include <errno.h>
@@ -100,9 +100,28 @@ static bool segment_is_asked(const struct sto_segment_info *info, const struct c
 	/* minutes that the stamps [from_ms, to_ms) touch; 0,0 is a segment of conflicts only, which has no rows */
 	if (info->to_ms / TP_MINUTE_MS < scan->from_minute || info->from_ms / TP_MINUTE_MS >= scan->to_minute)
 		return false;
-	return !scan->want || scan->want(scan->context, info);
+	return scan->want(scan->context, info);
 }
 
+static int sums_scan(struct ctl_store *store, const struct ctl_scan *scan, struct ctl_facts *facts)
+{
+	const struct sto_sums_query query = {
+		.from_minute = scan->from_minute,
+		.to_minute = scan->to_minute,
+		.grain = scan->grain,
+		.dimension = scan->dimension,
+		.id = scan->id,
+		.id_bytes = scan->id_bytes,
+	};
+	struct sto_damage damage = {0};
+	int rc = sto_reader_sums(store->reader, &query, scan->row, scan->context, &damage);
+
+	facts->damaged_sequence = damage.sequence;
+	facts->damaged_rollup = damage.rollup;
+	return rc;
+}
+
+/* -ESTALE: a segment was deleted since the refresh. */
 static int segments_scan(struct ctl_store *store, const struct ctl_scan *scan, struct ctl_facts *facts)
 {
 	uint32_t segments = sto_reader_segments(store->reader);
@@ -116,7 +135,7 @@ static int segments_scan(struct ctl_store *store, const struct ctl_scan *scan, s
 		uint32_t count;
 		int rc = sto_reader_rollup(store->reader, i, &rows, &count, &heap);
 		if (rc != 0) {
-			facts->damaged_sequence = info->sequence;
+			facts->damaged_sequence = rc == -EBADMSG ? info->sequence : 0;
 			return rc;
 		}
 		for (uint32_t at = lower_bound(rows, count, scan->from_minute); at < count && rows[at].minute < scan->to_minute;
@@ -124,6 +143,7 @@ static int segments_scan(struct ctl_store *store, const struct ctl_scan *scan, s
 			if (!scan->row(scan->context, &rows[at], heap))
 				return -ECANCELED;
 		}
+		sto_reader_release(store->reader, i);
 	}
 	return 0;
 }
@@ -147,8 +167,11 @@ int ctl_store_scan(struct ctl_store *store, const struct tp_live *live, const st
 		int changed = sto_reader_refresh(store->reader);
 		if (changed < 0)
 			return changed;
-		if (rc == 0 && changed == 0)
-			return segments_scan(store, scan, facts);
+		if (rc != 0 || changed != 0)
+			continue;
+		rc = scan->want ? segments_scan(store, scan, facts) : sums_scan(store, scan, facts);
+		if (rc != -ESTALE)
+			return rc;
 	}
 	return -EAGAIN;
 }

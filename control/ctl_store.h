@@ -2,7 +2,10 @@
  * One consistent view of all figures: the sealed segments and the live tables together, each log file exactly once.
  *
  *   refresh manifest ─► rows of live tables whose file is not sealed ─► refresh again ─ changed? start over
- *                                                                          └ same ─► rows of the segments (immutable)
+ *                                                                          └ same ─► rows of the sealed files (immutable)
+ *
+ * Sealed files are the rollup files (minutes, hours, days) and the segments that they do not cover yet: which is which is in the same
+ * manifest.
  *
  * Why nothing is counted twice or missed at the hand-over: a file's table is given back only after the manifest has its segment. If
  * the manifest did not change around the reading of the tables, every file was on one side for the whole time. A table that is
@@ -24,9 +27,14 @@ void ctl_store_close(struct ctl_store *store);
 struct ctl_scan {
 	void *context;
 	uint64_t from_minute, to_minute; /* half-open; rows outside may come too */
+	/* What the caller will do with the rows, so that less has to be read; rows that do not fit may come all the same. */
+	enum sto_grain grain;        /* the coarsest buckets that serve: a row's minute is where its bucket starts */
+	enum tp_dimension dimension; /* with `id`: only rows that have it there */
+	const char *id;              /* NULL: all */
+	size_t id_bytes;
 	/* The tables are read anew: forget what row() brought. Called at least once, before any row. */
 	void (*begin)(void *context);
-	/* False leaves a segment out. NULL: all that reach into the minutes. */
+	/* Segment by segment, each by minutes: false leaves one out. NULL: from rollup files where there are. */
 	bool (*want)(void *context, const struct sto_segment_info *info);
 	/* One row; valid during the call. False ends the scan (-ECANCELED). */
 	bool (*row)(void *context, const struct tp_rollup_row *row, const char *heap);
@@ -34,7 +42,8 @@ struct ctl_scan {
 
 struct ctl_facts {
 	uint64_t watermark_ms;     /* read before the rows: what it calls final is in them */
-	uint64_t damaged_sequence; /* with -EBADMSG: the segment */
+	uint64_t damaged_sequence; /* with -EBADMSG: the segment, or the rollup file */
+	bool damaged_rollup;
 };
 
 /*

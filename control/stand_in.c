@@ -272,4 +272,9 @@ void stand_in_seal(struct stand_in *stand_in)
 	tp_rollup_reset(finished, 0);
 	assert_int_equal(sto_log_delete(stand_in->store, file_id), 0);
 	spare_give(stand_in);
+	/* every other time the sums move on into rollup files, so that answers come from both */
+	const struct sto_merge_options now = {.now = true};
+	if (++stand_in->seals % 2 == 0)
+		while (sto_merge_step(stand_in->store, &now) > 0)
+			;
 }

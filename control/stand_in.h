@@ -26,6 +26,7 @@ struct stand_in {
 	struct tp_rollup *table; /* of the open log file */
 	_Atomic uint64_t next;   /* number of the next event: it is its id */
 	uint32_t pid;
+	uint32_t seals;
 };
 
 struct stand_in_event {

@@ -253,14 +253,15 @@ static int manifest_read(struct sto_reader *reader)
 static int segment_map(struct sto_reader *reader, struct reader_segment *segment)
 {
 	segment->used = ++reader->clock;
-	if (segment->file.base)
-		return 0;
+	if (segment->file.base || segment->refused)
+		return segment->refused ? -EBADMSG : 0;
 	if (reader->mapped >= MAPPED_MAX)
 		return -EMFILE;
 	char path[STORE_PATH_BYTES];
 	int rc = folder_segment_path(path, reader->data_dir, segment->facts.sequence, segment->facts.generation);
 	if (!rc)
 		rc = segment_open(&segment->file, reader->io, path, &segment->facts);
+	segment->refused = rc == -EBADMSG;
 	reader->mapped += !rc;
 	return rc;
 }
@@ -301,16 +302,21 @@ static int files_map(struct sto_reader *reader)
 {
 	int rc = 0;
 	segments_trim(reader);
-	for (uint32_t i = segment_at(reader, reader->manifest.facts.covered + 1); i < reader->segments && !rc; i++)
+	/* A damaged one stays unmapped: who needs it is told. */
+	for (uint32_t i = segment_at(reader, reader->manifest.facts.covered + 1); i < reader->segments && !rc; i++) {
 		rc = segment_map(reader, &reader->segment[i]);
+		rc = rc == -EBADMSG ? 0 : rc;
+	}
 	for (uint32_t i = 0; i < reader->rollups && !rc; i++) {
 		struct reader_rollup *rollup = &reader->rollup[i];
 		char path[STORE_PATH_BYTES];
-		if (rollup->file.base)
+		if (rollup->file.base || rollup->refused)
 			continue;
 		rc = folder_rollup_path(path, reader->data_dir, rollup->facts.sequence, false);
 		if (!rc)
 			rc = rollup_file_open(&rollup->file, reader->io, path, &rollup->facts);
+		rollup->refused = rc == -EBADMSG;
+		rc = rollup->refused ? 0 : rc;
 	}
 	return rc;
 }
@@ -443,6 +449,15 @@ int reader_segment_use(struct sto_reader *reader, uint32_t index)
 {
 	int rc = segment_map(reader, &reader->segment[index]);
 	return rc == -ENOENT ? -ESTALE : rc;
+}
+
+void sto_reader_release(struct sto_reader *reader, uint32_t index)
+{
+	struct reader_segment *segment = &reader->segment[index];
+	if (!segment->file.base || segment->facts.sequence > reader->manifest.facts.covered || reader->mapped <= KEEP_MAPPED)
+		return;
+	segment_close(&segment->file);
+	reader->mapped--;
 }
 
 int sto_reader_rollup(struct sto_reader *reader, uint32_t index, const struct tp_rollup_row **rows, uint32_t *count,

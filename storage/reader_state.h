@@ -12,12 +12,14 @@ struct reader_segment {
 	struct manifest_segment facts;
 	struct segment file; /* file.base NULL: not mapped now */
 	uint64_t used;       /* reader->clock at the last use */
+	bool refused;        /* damaged: told once */
 };
 
 struct reader_rollup {
 	struct sto_rollup_info info;
 	struct manifest_rollup facts;
 	struct rollup_file file;
+	bool refused;
 };
 
 struct sto_reader {

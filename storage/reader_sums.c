@@ -58,7 +58,10 @@ static int class_ask(const struct asking *asking, enum manifest_class class, uin
 		struct reader_rollup *rollup = &reader->rollup[i];
 		if (rollup->facts.class != class)
 			continue;
-		rc = rollup_file_scan(&rollup->file, &asking->filter, from, to, asking->fn, asking->context);
+		if (rollup->file.base)
+			rc = rollup_file_scan(&rollup->file, &asking->filter, from, to, asking->fn, asking->context);
+		else
+			rc = -EBADMSG;
 		rc = damaged(asking, rc, true, rollup->facts.sequence);
 	}
 	return rc;

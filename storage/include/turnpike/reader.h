@@ -66,6 +66,8 @@ uint64_t sto_reader_covered(const struct sto_reader *reader);
 /* The rollup rows of a segment, sorted by minute then key; and their string heap. 0, -ESTALE or -EBADMSG on damage. */
 int sto_reader_rollup(struct sto_reader *reader, uint32_t index, const struct tp_rollup_row **rows, uint32_t *count,
 		      const char **heap);
+/* What was returned of this segment is not needed any more: for those who walk over very many. */
+void sto_reader_release(struct sto_reader *reader, uint32_t index);
 /*
  * Each row of a segment: counted events, conflicts, amendments; in the order in which they were received, to the millisecond. A
  * record is valid only inside fn. Its fingerprint is that of this process' key (tp_id_secret_set).
