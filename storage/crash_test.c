@@ -4,13 +4,9 @@
  *
  *   acknowledged ⊆ recovered ⊆ appended, in order, each once; recovering again finds the same.
  */
-#include "io_sim.h"
-#include "log_read.h"
-#include "sample.h"
-#include "store_state.h"
+#include "crash_rig.h"
 #include "turnpike/log.h"
 #include "turnpike/reader.h"
-#include "turnpike/wal.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -31,207 +27,13 @@ enum { SEEDS = 1 };
 enum { SEEDS = 3 };
 #endif
 
-enum { EVENTS_MAX = 4096, LIFE_EVENTS = 60, LOG_FILE_BYTES = 32768, LIVES = 3 };
-
-/* What a client knows, and what is found. */
-struct ledger {
-	uint64_t appended; /* numbers 0 .. appended-1 were given to a log */
-	uint8_t acknowledged[EVENTS_MAX];
-	uint8_t found[EVENTS_MAX];
-	uint64_t last; /* order within one log file or segment: number + 1 of the one before */
-	bool broken;
-};
-
-struct run {
-	struct sim_disk *disk;
-	struct ledger *ledger;
-	struct sto_store *store;
-	struct sto_wal *wal;
-	uint64_t base; /* number of the first event of this life */
-	uint64_t told; /* acknowledged up to here */
-	uint64_t now_ns;
-	uint64_t random;
-};
-
-static uint64_t run_random(struct run *run)
-{
-	return run->random = sample_mix(run->random);
-}
-
-static int into_rollup(void *context, const struct tp_event *event)
-{
-	tp_rollup_add(context, event);
-	return 0;
-}
-
-static int seal_one(struct sto_store *store, uint64_t file_id)
-{
-	struct tp_rollup *rollup = sample_rollup(file_id);
-	int rc = sto_log_read(store, file_id, into_rollup, rollup, NULL);
-	if (!rc)
-		rc = sto_seal(store, file_id, rollup, NULL);
-	if (!rc)
-		rc = sto_log_delete(store, file_id);
-	free(rollup);
-	return rc;
-}
-
-static int seal_unsealed(struct sto_store *store)
-{
-	uint64_t *ids;
-	uint32_t count;
-	int rc = sto_store_unsealed(store, &ids, &count);
-	for (uint32_t i = 0; i < count && !rc; i++)
-		rc = seal_one(store, ids[i]);
-	free(ids);
-	return rc;
-}
-
-/* The shard's poll: what is durable is acknowledged to the client. */
-static int take_completions(struct run *run)
-{
-	int rc = sto_wal_poll(run->wal);
-	if (rc < 0)
-		return rc;
-	uint64_t durable = sto_wal_durable(run->wal);
-	assert_true(durable <= sto_wal_appended(run->wal));
-	for (; run->told < durable; run->told++)
-		run->ledger->acknowledged[run->base + run->told] = 1;
-	return 0;
-}
-
-static int housekeep(struct run *run)
-{
-	int rc = 0;
-	if (sto_wal_spare_wanted(run->wal)) {
-		rc = sto_wal_spare_give(run->wal);
-		if (rc == -ENOSPC)
-			rc = 0;
-	}
-	for (uint64_t id; !rc && (id = sto_wal_finished_take(run->wal));)
-		rc = seal_one(run->store, id);
-	return rc;
-}
-
-static int append_one(struct run *run)
-{
-	_Alignas(8) uint8_t room[TP_EVENT_BYTES_MAX];
-	struct ledger *ledger = run->ledger;
-	int rc = 0;
-	for (int tries = 0; tries < 200 && !rc; tries++) {
-		rc = take_completions(run);
-		if (rc)
-			break;
-		if (sto_wal_must_roll(run->wal) || run_random(run) % 40 == 0) {
-			rc = sto_wal_roll(run->wal);
-			if (rc == -EAGAIN)
-				rc = housekeep(run);
-			if (sto_wal_must_roll(run->wal))
-				continue;
-		}
-		const struct tp_event *event = sample_event(room, ledger->appended);
-		void *at = rc ? NULL : sto_wal_reserve(run->wal, event->bytes);
-		if (!at)
-			continue;
-		memcpy(at, event, event->bytes);
-		sto_wal_append(run->wal, event->bytes, run->now_ns);
-		ledger->appended++;
-		return 0;
-	}
-	return rc ? rc : -EAGAIN;
-}
-
-static int life(struct run *run)
-{
-	const struct sto_store_options options = {
-		.data_dir = "var/data", .log_file_bytes = LOG_FILE_BYTES, .preallocate = run->random & 1};
-	const struct sto_wal_options wal_options = {
-		.shard = 1, .commit_interval_ns = 1000, .block_bytes_max = 8192, .writes_in_flight = 3, .reserve_bytes = 4096};
-	run->base = run->ledger->appended;
-	int rc = store_open(&run->store, &options, sim_disk_io(run->disk));
-	if (!rc)
-		rc = seal_unsealed(run->store);
-	if (!rc)
-		rc = sto_wal_open(&run->wal, run->store, &wal_options);
-	for (int i = 0; i < LIFE_EVENTS && !rc; i++) {
-		run->now_ns += run_random(run) % 700;
-		rc = append_one(run);
-		if (!rc)
-			rc = sto_wal_flush(run->wal, run->now_ns, SAMPLE_MS + run->now_ns, run_random(run) % 8 == 0);
-		if (rc >= 0 && run_random(run) % 16 == 0)
-			rc = housekeep(run);
-		rc = rc < 0 ? rc : 0;
-	}
-	for (int i = 0; i < 100 && !rc && sto_wal_durable(run->wal) != sto_wal_appended(run->wal); i++) {
-		rc = sto_wal_flush(run->wal, run->now_ns += 1000000000, 0, true);
-		rc = rc < 0 ? rc : take_completions(run);
-	}
-	const struct sto_merge_options now = {.now = true};
-	const struct sto_retention keep = {.raw_ms = UINT64_MAX};
-	struct sto_retained retained;
-	while (!rc && (rc = sto_merge_step(run->store, &now)) > 0)
-		rc = 0;
-	if (!rc)
-		rc = sto_retain(run->store, &keep, SAMPLE_MS, &retained);
-	return rc < 0 ? rc : 0;
-}
-
-/* Closing does what it can on a disk that may be gone; what becomes durable on the way counts as told. */
-static void life_end(struct run *run)
-{
-	if (run->wal)
-		sto_wal_close(run->wal);
-	sto_store_close(run->store);
-	run->wal = NULL;
-	run->store = NULL;
-}
-
-static int event_found(void *context, const struct tp_event *event)
-{
-	struct ledger *ledger = context;
-	uint64_t n = sample_number(event);
-	if (n >= ledger->appended || ledger->found[n] || n < ledger->last) {
-		ledger->broken = true;
-		return -EPROTO;
-	}
-	ledger->last = n + 1;
-	ledger->found[n] = 1;
-	return 0;
-}
-
-/* Everything that a restarted node has: logs and segments. May be cut short by a crash again. */
-static int look(struct sim_disk *disk, struct ledger *ledger, bool seal)
-{
-	const struct sto_store_options options = {.data_dir = "var/data", .log_file_bytes = LOG_FILE_BYTES, .preallocate = true};
-	struct sto_store *store = NULL;
-	memset(ledger->found, 0, sizeof(ledger->found));
-	int rc = store_open(&store, &options, sim_disk_io(disk));
-	if (!rc && seal)
-		rc = seal_unsealed(store);
-	for (uint32_t i = 0; !rc && i < store->view->segments; i++) {
-		ledger->last = 0; /* a log that found no room to be sealed comes after later ones */
-		rc = store_segment_use(store, store->view, store->view->segment[i]);
-		if (!rc)
-			rc = segment_events(&store->view->segment[i]->file, event_found, ledger);
-	}
-	uint64_t *ids = NULL;
-	uint32_t count = 0;
-	if (!rc)
-		rc = sto_store_unsealed(store, &ids, &count);
-	for (uint32_t i = 0; i < count && !rc; i++) {
-		ledger->last = 0;
-		rc = sto_log_read(store, ids[i], event_found, ledger, NULL);
-	}
-	free(ids);
-	sto_store_close(store);
-	return rc;
-}
+enum { LIVES = 3 };
 
 static void check(struct ledger *ledger, const char *where, uint64_t at, uint64_t seed)
 {
-	for (uint64_t n = 0; n < ledger->appended; n++)
-		if (ledger->acknowledged[n] && !ledger->found[n])
-			fail_msg("%s at %lu seed %lu: event %lu was acknowledged and is lost", where, at, seed, n);
+	uint64_t lost = rig_lost(ledger);
+	if (lost != UINT64_MAX)
+		fail_msg("%s at %lu seed %lu: event %lu was acknowledged and is lost", where, at, seed, lost);
 	for (uint64_t n = ledger->appended; n < EVENTS_MAX; n++)
 		assert_false(ledger->found[n]);
 }
@@ -293,7 +95,7 @@ static void check_reader(struct sim_disk *disk, struct ledger *ledger)
 	assert_true(sto_reader_refresh(reader) >= 0);
 	for (uint32_t i = 0; i < sto_reader_segments(reader); i++) {
 		seen.last = 0;
-		assert_int_equal(sto_reader_events(reader, i, event_found, &seen), 0);
+		assert_int_equal(sto_reader_events(reader, i, rig_event_found, &seen), 0);
 		assert_true(sto_reader_sealed(reader, sto_reader_segment(reader, i)->file_id));
 	}
 	assert_memory_equal(seen.found, ledger->found, sizeof(seen.found));
@@ -316,10 +118,10 @@ static bool story(uint64_t at, enum sim_end end, uint64_t seed)
 	for (int i = 0; i < LIVES && !sim_crashed(disk); i++) {
 		run.told = 0;
 		run.now_ns = 0;
-		int rc = life(&run);
+		int rc = rig_life(&run);
 		if (rc && !sim_crashed(disk))
 			fail_msg("life %d at %lu seed %lu: error %d", i, at, seed, rc);
-		life_end(&run);
+		rig_life_end(&run);
 		if (!sim_crashed(disk))
 			sim_restart(disk, SIM_KILL, i), sim_crash_at(disk, at);
 	}
@@ -328,17 +130,17 @@ static bool story(uint64_t at, enum sim_end end, uint64_t seed)
 	/* A process that died, another that goes on with what it finds, then the power. */
 	if (end == SIM_KILL) {
 		run.told = 0;
-		int rc = life(&run);
+		int rc = rig_life(&run);
 		if (rc)
 			fail_msg("life after %lu: error %d", at, rc);
-		life_end(&run);
+		rig_life_end(&run);
 		sim_restart(disk, SIM_POWER, random + 3);
 	}
 
 	/* Recovery, interrupted at some operation by a power failure … */
 	if (random % 2) {
 		sim_crash_at(disk, sim_operations(disk) + random / 2 % 40);
-		int rc = look(disk, &ledger, true);
+		int rc = rig_look(disk, &ledger, true);
 		if (rc && !sim_crashed(disk))
 			fail_msg("first recovery at %lu seed %lu: error %d", at, seed, rc);
 		bool whole = !sim_crashed(disk);
@@ -351,12 +153,12 @@ static bool story(uint64_t at, enum sim_end end, uint64_t seed)
 			memcpy(ledger.acknowledged, again.found, sizeof(ledger.acknowledged));
 	}
 	/* Looked at without sealing, the power fails, then sealed: the same each time. */
-	if (look(disk, &ledger, false))
+	if (rig_look(disk, &ledger, false))
 		fail_msg("recovery at %lu seed %lu", at, seed);
 	check(&ledger, "recovery", at, seed);
 	again = ledger;
 	sim_restart(disk, SIM_POWER, random + 2);
-	if (look(disk, &ledger, true))
+	if (rig_look(disk, &ledger, true))
 		fail_msg("second recovery at %lu seed %lu", at, seed);
 	if (memcmp(again.found, ledger.found, sizeof(again.found)) != 0)
 		fail_msg("at %lu seed %lu: recovering twice is not recovering once", at, seed);
@@ -396,13 +198,13 @@ static void fail_everywhere(int error)
 		struct sim_disk *disk = sim_disk_new(at);
 		struct run run = {.disk = disk, .ledger = &ledger, .random = at};
 		sim_fail_at(disk, at, error);
-		int rc = life(&run);
-		life_end(&run);
+		int rc = rig_life(&run);
+		rig_life_end(&run);
 		bool reached = sim_operations(disk) > at;
 		if (rc && !reached)
 			fail_msg("at %lu: error %d out of nothing", at, rc);
 		sim_restart(disk, SIM_POWER, at);
-		rc = look(disk, &ledger, true);
+		rc = rig_look(disk, &ledger, true);
 		if (rc)
 			fail_msg("recovery after an error at %lu: %d", at, rc);
 		check(&ledger, "disk error", at, 0);
@@ -434,7 +236,7 @@ static void test_full_disk(void **state)
 		struct sim_disk *disk = sim_disk_new(seed);
 		struct run run = {.disk = disk, .ledger = &ledger, .random = seed};
 		const struct sto_store_options options = {
-			.data_dir = "var/data", .log_file_bytes = LOG_FILE_BYTES, .preallocate = seed % 2};
+			.data_dir = "var/data", .log_file_bytes = RIG_LOG_FILE_BYTES, .preallocate = seed % 2};
 		const struct sto_wal_options wal_options = {.shard = 1,
 							    .commit_interval_ns = 1000,
 							    .block_bytes_max = 8192,
@@ -448,24 +250,24 @@ static void test_full_disk(void **state)
 		for (int i = 0; i < 400; i++) {
 			if (i == 250)
 				sim_space_set(disk, 1 << 30);
-			rc = append_one(&run);
+			rc = rig_append(&run);
 			assert_true(rc == 0 || rc == -EAGAIN || rc == -ENOSPC);
 			was_full |= sto_wal_no_space(run.wal);
 			rc = sto_wal_flush(run.wal, run.now_ns += 200000000, SAMPLE_MS, true);
 			assert_true(rc >= 0);
-			rc = housekeep(&run);
+			rc = rig_housekeep(&run);
 			assert_true(rc == 0 || rc == -ENOSPC);
 		}
 		assert_true(was_full);
 		for (int i = 0; i < 100 && sto_wal_durable(run.wal) != sto_wal_appended(run.wal); i++) {
 			assert_true(sto_wal_flush(run.wal, run.now_ns += 200000000, 0, true) >= 0);
-			assert_int_equal(take_completions(&run), 0);
+			assert_int_equal(rig_completions(&run), 0);
 		}
 		assert_int_equal(sto_wal_durable(run.wal), sto_wal_appended(run.wal));
 		assert_true(sto_wal_appended(run.wal) > 50);
-		life_end(&run);
+		rig_life_end(&run);
 		sim_restart(disk, SIM_POWER, seed);
-		assert_int_equal(look(disk, &ledger, true), 0);
+		assert_int_equal(rig_look(disk, &ledger, true), 0);
 		check(&ledger, "full disk", seed, seed);
 		sim_disk_free(disk);
 	}

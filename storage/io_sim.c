@@ -245,7 +245,8 @@ static int64_t sim_read(const struct sto_io *io, int fd, void *to, uint64_t byte
 	if (bytes > node->now.bytes - offset)
 		bytes = node->now.bytes - offset;
 	memcpy(to, node->now.at + offset, bytes);
-	return (int64_t)bytes;
+	int rc = sim_read_count(disk, to, bytes);
+	return rc ? rc : (int64_t)bytes;
 }
 
 static int sim_write(const struct sto_io *io, int fd, const void *from, uint64_t bytes, uint64_t offset)
@@ -259,7 +260,10 @@ static int sim_write(const struct sto_io *io, int fd, const void *from, uint64_t
 	if (rc == -ESHUTDOWN)
 		return rc;
 	/* What fails may have happened in part. */
-	sim_now_write(node, from, rc ? sim_random_next(disk) % (bytes + 1) / 2 : bytes, offset);
+	if (rc)
+		sim_now_write(node, from, sim_random_next(disk) % (bytes + 1) / 2, offset);
+	else
+		sim_write_or_lie(disk, node, from, bytes, offset);
 	return rc;
 }
 
@@ -422,6 +426,11 @@ static int sim_map(const struct sto_io *io, int fd, uint64_t bytes, const uint8_
 	uint8_t *copy = aligned_alloc(4096, (bytes + 4095) / 4096 * 4096 + 4096);
 	assert(copy && bytes <= node->now.bytes);
 	memcpy(copy, node->now.at, bytes);
+	int rc = sim_read_count(disk_of(io), copy, bytes);
+	if (rc) {
+		free(copy);
+		return rc;
+	}
 	*base = copy;
 	return 0;
 }

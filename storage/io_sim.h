@@ -12,7 +12,8 @@
  *
  * The queue completes writes in any order, some late. It checks that a buffer does not change while its write is in flight.
  *
- * Not modelled: a sector torn inside, a disk that lies about a sync, blocks that change places (tests do that by sim_file()).
+ * And a disk that is broken in ways that only checksums find: one operation lies (sim_lie_at), a read fails or brings a flipped bit
+ * (sim_read_fault_at). Not modelled: a sector torn inside, which no disk does that keeps its own error-correcting code.
  *
  * Threads: one.
  */
@@ -39,6 +40,25 @@ void sim_restart(struct sim_disk *disk, enum sim_end end, uint64_t seed);
 
 /* Operation number `operation` fails once with `error` (a write may have happened in part). */
 void sim_fail_at(struct sim_disk *disk, uint64_t operation, int error);
+/* How a write may lie: it reports success, is stable, and yet … */
+enum sim_lie {
+	SIM_LOST,        /* nothing was written */
+	SIM_TORN,        /* some of its sectors were */
+	SIM_MISDIRECTED, /* it went to another place of the file */
+	SIM_DUPLICATED,  /* it went to another place as well */
+	SIM_FLIPPED,     /* one bit is wrong */
+	SIM_LIES
+};
+/* Operation number `operation`, if it is a write, lies so. */
+void sim_lie_at(struct sim_disk *disk, uint64_t operation, enum sim_lie lie);
+/* Read number `read` (see sim_reads()) fails with `error`, or with 0 brings one flipped bit. Mapping a file is a read, too. */
+void sim_read_fault_at(struct sim_disk *disk, uint64_t read, int error);
+uint64_t sim_reads(const struct sim_disk *disk);
+/* True once a lie or a read fault that was asked for has happened. */
+bool sim_faulted(const struct sim_disk *disk);
+/* Of 100 chances that a write in flight has to complete, how many it takes; 66 unless told. */
+void sim_speed_set(struct sim_disk *disk, uint32_t percent);
+
 /* Bytes that files may take together before -ENOSPC. */
 void sim_space_set(struct sim_disk *disk, uint64_t bytes);
 uint64_t sim_space_used(const struct sim_disk *disk);

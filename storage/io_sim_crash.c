@@ -51,7 +51,7 @@ static int sim_queue_reap(struct sto_queue *queue, struct sto_done *done, uint32
 	struct sim_queue *q = (struct sim_queue *)queue;
 	struct sim_disk *disk = q->disk;
 	uint32_t count = 0;
-	while (q->count && count < max && sim_random_next(disk) % 3) {
+	while (q->count && count < max && sim_random_next(disk) % 100 < disk->speed) {
 		int rc = sim_operation(disk);
 		if (rc == -ESHUTDOWN)
 			return rc;
@@ -64,7 +64,7 @@ static int sim_queue_reap(struct sto_queue *queue, struct sto_done *done, uint32
 		if (rc) {
 			sim_now_write(node, flight.copy, sim_random_next(disk) % (flight.bytes / SECTOR) * SECTOR, flight.offset);
 		} else {
-			sim_now_write(node, flight.copy, flight.bytes, flight.offset);
+			sim_write_or_lie(disk, node, flight.copy, flight.bytes, flight.offset);
 			sim_settle(node, flight.offset, flight.bytes);
 		}
 		free(flight.copy);
@@ -190,7 +190,8 @@ void sim_restart(struct sim_disk *disk, enum sim_end end, uint64_t seed)
 		disk->node[i].locked = false;
 	sim_sweep(disk);
 	disk->crashed = false;
-	disk->crash_at = disk->fail_at = UINT64_MAX;
+	disk->crash_at = disk->fail_at = disk->read_fault_at = UINT64_MAX;
+	disk->lie_at = UINT64_MAX - 1;
 }
 
 /* ---- for tests ---- */
@@ -200,7 +201,9 @@ struct sim_disk *sim_disk_new(uint64_t seed)
 	struct sim_disk *disk = calloc(1, sizeof(*disk));
 	assert(disk);
 	disk->random = seed;
-	disk->crash_at = disk->fail_at = UINT64_MAX;
+	disk->crash_at = disk->fail_at = disk->read_fault_at = UINT64_MAX;
+	disk->lie_at = UINT64_MAX - 1;
+	disk->speed = 66;
 	disk->space = UINT64_MAX / 2;
 	disk->now_ms = 1700000000000ULL;
 	for (int i = 0; i < FDS; i++)

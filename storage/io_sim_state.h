@@ -35,6 +35,12 @@ struct sim_disk {
 	uint64_t random;
 	uint64_t operations, crash_at, fail_at;
 	int fail_error;
+	uint64_t lie_at;
+	enum sim_lie lie;
+	uint64_t reads, read_fault_at;
+	int read_error;
+	bool faulted;
+	uint32_t speed;
 	bool crashed;
 	uint64_t space, now_ms;
 	struct sim_node node[NODES];
@@ -77,6 +83,10 @@ uint64_t sim_sectors(uint64_t bytes);
 void sim_now_resize(struct sim_node *node, uint64_t bytes);
 /* Writes to the image that programs see. */
 void sim_now_write(struct sim_node *node, const void *from, uint64_t bytes, uint64_t offset);
+/* The write of the operation that was just counted: as it is, or as a lie. */
+void sim_write_or_lie(struct sim_disk *disk, struct sim_node *node, const void *from, uint64_t bytes, uint64_t offset);
+/* Counts a read of what lies in `to`. 0, or the error that it meets. */
+int sim_read_count(struct sim_disk *disk, uint8_t *to, uint64_t bytes);
 /* Makes a range stable, and the size with it. */
 void sim_settle(struct sim_node *node, uint64_t offset, uint64_t bytes);
 
