@@ -23,6 +23,11 @@ int ctl_tool_log(struct ctl_tool *tool, int words, char **word);
 int ctl_tool_segments(struct ctl_tool *tool, int words, char **word);
 int ctl_tool_token(struct ctl_tool *tool, int words, char **word);
 
+int ctl_tool_ports(struct ctl_tool *tool, int words, char **word);
+int ctl_tool_connections(struct ctl_tool *tool, int words, char **word);
+int ctl_tool_trace(struct ctl_tool *tool, int words, char **word);
+int ctl_tool_capture(struct ctl_tool *tool, int words, char **word);
+
 /* Attaches to the running data process, or says that there is none and returns non-zero. */
 int ctl_tool_attach(const struct ctl_tool *tool, const struct tp_live **live, int *connection);
 

@@ -30,6 +30,16 @@ static const struct verb verb[] = {
 	{"log", ctl_tool_log,
 	 "log show                      the write-ahead log files, and whether they are whole\n"
 	 "  log show FILE                 its blocks, and where it is damaged"},
+	{"ports", ctl_tool_ports, "ports [--interval S]          ports: driver, link, queues, rates, drops by reason, XDP mode"},
+	{"connections", ctl_tool_connections,
+	 "connections [--limit N] [--peer PREFIX] [--state NAME]  TCP connections: how many in each state, and a list"},
+	{"trace", ctl_tool_trace,
+	 "trace [--packets|--requests] [--prefix P] [--port N] [--type any|arp|icmp|tcp|udp] [--path /p] [--count N] [--seconds "
+	 "S]\n"
+	 "                                the next packets and requests, each with its verdict at every step"},
+	{"capture", ctl_tool_capture,
+	 "capture FILE [--prefix P] [--port N] [--type T] [--count N] [--seconds S]\n"
+	 "                                frames of DPDK ports, both ways, as pcapng, the verdict as each packet's comment"},
 	{"segments", ctl_tool_segments,
 	 "segments list                 the segment files\n"
 	 "  segments seal                 closes the current log now and seals it\n"

@@ -220,6 +220,15 @@ static void command_answer(struct dp_node *node, int fd, char *line)
 		answer = seal(node);
 	} else if (!strncmp(line, "blocklist ", 10)) {
 		answer = dp_blocklist_command(node->blocklist, line + 10);
+	} else if (!strcmp(line, "ports")) {
+		answer = dp_ports_json(node);
+	} else if (!strncmp(line, "connections", 11) && (line[11] == ' ' || !line[11])) {
+		answer = dp_connections_json(node, line + 11);
+	} else if (!strncmp(line, "sight start", 11) && (line[11] == ' ' || !line[11])) {
+		answer = dp_sight_start(node, fd, line + 11, &passed_fd);
+	} else if (!strcmp(line, "sight stop")) {
+		dp_sight_client_gone(node, fd);
+		answer = result(0);
 	} else {
 		answer = refused("unknown command");
 	}
@@ -250,6 +259,7 @@ void *dp_commands_main(void *context)
 			if (got > 0) {
 				command_answer(node, fd[i].fd, line);
 			} else if (got != -EAGAIN) {
+				dp_sight_client_gone(node, fd[i].fd);
 				close(fd[i].fd);
 				fd[i] = fd[--fds];
 			}

@@ -18,8 +18,30 @@ enum {
 	PUBLISH_NS = 5000000,     /* how often counters go to the live view under load */
 	SPIN_NS = 30000,          /* how long a core without work looks on before it sleeps */
 	POLLED_SLEEP_NS = 500000, /* longest sleep with a port that only polling can look at */
+	LIST_STEP = 64,           /* records of a connection table looked at a round while somebody asks */
 	SLEEP_NS_MAX = 100000000, /* longest sleep at all: event time and timers go on */
 };
+
+/* A few more records of the connection tables into the list that somebody asked for. */
+static void core_list(struct dp_core *core, struct dp_connection_list *list)
+{
+	if (core->listing != list) {
+		core->listing = list;
+		core->list_port = core->list_cursor = 0;
+	}
+	list->core = (uint16_t)core->rx;
+	if (core->list_port < core->ports) {
+		const struct dp_core_port *port = &core->port[core->list_port];
+		if (!port->driver->list || port->driver->list(port->port, list, &core->list_cursor, LIST_STEP)) {
+			core->list_port++;
+			core->list_cursor = 0;
+		}
+		return;
+	}
+	core->listing = NULL;
+	/* release: the asker sees the filled list; it may have withdrawn meanwhile, which is the same */
+	atomic_store_explicit(&core->asked, NULL, memory_order_release);
+}
 
 static uint32_t core_round(struct dp_core *core, uint64_t now_ms, uint64_t now_ns)
 {
@@ -39,6 +61,13 @@ static uint32_t core_round(struct dp_core *core, uint64_t now_ms, uint64_t now_n
 			atomic_store_explicit(&core->draining, left, memory_order_relaxed);
 			atomic_store_explicit(&core->owed, dp_beacon_owed(core->beacon) + dp_intake_in_flight(core->intake),
 					      memory_order_relaxed);
+		}
+		struct dp_connection_list *asked = atomic_load_explicit(&core->asked, memory_order_acquire);
+		if (__builtin_expect(asked != NULL, 0)) {
+			core_list(core, asked);
+			done++;
+		} else {
+			core->listing = NULL;
 		}
 		uint64_t given = dp_intake_given(core->intake);
 		if (given) {
@@ -100,6 +129,7 @@ static void core_sleep(struct dp_core *core, uint64_t now_ns)
 	atomic_thread_fence(memory_order_seq_cst);
 	bool work = atomic_load_explicit(&core->stop, memory_order_relaxed);
 	if (core->rx >= 0) {
+		work = work || atomic_load_explicit(&core->asked, memory_order_relaxed);
 		work = work || answers_wait(core);
 		for (uint32_t i = 0; i < core->ports; i++) {
 			const struct dp_port_driver *driver = core->port[i].driver;

@@ -39,6 +39,8 @@ struct dp_core {
 	int wake_fd;
 	_Alignas(64) struct tp_counters counters; /* private to the core */
 	uint64_t published_ns;
+	struct dp_connection_list *listing; /* what list_port and list_cursor are about */
+	uint32_t list_port, list_cursor;
 	/* the core writes, others read */
 	_Alignas(64) _Atomic uint32_t sleeping;
 	_Atomic uint64_t rounds;   /* grows each round: a reader that took a pointer has let it go when this moved */
@@ -46,6 +48,11 @@ struct dp_core {
 	_Atomic uint64_t owed;     /* requests and events not answered yet */
 	_Atomic int failed;        /* -errno: the disk; the node must end */
 	/* main writes */
+	/*
+	 * The command thread asks for the connections; the core fills the list, some records a round, and takes it off when it is done.
+	 * The asker may take it off, too, and then waits until the core has begun another round.
+	 */
+	_Atomic(struct dp_connection_list *) asked;
 	_Atomic uint32_t drain; /* stop taking connections and datagrams */
 	_Atomic uint32_t stop;  /* leave the loop */
 };

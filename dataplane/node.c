@@ -118,6 +118,7 @@ static int beacons_create(struct dp_node *node)
 			.rx = (uint16_t)q,
 			.rx_count = (uint16_t)node->config.rx_count,
 			.shards = (uint16_t)node->config.shard_count,
+			.sight = node->sight,
 		};
 		for (uint32_t s = 0; s < node->config.shard_count; s++)
 			beacon.shard_core[s] = core_of_shard(node, s);
@@ -365,7 +366,7 @@ static int start(struct dp_node *node)
 
 int dp_node_start(struct dp_node *node)
 {
-	node->live_fd = node->sight_fd = node->command_listen_fd = -1;
+	node->live_fd = node->sight_fd = node->sight_client = node->command_listen_fd = -1;
 	int rc = start(node);
 	if (rc) {
 		tp_logf(TP_ERROR, "cannot start", "error=\"%s\"", strerror(-rc));

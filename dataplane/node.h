@@ -56,6 +56,7 @@ struct dp_node {
 	int live_fd;
 	struct tp_sight *sight; /* rings for trace and capture, one per rx core */
 	int sight_fd;
+	int sight_client; /* the command thread's own: whose session it is, -1: nobody's */
 	struct dp_blocklist *blocklist;
 	struct dp_access *access;
 	struct agg_dedup *dedup;
@@ -146,6 +147,13 @@ static inline bool dp_node_lacks_space(const struct dp_node *node)
 	return atomic_load_explicit(&node->spares_lack_space, memory_order_relaxed) ||
 	       atomic_load_explicit(&node->seal_lacks_space, memory_order_relaxed);
 }
+
+/* ---- sight.c: the command thread. Each returns an answer, the caller's ---- */
+json_t *dp_ports_json(struct dp_node *node);
+json_t *dp_connections_json(struct dp_node *node, char *arguments);
+/* `client`: the connection that asks; the session ends with it. */
+json_t *dp_sight_start(struct dp_node *node, int client, char *arguments, int *passed_fd);
+void dp_sight_client_gone(struct dp_node *node, int client);
 
 /* ---- commands.c ---- */
 void *dp_commands_main(void *node);

@@ -397,12 +397,11 @@ static void text_input(struct dp_beacon *beacon, const struct dp_datagram_path *
 	}
 }
 
-void dp_datagram_input(struct dp_beacon *beacon, const struct dp_datagram_path *path, const uint8_t *bytes, size_t count)
+static void input(struct dp_beacon *beacon, const struct dp_datagram_path *path, const uint8_t *bytes, size_t count)
 {
 	struct tp_counters *counters = beacon->counters;
 	const struct tp_config_ingest *entry = dp_beacon_ingest(beacon, path->ingest);
 	bool is_batch = count > 0 && bytes[0] == DP_BATCH_MAGIC_FIRST;
-	TP_COUNT(counters, DATAGRAMS_RECEIVED);
 	if (count == 0)
 		TP_COUNT(counters, DATAGRAMS_EMPTY);
 	else if (dp_beacon_blocked(beacon, &path->peer.addr))
@@ -418,4 +417,30 @@ void dp_datagram_input(struct dp_beacon *beacon, const struct dp_datagram_path *
 		batch_input(beacon, path, bytes, count);
 	else
 		text_input(beacon, path, bytes, count);
+}
+
+/* Shows a datagram to somebody who looks: its verdict is the counter of its layer that has grown. */
+static void input_shown(struct dp_beacon *beacon, const struct dp_datagram_path *path, const uint8_t *bytes, size_t count)
+{
+	const struct tp_counters before = *beacon->counters;
+	struct tp_sight_record record = {.kind = TP_SIGHT_DATAGRAM,
+					 .ingest = (uint8_t)path->ingest,
+					 .verdict = TP_C_DATAGRAMS_RECEIVED,
+					 .bytes = (uint32_t)count,
+					 .peer = path->peer};
+	input(beacon, path, bytes, count);
+	for (uint32_t c = TP_C_DATAGRAMS_RECEIVED + 1; c < TP_COUNTERS && tp_counter_info[c].layer == TP_LAYER_DATAGRAMS; c++)
+		if (beacon->counters->v[c] != before.v[c])
+			record.verdict = (uint16_t)c;
+	tp_sight_request(beacon->options.sight, beacon->options.rx, &record, bytes, (uint32_t)count,
+			 dp_intake_now_ns(beacon->intake));
+}
+
+void dp_datagram_input(struct dp_beacon *beacon, const struct dp_datagram_path *path, const uint8_t *bytes, size_t count)
+{
+	TP_COUNT(beacon->counters, DATAGRAMS_RECEIVED);
+	if (tp_sight_on(beacon->options.sight, TP_SIGHT_DATAGRAM))
+		input_shown(beacon, path, bytes, count);
+	else
+		input(beacon, path, bytes, count);
 }

@@ -85,10 +85,15 @@ struct dp_exchange {
 	struct dp_request *request; /* its events are with the intake; NULL: the answer is READY */
 	bool report;                /* ?report=1 */
 	bool own;                   /* is its connection's own */
+	bool seen;                  /* somebody looked when it began */
 	bool rejects_large;         /* which pool answer.reject came from, when it is not few[] */
 	uint64_t answer_bytes, sent_bytes;
 	struct dp_answer answer;
 	struct dp_body_reject few[DP_EXCHANGE_REJECTS];
+	/* what is shown of it; filled only while somebody looks (turnpike/sight.h) */
+	uint8_t seen_method, seen_path_bytes;
+	uint64_t seen_began_ns, seen_parsed_ns, seen_decided_ns; /* decided: 0 when no event went to a shard */
+	char seen_path[TP_SIGHT_PATH_BYTES];
 };
 
 /* ---- connections ---- */
@@ -131,6 +136,7 @@ struct dp_http_current {
 	const char *why;
 	struct dp_body_source source;
 	struct dp_http_span query;
+	uint8_t seen_path_bytes; /* of it in dp_http_connection.seen_path; while somebody looks */
 };
 
 struct dp_http_connection {
@@ -172,6 +178,7 @@ struct dp_http_connection {
 	struct dp_link timer_link, ready_link, stalled_link;
 	struct dp_http_connection *next_free;
 	struct dp_exchange own;
+	char seen_path[TP_SIGHT_PATH_BYTES];
 };
 
 enum { DP_HTTP_OUT_BYTES = 32 * 1024 };
@@ -229,6 +236,8 @@ bool dp_http_serve(struct dp_http_connection *c, const char *query, const char *
 /* A fresh exchange of the connection, or NULL when none is free. Queue it, or give it back. */
 struct dp_exchange *dp_exchange_take(struct dp_http_connection *c);
 void dp_exchange_give(struct dp_exchange *exchange);
+/* Keeps of the request what is shown to somebody who looks. Not judged: its head is broken, and nothing of it is sure. */
+void dp_exchange_see(struct dp_exchange *exchange, bool judged);
 /* Puts it behind the others: its answer goes out after theirs. */
 void dp_exchange_queue(struct dp_exchange *exchange);
 /* The answer is complete: it may be sent in its turn. Before or after it is queued. */

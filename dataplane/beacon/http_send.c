@@ -7,6 +7,46 @@
 #include <assert.h>
 #include <string.h>
 
+/* ---- what is shown of an exchange while somebody looks ---- */
+
+void dp_exchange_see(struct dp_exchange *exchange, bool judged)
+{
+	const struct dp_http_connection *c = exchange->connection;
+	exchange->seen_method = judged ? c->current.method : DP_HTTP_OTHER_METHOD;
+	exchange->seen_path_bytes = judged ? c->current.seen_path_bytes : 0;
+	memcpy(exchange->seen_path, c->seen_path, exchange->seen_path_bytes);
+	exchange->seen_began_ns = c->began_ns;
+	exchange->seen_parsed_ns = dp_http_now_ns(c);
+	exchange->seen_decided_ns = 0;
+}
+
+static void exchange_show(const struct dp_http_connection *c, const struct dp_exchange *exchange)
+{
+	const struct dp_beacon_options *options = &c->http->beacon->options;
+	const struct dp_answer *answer = &exchange->answer;
+	uint64_t now_ns = dp_http_now_ns(c), decided_ns = exchange->seen_decided_ns;
+	const struct tp_sight_record record = {
+		.kind = TP_SIGHT_REQUEST,
+		.ingest = (uint8_t)c->stream->ingest,
+		.verdict = answer->status < 300 ? TP_C_REQUESTS_ACCEPTED : TP_C_REQUESTS_RECEIVED,
+		.status = answer->status,
+		.method = exchange->seen_method,
+		.waited_ns = now_ns - exchange->seen_began_ns,
+		.durable_ns = decided_ns ? decided_ns - exchange->seen_parsed_ns + 1 : 0,
+		.accepted = answer->accepted,
+		.duplicates = answer->duplicates,
+		.late = answer->late,
+		.conflicts = answer->conflicts,
+		.rejected = answer->rejects,
+		.reason = answer->rejects ? answer->reject[0].reason : answer->reason,
+		.field = answer->rejects ? answer->reject[0].field : answer->field,
+		.peer = c->stream->peer,
+	};
+	tp_sight_request(options->sight, options->rx, &record, exchange->seen_path, exchange->seen_path_bytes, now_ns);
+}
+
+/* ---- exchanges ---- */
+
 struct dp_exchange *dp_exchange_take(struct dp_http_connection *c)
 {
 	struct dp_http *http = c->http;
@@ -26,6 +66,9 @@ struct dp_exchange *dp_exchange_take(struct dp_http_connection *c)
 	exchange->own = own;
 	exchange->answer_bytes = exchange->sent_bytes = 0;
 	exchange->answer.reject = NULL;
+	exchange->seen = tp_sight_on(http->beacon->options.sight, TP_SIGHT_REQUEST);
+	if (__builtin_expect(exchange->seen, 0))
+		dp_exchange_see(exchange, c->phase != DP_HTTP_IN_HEAD);
 	return exchange;
 }
 
@@ -109,6 +152,8 @@ static void sent(struct dp_http_connection *c, size_t count)
 		unqueue_first(c);
 		if (exchange->answer.kind != DP_ANSWER_CONTINUE)
 			count_answered(dp_http_counters(c), exchange->answer.status);
+		if (__builtin_expect(exchange->seen, 0) && exchange->answer.kind != DP_ANSWER_CONTINUE)
+			exchange_show(c, exchange);
 		dp_exchange_give(exchange);
 	}
 }

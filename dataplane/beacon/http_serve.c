@@ -115,6 +115,11 @@ void dp_http_judge(struct dp_http_connection *c, const char *bytes)
 		.has_body = head->chunked || head->content_length != 0,
 		.query = head->query,
 	};
+	if (tp_sight_on(c->http->beacon->options.sight, TP_SIGHT_REQUEST)) {
+		current->seen_path_bytes =
+			(uint8_t)(head->path.bytes < TP_SIGHT_PATH_BYTES ? head->path.bytes : TP_SIGHT_PATH_BYTES);
+		memcpy(c->seen_path, bytes + head->path.at, current->seen_path_bytes);
+	}
 	if (current->route == DP_ROUTE_CLICKS || current->route == DP_ROUTE_PIXEL)
 		current->source = dp_forwarded_source(dp_beacon_ingest(c->http->beacon, c->stream->ingest), &c->stream->peer.addr,
 						      head, bytes);
@@ -175,6 +180,8 @@ static void on_done(struct dp_request *request)
 		dp_intake_close(beacon->intake, request);
 		return;
 	}
+	if (__builtin_expect(exchange->seen, 0))
+		exchange->seen_decided_ns = dp_intake_now_ns(beacon->intake);
 	exchange->answer.accepted = request->accepted;
 	exchange->answer.duplicates = request->duplicates;
 	exchange->answer.late = request->late;
@@ -382,6 +389,8 @@ bool dp_http_serve(struct dp_http_connection *c, const char *query, const char *
 	struct dp_exchange *exchange = dp_exchange_take(c);
 	if (exchange == NULL)
 		return false;
+	if (__builtin_expect(exchange->seen, 0))
+		dp_exchange_see(exchange, true);
 	exchange->answer = (struct dp_answer){
 		.route = c->current.route,
 		.head_only = c->current.head_only,

@@ -6,6 +6,7 @@
 #ifndef TURNPIKE_STACK_H
 #define TURNPIKE_STACK_H
 
+#include "../beacon/connection_list.h"
 #include "../beacon/stream.h"
 #include "turnpike/counter.h"
 
@@ -82,6 +83,8 @@ uint32_t dp_stack_tick(struct dp_stack *stack, uint64_t now_ns);
  */
 uint32_t dp_stack_drain(struct dp_stack *stack, uint64_t now_ns);
 
+/* Adds what lies in the next `most` records from *cursor (0 at first) on. True: that was the end. */
+bool dp_stack_list(const struct dp_stack *stack, struct dp_connection_list *list, uint32_t *cursor, uint32_t most);
 uint32_t dp_stack_connections(const struct dp_stack *stack);
 
 #endif

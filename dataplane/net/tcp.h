@@ -151,6 +151,8 @@ struct dp_conn {
 	uint64_t rto_at, ack_at, idle_at; /* 0: not running; idle_at always runs */
 	uint64_t sent_ns, heard_ns;       /* latest segment with data sent; latest byte taken by the app or sent by it */
 	uint64_t challenge_ns;
+	uint64_t opened_ns;
+	uint32_t first_in, first_out; /* numbers of the first bytes, for the operator's list */
 	struct dp_wheel_node timer;
 };
 

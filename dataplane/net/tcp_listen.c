@@ -125,7 +125,9 @@ static enum tp_counter establish(struct dp_stack *stack, const struct dp_mini *h
 	conn->flags |=
 		(half->timestamps ? DP_C_TIMESTAMPS : 0U) | (half->sack ? DP_C_SACK : 0U) | (half->scaling ? DP_C_SCALED : 0U);
 	conn->idle_at = stack->now_ns + DP_IDLE_NS;
-	conn->heard_ns = conn->sent_ns = stack->now_ns;
+	conn->heard_ns = conn->sent_ns = conn->opened_ns = stack->now_ns;
+	conn->first_in = conn->rcv_nxt;
+	conn->first_out = conn->snd_una;
 	dp_shed_place(tcp);
 	dp_conn_congestion_init(conn, half->retries > 0);
 	if (half->sent_ns && !half->retries)

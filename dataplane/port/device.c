@@ -235,6 +235,8 @@ int dp_device_prepare(struct dp_device *device, const struct tp_config_ingest *i
 
 void dp_device_release(struct dp_device *device)
 {
+	free(device->verdicts); /* not before EAL has ended: its telemetry reads them */
+	device->verdicts = NULL;
 	release_fd(&device->object_fd);
 	release_fd(&device->multicast_fd);
 	release_fd(&device->claim_fd);

@@ -84,6 +84,10 @@ void dp_device_close(struct dp_device *device);
 
 /* The devices that dp_dpdk_init() prepared; the one of an ingest entry. eal.c. */
 struct dp_device *dp_device_of(const struct tp_config_ingest *ingest);
+uint32_t dp_device_count(void);
+const struct dp_device *dp_device_at(uint32_t index);
+/* Commands that dpdk-telemetry.py can ask. After EAL has started. port_info.c. */
+void dp_device_telemetry_register(void);
 /* Bytes that an mbuf's data room must have for frames of this MTU, headroom included. */
 uint32_t dp_device_room_bytes(uint16_t mtu);
 

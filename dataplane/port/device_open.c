@@ -257,6 +257,7 @@ int dp_device_open(struct dp_device *device, uint16_t cores, const struct dp_dev
 	int result;
 
 	device->cores = cores;
+	free(device->verdicts);
 	device->verdicts = aligned_alloc(64, cores * sizeof(*device->verdicts));
 	if (device->verdicts == NULL)
 		return -ENOMEM;
@@ -288,12 +289,8 @@ int dp_device_open(struct dp_device *device, uint16_t cores, const struct dp_dev
 		return 0;
 	tp_logf(TP_ERROR, "DPDK device cannot be opened", "device=\"%s\" error=\"%s\"", device->ingest->device,
 		rte_strerror(-result));
-	if (device->queue_pairs > 0) {
+	if (device->queue_pairs > 0)
 		dp_device_close(device);
-	} else {
-		free(device->verdicts);
-		device->verdicts = NULL;
-	}
 	return result;
 }
 
@@ -316,6 +313,4 @@ void dp_device_close(struct dp_device *device)
 		device->socket_fd[queue] = -1;
 	}
 	device->queue_pairs = 0;
-	free(device->verdicts);
-	device->verdicts = NULL;
 }

@@ -4,9 +4,10 @@
  *
  *   prepare devices ─ take hugepages ─ rte_eal_init ─ settle ── ports open, run, close ── rte_eal_cleanup ─ give hugepages
  *
- * EAL is told: --in-memory (no files, so several instances run beside each other and a killed one leaves none), no telemetry, all
+ * EAL is told: --in-memory (no files of memory, so several instances run beside each other and a killed one leaves none), all
  * memory at start (-m), no PCI scan unless a PCI device is named. It pins the calling thread to its main lcore, which we undo: our
- * rx threads are plain threads that register themselves. Its log lines become ours.
+ * rx threads are plain threads that register themselves. Its log lines become ours. Its telemetry socket lies in its runtime folder,
+ * /var/run/dpdk/turnpike for root; the library removes it at exit, and replaces one that a killed process left.
  *
  * Drivers are plug-ins: EAL loads every one in its driver folder (Debian: pmds-23.0), net_af_xdp among them. A missing one shows as
  * a device that cannot be probed, and the message names the package.
@@ -55,6 +56,16 @@ struct dp_device *dp_device_of(const struct tp_config_ingest *ingest)
 		if (dpdk.device[i].ingest == ingest)
 			return &dpdk.device[i];
 	return NULL;
+}
+
+uint32_t dp_device_count(void)
+{
+	return dpdk.devices;
+}
+
+const struct dp_device *dp_device_at(uint32_t index)
+{
+	return &dpdk.device[index];
 }
 
 /* EAL writes whole lines through this stream. */
@@ -108,7 +119,6 @@ static int eal_start(uint64_t bytes)
 #define ARGUMENT(...) snprintf(text[arguments++], EAL_ARGUMENT_BYTES, __VA_ARGS__)
 	ARGUMENT("turnpiked");
 	ARGUMENT("--in-memory");
-	ARGUMENT("--no-telemetry");
 	ARGUMENT("--file-prefix=turnpike");
 	ARGUMENT("--log-level=*:warning");
 	ARGUMENT("--lcores=0@%d", first_cpu(&allowed));
@@ -224,6 +234,7 @@ int dp_dpdk_init(const struct tp_config *config)
 	}
 	dp_hugepages_settle(&dpdk.hugepages);
 	dpdk.running = true;
+	dp_device_telemetry_register();
 	result = devices_check();
 	if (result == 0)
 		return 0;

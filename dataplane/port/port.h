@@ -7,6 +7,7 @@
 #define TURNPIKE_PORT_H
 
 #include "../beacon/beacon.h"
+#include "../beacon/connection_list.h"
 #include "turnpike/config.h"
 #include "turnpike/sight.h"
 #include "turnpike/xdp.h"
@@ -57,6 +58,11 @@ struct dp_port_driver {
 	 * count, close ends them); on DPDK, connections.
 	 */
 	uint32_t (*drain)(struct dp_port *port, uint64_t now_ns);
+	/*
+	 * Adds what lies in the next `most` records of the connection table from *cursor (0 at first) on. True: that was the end. The rx
+	 * core.
+	 */
+	bool (*list)(struct dp_port *port, struct dp_connection_list *list, uint32_t *cursor, uint32_t most);
 	/* Cold, after the threads of all rx cores have ended. Calls dp_stream_closed() for what is still open. */
 	void (*close)(struct dp_port *port);
 };
@@ -71,6 +77,20 @@ extern const struct dp_port_driver dp_port_dpdk;
  */
 int dp_dpdk_init(const struct tp_config *config);
 void dp_dpdk_fini(void);
+/* What an operator wants to know of a DPDK port. Any thread while it is open. */
+enum { DP_PORT_VERDICTS = TP_C_FRAMES_XDP_BLOCKLISTED - TP_C_FRAMES_RECEIVED };
+struct dp_port_info {
+	int ingest;
+	char driver[32], device[128], interface[16], mac[18], xdp[16], tap[16];
+	const char *spread; /* "none", "device", "software" */
+	bool link_up, rss_symmetric, rx_sums, tx_sums;
+	uint64_t speed_mbps;
+	int mtu, queues, rx_cores;
+	uint32_t card_rules; /* drop rules in the card */
+	uint64_t rx_packets, rx_bytes, rx_missed, rx_errors, rx_no_buffer, tx_packets, tx_bytes, tx_errors; /* the driver's */
+	uint64_t verdict[DP_PORT_VERDICTS]; /* our own, since the port was opened; index: counter less TP_C_FRAMES_RECEIVED */
+};
+int dp_dpdk_port_info(const struct tp_config_ingest *ingest, struct dp_port_info *info); /* 0 or -ENODEV */
 /* Names the receive path for people: "net_af_xdp0 on tp0, XDP native, our program". */
 const char *dp_dpdk_describe(void);
 

@@ -97,6 +97,11 @@ static void tx_flush(struct dp_port *port)
 
 	if (port->tx_count == 0)
 		return;
+	if (tp_sight_on(port->sight, TP_SIGHT_FRAME_OUT)) /* here, and so behind the frames that they answer */
+		for (uint16_t i = 0; i < port->tx_count; i++)
+			tp_sight_frame(port->sight, port->core, TP_SIGHT_FRAME_OUT, port->ingest,
+				       rte_pktmbuf_mtod(port->tx[i], const uint8_t *), port->tx[i]->data_len, TP_C_FRAMES_SENT,
+				       port->now_ns);
 	if (port->tx_core == port->core || port->closing) {
 		queue_send(port, port->tx, port->tx_count);
 	} else {
@@ -173,9 +178,6 @@ static void frame_send(void *context, void *frame, size_t bytes)
 	mbuf->pkt_len = (uint32_t)bytes;
 	if (port->l4_sum_offload)
 		offload_mark(mbuf, frame);
-	if (tp_sight_on(port->sight, TP_SIGHT_FRAME_OUT))
-		tp_sight_frame(port->sight, port->core, TP_SIGHT_FRAME_OUT, port->ingest, frame, (uint32_t)bytes, TP_C_FRAMES_SENT,
-			       port->now_ns);
 	port->open = NULL;
 	port->tx[port->tx_count++] = mbuf;
 }
@@ -476,6 +478,11 @@ static uint32_t dpdk_drain(struct dp_port *port, uint64_t now_ns)
 	return left;
 }
 
+static bool dpdk_list(struct dp_port *port, struct dp_connection_list *list, uint32_t *cursor, uint32_t most)
+{
+	return dp_stack_list(port->stack, list, cursor, most);
+}
+
 /* ---- open and close ---- */
 
 /* One socket: that; several: an epoll descriptor over them; unknown: polling; no queue: other cores' wake-ups. */
@@ -636,6 +643,7 @@ const struct dp_port_driver dp_port_dpdk = {
 	.poll = dpdk_poll,
 	.fd = dpdk_fd,
 	.waits = dpdk_waits,
+	.list = dpdk_list,
 	.drain = dpdk_drain,
 	.close = dpdk_close,
 };

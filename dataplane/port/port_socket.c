@@ -401,6 +401,7 @@ const struct dp_port_driver dp_port_socket = {
 	.open = socket_open,
 	.poll = socket_poll,
 	.fd = socket_fd,
+	.list = dp_socket_list,
 	.drain = socket_drain,
 	.close = socket_close,
 };

@@ -76,6 +76,7 @@ struct dp_socket_connection {
 	uint8_t small_next;    /* which of the two small buffers the next output takes */
 	uint32_t dirty_next, linger_next, linger_previous;
 	uint64_t linger_ns; /* when waiting ends */
+	uint64_t opened_ns;
 	uint32_t held_at, held_bytes;
 	struct dp_socket_output current, next;
 	uint32_t free_next;
@@ -161,6 +162,9 @@ void dp_socket_read_done(struct dp_port *port, const struct io_uring_cqe *cqe);
 void dp_socket_send_done(struct dp_port *port, const struct io_uring_cqe *cqe);
 uint32_t dp_socket_streams_round(struct dp_port *port);      /* what changed since the last round goes into the ring */
 uint32_t dp_socket_streams_busy(const struct dp_port *port); /* connections with bytes still to go up or out */
+
+/* ---- socket_list.c ---- */
+bool dp_socket_list(struct dp_port *port, struct dp_connection_list *list, uint32_t *cursor, uint32_t most);
 
 /* ---- socket_datagram.c ---- */
 int dp_socket_datagram_open(struct dp_port *port);

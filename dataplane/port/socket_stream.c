@@ -409,6 +409,7 @@ bool dp_socket_stream_begin(struct dp_port *port, int fd, const struct tp_endpoi
 	connection->index = index;
 	connection->port = port;
 	connection->fd = fd;
+	connection->opened_ns = port->now_ns;
 	connection->stream = (struct dp_stream){
 		.ops = &stream_ops,
 		.beacon = port->options.beacon,

@@ -51,3 +51,245 @@ def test_one_queue_serves_two_cores(build):
         assert not books["frames"]["dropped"]["spread_full"] and not books["frames"]["dropped"]["bad_tcp"], books["frames"]
 
 
+        port = n.ctl("ports", "--json")["items"][0]
+        assert (port["queues"], port["rx_cores"], port["spread"]) == (1, 2, "software"), port
+
+
+@contextlib.contextmanager
+def two_namespaces():
+    """A veth pair between two namespaces, for a node whose kernel takes part: (the node's, the clients', the node's interface)."""
+    with network() as (clients, ours):
+        own = f"{clients}n"
+        run("ip", "netns", "add", own)
+        try:
+            run("ip", "link", "set", ours, "netns", own)
+            inside(own, "ip", "link", "set", ours, "up")
+            inside(own, "ip", "link", "set", "lo", "up")
+            yield own, clients, ours
+        finally:
+            run("ip", "netns", "exec", own, "ip", "link", "set", ours, "netns", "1", check=False)
+            run("ip", "netns", "del", own, check=False)
+
+
+@contextlib.contextmanager
+def node_in(build, namespace, ingest, **options):
+    """A data process inside a namespace; what talks to it by files and sockets of the file system works from outside."""
+    with folder() as path:
+        made = Node(build, path, ingest=ingest, extra=SMALL, **options)
+        made.data = Process([str(made.build / "dataplane/turnpiked"), "-c", str(made.config)], path / "data.log", namespace)
+        try:
+            made.data.line()
+            yield made
+            code = made.data.stop()
+            assert code == 0, (code, made.data.tail())
+        finally:
+            made.data.kill()
+            made.data.popen.wait()
+
+
+ECHO = """
+import socket, sys
+with socket.create_server((sys.argv[1], 2222), family=socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET) as server:
+    print("listening", flush=True)
+    while True:
+        connection, _ = server.accept()
+        with connection:
+            while data := connection.recv(65536):
+                connection.sendall(data)
+"""
+
+
+def test_the_kernel_behind_the_tap(build):
+    """What is not ours goes to the kernel: another address on the wire, and another port of our own; the beacons stay ours."""
+    with two_namespaces() as (own, clients, ours):
+        ingest = DPDK_INGEST.format(ours).replace("http_port", "tap: tp-tap0, http_port")
+        with node_in(build, own, ingest) as n:
+            assert "tp-tap0" in inside(own, "ip", "-br", "link").stdout
+            for address in ("10.77.0.1/24", "10.77.0.9/24"):
+                inside(own, "ip", "addr", "add", address, "dev", "tp-tap0")
+            inside(own, "ip", "addr", "add", "fd00:77::9/64", "dev", "tp-tap0", "nodad")
+            servers = [Process(["/usr/bin/python3", "-c", ECHO, address], n.folder / "server.log", own)
+                       for address in ("10.77.0.1", "10.77.0.9", "fd00:77::9")]
+            try:
+                for server in servers:
+                    server.line()
+                inside(clients, "ping", "-c", "2", "-i", "0.2", "-W", "2", "10.77.0.9")
+                inside(clients, "ping", "-c", "2", "-i", "0.2", "-W", "2", "fd00:77::9")
+                inside(own, "ping", "-c", "2", "-i", "0.2", "-W", "2", "-I", "10.77.0.9", "10.77.0.2")  # and outwards
+                code = ("import socket, sys\ns = socket.create_connection((sys.argv[1], 2222), 10)\nd = b'x' * 200000\n"
+                        "import threading\nthreading.Thread(target=s.sendall, args=(d,)).start()\n"
+                        "n = 0\nwhile n < len(d): n += len(s.recv(65536))\nprint(n)")
+                for address in ("10.77.0.1", "10.77.0.9", "fd00:77::9"):
+                    assert inside(clients, "/usr/bin/python3", "-c", code, address).stdout.strip() == "200000"
+            finally:
+                for server in servers:
+                    server.kill()
+                    server.popen.wait()
+            assert post(clients, event()) == "204"
+            refused = inside(clients, "curl", "-sS", "-m", "5", "http://10.77.0.1:99/", check=False)
+            assert refused.returncode == 7, refused  # refused by the kernel, where nothing listens; silence would be 28
+            frames = n.audit()["frames"]
+            assert frames["accepted"] > 500 and not frames["dropped"]["tap_full"], frames
+            port = n.ctl("ports", "--json")["items"][0]
+            assert port["tap"] == "tp-tap0" and port["traffic"]["to_tap"] > 300, port
+        assert "tp-tap0" not in inside(own, "ip", "-br", "link").stdout
+        # a name that is taken is an error, not somebody else's interface
+        inside(own, "ip", "tuntap", "add", "tp-tap0", "mode", "tap")
+        try:
+            with node_in(build, own, ingest):
+                raise AssertionError("started over an interface of another")
+        except AssertionError as error:
+            assert "ended with 1" in str(error) and "tp-tap0" in str(error), error
+
+
+def test_ports_and_connections(build):
+    with network() as (namespace, ours), node(build, ingest=DPDK_INGEST.format(ours) + "  - {driver: socket, http: '127.0.0.1:0'}\n",
+                                              extra=SMALL) as n:
+        port, other = n.ctl("ports", "--json")["items"]
+        assert (port["driver"], port["interface"], port["link"], port["xdp"]) == ("net_af_xdp", ours, True, "native"), port
+        assert other["driver"] == "socket", other
+        before = port["traffic"]["frames_received"]
+        assert post(namespace, event()) == "204"
+        inside(namespace, "curl", "-sS", "-m", "2", "http://10.77.0.1:99/", check=False)
+        port = n.ctl("ports", "--json")["items"][0]
+        assert port["traffic"]["frames_received"] > before and port["traffic"]["dropped"]["unknown_port"] >= 1, port
+        text = n.ctl("ports", "--interval", "0.2")
+        assert "drop unknown_port" in text and "XDP native" in text and "kernel sockets" in text, text
+
+        hold = ("import socket, sys, time\n"
+                "s = [socket.create_connection((sys.argv[1], int(sys.argv[2])), 10) for _ in range(int(sys.argv[3]))]\n"
+                "[x.sendall(b'GET /healthz HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n') for x in s]\n[x.recv(4096) for x in s]\n"
+                "print('held', flush=True)\ntime.sleep(600)")
+        held = [Process(["/usr/bin/python3", "-c", hold, "10.77.0.1", "80", "5"], n.folder / "held.log", namespace),
+                Process(["/usr/bin/python3", "-c", hold, *map(str, n.http[-1]), "3"], n.folder / "held.log")]
+        try:
+            for process in held:
+                process.line()
+            answer = n.ctl("connections", "--json")
+            assert answer["whole"] and answer["states"]["established"] == 8 == answer["matched"], answer
+            answer = n.ctl("connections", "--peer", "10.77.0.0/24", "--json")
+            assert answer["matched"] == 5 and all(row["peer"].startswith("10.77.0.2:") for row in answer["items"]), answer
+            assert all(row["in_bytes"] == 34 and row["out_bytes"] > 50 and row["unacknowledged"] == 0 for row in answer["items"]), answer
+            answer = n.ctl("connections", "--limit", "2", "--json")
+            assert (answer["matched"], len(answer["items"])) == (8, 2), answer
+            assert n.ctl("connections", "--state", "fin_wait_2", "--json")["matched"] == 0
+            assert "established  8" in n.ctl("connections")
+            n.ctl("connections", "--limit", "5000", status=1)
+            n.ctl("connections", "--nonsense", status=2)
+        finally:
+            for process in held:
+                process.kill()
+                process.popen.wait()
+        wait_until("they are gone", lambda: n.ctl("connections", "--json")["matched"] == 0)
+
+
+@contextlib.contextmanager
+def looking(n, *arguments):
+    """turnpikectl trace or capture beside something; yields a function that gives what it printed."""
+    process = subprocess.Popen([str(n.build / "control/turnpikectl"), "-c", str(n.config), *arguments], stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True)
+    def output():
+        out, errors = process.communicate(timeout=60)
+        assert process.returncode == 0, (process.returncode, out, errors)
+        return out
+    try:
+        line = process.stderr.readline()
+        assert "looking" in line, line
+        yield output
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_trace_shows_each_step(build):
+    with network() as (namespace, ours), node(build, ingest=DPDK_INGEST.format(ours), extra=SMALL) as n:
+        with looking(n, "trace", "--requests", "--count", "4", "--seconds", "30", "--json") as output:
+            first = event()
+            for body in (first, first, event(bid_price="x")):
+                post(namespace, body)
+            curl(namespace, "-o", "/dev/null", "http://10.77.0.1/nowhere")
+            records = [json.loads(line) for line in output().splitlines()]
+        steps = [{step["step"]: step["verdict"] for step in record["steps"]} for record in records]
+        assert [record["status"] for record in records] == [204, 204, 400, 404], records
+        assert "accepted 1," in steps[0]["shard"] and "ms" in steps[0]["durable"] and steps[0]["parse"] == "ok", steps
+        assert "duplicates 1," in steps[1]["shard"], steps
+        assert steps[2]["parse"].startswith("bad_") and "bid_price" in steps[2]["parse"] and "shard" not in steps[2], steps
+        assert records[0]["subject"].endswith("POST /api/v1/clicks") and records[3]["subject"].endswith("GET /nowhere"), records
+        # by path, by port, by type
+        with looking(n, "trace", "--requests", "--path", "/api/v1/pixel", "--count", "1", "--seconds", "30") as output:
+            post(namespace, event())
+            curl(namespace, "-o", "/dev/null", "http://10.77.0.1/api/v1/pixel.gif?event_type=click&ad_id=a&campaign_id=c&advertiser_id=d")
+            text = output()
+            assert text.count("request") == 1 and "pixel.gif" in text and "http: 200" in text, text
+        with looking(n, "trace", "--packets", "--port", "99", "--count", "2", "--seconds", "30", "--json") as output:
+            post(namespace, event())
+            inside(namespace, "curl", "-sS", "-m", "2", "http://10.77.0.1:99/", check=False)
+            records = [json.loads(line) for line in output().splitlines()]
+            assert [(record["kind"], record["verdict"]) for record in records] == [("in", "unknown_port"), ("out", "sent")], records
+            assert [step["step"] for step in records[0]["steps"]] == ["link", "ip", "blocklist", "tcp"], records
+        with looking(n, "trace", "--type", "arp", "--count", "1", "--seconds", "30") as output:
+            inside(namespace, "ip", "neigh", "flush", "dev", ours.replace("tpa", "tpb"))
+            post(namespace, event())
+            assert "arp" in output()
+        # while nobody looks nothing is recorded, and who asks nonsense is told
+        n.ctl("trace", "--type", "smoke", status=1)
+        n.ctl("trace", "--count", "0", status=2)
+
+
+def test_a_trace_that_is_killed_ends(build):
+    with network() as (namespace, ours), node(build, ingest=DPDK_INGEST.format(ours), extra=SMALL) as n:
+        with looking(n, "trace", "--count", "1000000", "--seconds", "600"):
+            pass  # leaving kills it
+        def free():
+            done = subprocess.run([str(n.build / "control/turnpikectl"), "-c", str(n.config), "trace", "--count", "1", "--seconds", "1"],
+                                  capture_output=True, text=True)
+            return done.returncode == 0
+        wait_until("the session is over", free)
+        assert post(namespace, event()) == "204"
+
+
+def test_capture_opens_in_tshark(build):
+    with network() as (namespace, ours), node(build, ingest=DPDK_INGEST.format(ours), extra=SMALL) as n:
+        path = n.folder / "frames.pcapng"
+        with looking(n, "capture", str(path), "--seconds", "30", "--count", "60") as output:
+            for _ in range(10):
+                post(namespace, event())
+                inside(namespace, "curl", "-sS", "-m", "2", "http://10.77.0.1:99/", check=False)
+            assert "60 packets" in output()
+        def tshark(*arguments):
+            return subprocess.run(["tshark", "-r", str(path), *arguments], check=True, capture_output=True, text=True).stdout
+        rows = [line.split("\t") for line in tshark("-T", "fields", "-e", "frame.packet_flags_direction", "-e", "frame.comment", "-e", "tcp.dstport",
+                                                    "-e", "frame.len").splitlines()]
+        assert len(rows) == 60, len(rows)
+        directions = collections.Counter(row[0] for row in rows)
+        assert len(directions) == 2 and min(directions.values()) > 10, directions
+        assert any("tcp: unknown_port" in row[1] for row in rows) and any("tcp: accepted" in row[1] for row in rows), rows[:5]
+        assert "204" in tshark("-Y", "http.response", "-T", "fields", "-e", "http.response.code")
+        assert not tshark("-Y", "_ws.malformed || tcp.analysis.retransmission").strip()
+
+
+def test_telemetry_has_our_commands(build):
+    """What dpdk-telemetry.py does: a SEQPACKET socket in DPDK's runtime folder, a command, a JSON answer."""
+    with network() as (namespace, ours), node(build, ingest=DPDK_INGEST.format(ours), extra=SMALL) as n:
+        assert post(namespace, event()) == "204"
+        answers = []
+        base = "/var/run/dpdk/turnpike"
+        for name in os.listdir(base):
+            if not name.startswith("dpdk_telemetry.v2"):
+                continue
+            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as asker:
+                try:
+                    asker.connect(f"{base}/{name}")
+                except ConnectionRefusedError:
+                    continue
+                asker.settimeout(10)
+                if json.loads(asker.recv(16384))["pid"] != n.data.popen.pid:
+                    continue
+                for command in ("/", "/turnpike/ports", "/turnpike/port,net_af_xdp0"):
+                    asker.sendall(command.encode())
+                    answers.append(json.loads(asker.recv(65536)))
+        assert len(answers) == 3, answers
+        assert "/turnpike/port" in answers[0]["/"], answers[0]
+        assert answers[1]["/turnpike/ports"] == ["net_af_xdp0"], answers[1]
+        port = answers[2]["/turnpike/port"]
+        assert port["accepted"] >= 5 and port["queues"] == 1 and "dropped_not_ours" in port, port
