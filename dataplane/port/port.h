@@ -78,7 +78,7 @@ extern const struct dp_port_driver dp_port_dpdk;
 int dp_dpdk_init(const struct tp_config *config);
 void dp_dpdk_fini(void);
 /* What an operator wants to know of a DPDK port. Any thread while it is open. */
-enum { DP_PORT_VERDICTS = TP_C_FRAMES_XDP_BLOCKLISTED - TP_C_FRAMES_RECEIVED };
+enum { DP_PORT_VERDICTS = TP_FRAME_COUNTERS };
 struct dp_port_info {
 	int ingest;
 	char driver[32], device[128], interface[16], mac[18], xdp[16], tap[16];

@@ -204,6 +204,13 @@ enum tp_counter_layer {
 	TP_LAYERS
 };
 
+/* How many rows a frame on a port may end in, TP_C_FRAMES_RECEIVED first: the rows of a layer lie together. */
+enum {
+#define X(name, layer, kind, label, help) +(TP_LAYER_##layer == TP_LAYER_FRAMES)
+	TP_FRAME_COUNTERS = 0 TP_COUNTER_TABLE(X)
+#undef X
+};
+
 enum tp_counter_kind {
 	TP_KIND_RECEIVED,
 	TP_KIND_ACCEPTED,
