@@ -26,6 +26,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { COMPACT_RECORDS_MIN = 4096 };
+
 /* ---- folders, lock ---- */
 
 /*
@@ -424,6 +426,7 @@ int store_open(struct sto_store **store, const struct sto_store_options *options
 	s->log_file_bytes = options->log_file_bytes;
 	s->preallocate = options->preallocate;
 	s->lock_fd = s->manifest_fd = -1;
+	s->compact_records_min = COMPACT_RECORDS_MIN;
 	pthread_mutex_init(&s->commit_lock, NULL);
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_mutex_init(&s->merge_lock, NULL);

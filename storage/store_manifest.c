@@ -18,7 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { COMPACT_RECORDS_MIN = 4096, COMPACT_UNITS = 1024 };
+enum { COMPACT_UNITS = 1024 };
 
 /* ---- the list of segments ---- */
 
@@ -414,7 +414,7 @@ int store_manifest_compact(struct sto_store *store)
 	int rc = 0;
 	pthread_mutex_lock(&store->commit_lock);
 	uint64_t live = 1 + store->manifest.sealed_ranges + store->view->segments + store->rollups;
-	if (!store->manifest_failed && store->manifest_records > COMPACT_RECORDS_MIN && store->manifest_records > 2 * live) {
+	if (!store->manifest_failed && store->manifest_records > store->compact_records_min && store->manifest_records > 2 * live) {
 		uint64_t before = store->manifest_records;
 		rc = manifest_rewrite(store);
 		if (!rc)

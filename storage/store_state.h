@@ -68,7 +68,8 @@ struct sto_store {
 
 	/* changed under commit_lock and lock, read under either */
 	struct manifest manifest;
-	uint64_t manifest_records; /* in the file */
+	uint64_t manifest_records;    /* in the file */
+	uint64_t compact_records_min; /* before it is written anew; tests make it small */
 	struct store_view *view;
 	uint32_t segments_max;          /* room in the view */
 	struct manifest_rollup *rollup; /* by class, then from_segment */
@@ -152,6 +153,14 @@ int store_unsealed_add(struct sto_store *store, uint64_t file_id, uint64_t recor
  */
 uint64_t store_file_id_take(struct sto_store *store);
 void store_file_id_give(struct sto_store *store, uint64_t file_id);
+
+/* ---- store_replace.c ---- */
+/*
+ * Publishes the file at folder_segment_temporary() (complete, synced) as the new file of segment facts->sequence, whose generation
+ * was facts->generation when it was made; bytes and hashes are those of the new file. -EAGAIN: it has been replaced meanwhile;
+ * -ENOENT: retired; -ENOSPC: later; other -errno: the disk failed. Any thread, one at a time for one segment.
+ */
+int store_replace(struct sto_store *store, const struct manifest_segment *facts);
 
 /* ---- store_merge.c ---- */
 /* Which adjacent rollup files (sorted by class and coverage) are merged next: how many from *first on; 0: none. Pure. */
