@@ -43,6 +43,8 @@ void ctl_http_close(struct ctl_http *http);
 /* ---- handlers: fill the reply ---- */
 
 void ctl_analytics(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply);
+/* GET, POST and DELETE of the data process's blocklist. */
+void ctl_blocklist(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply);
 void ctl_metrics(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply);
 void ctl_healthz(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply);
 void ctl_readyz(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply);

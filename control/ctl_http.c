@@ -18,7 +18,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { IDLE_S = 60, BACKLOG = 128, MEMORY_BYTES = 64 * 1024 };
+enum { IDLE_S = 60, BACKLOG = 128, MEMORY_BYTES = 64 * 1024, BODY_BYTES_MAX = 16 * 1024 };
 
 struct ctl_http {
 	struct MHD_Daemon *daemon;
@@ -30,6 +30,9 @@ struct exchange {
 	bool begun;  /* the library has called before */
 	bool parsed; /* the target is well formed */
 	struct ctl_target target;
+	char *body; /* of a request that changes something */
+	size_t body_bytes;
+	bool body_too_large;
 };
 
 /* ---- routes ---- */
@@ -46,6 +49,7 @@ struct route {
 };
 
 static const struct route routes[] = {
+	{{"api", "v1", "blocklist"}, ctl_blocklist, CTL_NEED_ADMIN},
 	{{"healthz"}, ctl_healthz, CTL_NEED_NONE},
 	{{"readyz"}, ctl_readyz, CTL_NEED_NONE},
 	{{"metrics"}, ctl_metrics, CTL_NEED_READ},
@@ -91,11 +95,44 @@ static bool host_is_ours(const char *host)
 	return tp_addr_parse(name, bytes, &addr) == 0;
 }
 
+static const struct route *route_find(const struct ctl_target *target)
+{
+	for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++)
+		if (route_is(&routes[i], target))
+			return &routes[i];
+	return NULL;
+}
+
+/* Takes POST and DELETE too. */
+static bool route_changes(const struct route *route)
+{
+	return route && route->handler == ctl_blocklist;
+}
+
+/*
+ * Whether a request that changes something comes from where it may: with a browser in between, from a page of ours. A page of a
+ * stranger can send a form or plain text without asking, but says so in Origin, and has to ask before it sends JSON.
+ */
+static bool origin_is_ours(struct MHD_Connection *connection)
+{
+	const char *origin = request_header(connection, "Origin"), *host = request_header(connection, "Host");
+	const char *name = origin ? strstr(origin, "://") : NULL;
+
+	return !origin || (name && host && strcasecmp(name + 3, host) == 0);
+}
+
+static bool content_is_json(struct MHD_Connection *connection)
+{
+	const char *type = request_header(connection, "Content-Type");
+
+	return type && strncasecmp(type, "application/json", 16) == 0 && (type[16] == '\0' || type[16] == ';' || type[16] == ' ');
+}
+
 static void dispatch(struct ctl *ctl, const struct ctl_target *target, struct MHD_Connection *connection, struct ctl_reply *reply)
 {
 	bool closed = ctl->config.control_auth_tokens;
 	const char *host = request_header(connection, "Host");
-	const struct route *route = NULL;
+	const struct route *route = route_find(target);
 	enum ctl_verdict verdict = CTL_MAY;
 	struct tp_token token;
 
@@ -105,9 +142,6 @@ static void dispatch(struct ctl *ctl, const struct ctl_target *target, struct MH
 				  host);
 		return;
 	}
-	for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]) && !route; i++)
-		if (route_is(&routes[i], target))
-			route = &routes[i];
 	/* what there is, is nobody's business without a token */
 	if (closed)
 		verdict = ctl_gate_ask(ctl->gate, request_header(connection, "Authorization"), route ? route->need : CTL_NEED_READ,
@@ -118,6 +152,10 @@ static void dispatch(struct ctl *ctl, const struct ctl_target *target, struct MH
 		ctl_reply_problem(reply, 401, "unauthorized", NULL, "a token is needed: Authorization: Bearer …");
 	else if (verdict == CTL_NARROW)
 		ctl_reply_problem(reply, 403, "forbidden", NULL, "the token's scope does not reach this");
+	else if (target->method != CTL_GET && !origin_is_ours(connection))
+		ctl_reply_problem(reply, 403, "foreign-origin", NULL, "the request comes from a page of another origin");
+	else if (target->method == CTL_POST && !content_is_json(connection))
+		ctl_reply_problem(reply, 415, "unsupported-media-type", NULL, "expected Content-Type: application/json");
 	else if (route)
 		route->handler(ctl, target, reply);
 	else
@@ -160,7 +198,7 @@ static enum MHD_Result reply_send(struct MHD_Connection *connection, struct ctl_
 	if (reply->status == 401)
 		header(response, "WWW-Authenticate", "Bearer");
 	if (reply->status == 405)
-		header(response, "Allow", "GET, HEAD");
+		header(response, "Allow", reply->allow);
 	if (reply->status == 503)
 		header(response, "Retry-After", "1");
 	enum MHD_Result result = MHD_queue_response(connection, reply->status, response);
@@ -182,6 +220,43 @@ static void if_none_match(struct MHD_Connection *connection, struct ctl_reply *r
 	}
 }
 
+/* True if the resource takes this method, which is then noted. */
+static bool method_changes(struct exchange *exchange, const char *method)
+{
+	const struct route *route = route_find(&exchange->target);
+	const bool post = strcmp(method, "POST") == 0;
+
+	if (!route_changes(route) || (!post && strcmp(method, "DELETE") != 0))
+		return false;
+	exchange->target.method = post ? CTL_POST : CTL_DELETE;
+	return true;
+}
+
+static void method_refuse(const struct exchange *exchange, const char *method, struct ctl_reply *reply)
+{
+	const bool changes = exchange->parsed && route_changes(route_find(&exchange->target));
+
+	ctl_reply_problem(reply, 405, "method-not-allowed", NULL, "expected %s, found %.32s",
+			  changes ? "GET, HEAD, POST or DELETE" : "GET or HEAD", method);
+	reply->allow = changes ? "GET, HEAD, POST, DELETE" : "GET, HEAD";
+}
+
+static void body_take(struct exchange *exchange, const char *bytes, size_t count)
+{
+	char *more = count == 0 || exchange->body_bytes + count > BODY_BYTES_MAX
+			     ? NULL
+			     : realloc(exchange->body, exchange->body_bytes + count);
+
+	exchange->body_too_large = exchange->body_too_large || (count > 0 && !more);
+	if (!more)
+		return;
+	memcpy(more + exchange->body_bytes, bytes, count);
+	exchange->body = more;
+	exchange->body_bytes += count;
+	exchange->target.body = more;
+	exchange->target.body_bytes = exchange->body_bytes;
+}
+
 static enum MHD_Result answer(void *context, struct MHD_Connection *connection, const char *url, const char *method,
 			      const char *version, const char *upload, size_t *upload_bytes, void **state)
 {
@@ -191,7 +266,6 @@ static enum MHD_Result answer(void *context, struct MHD_Connection *connection, 
 
 	(void)url;
 	(void)version;
-	(void)upload;
 	if (!exchange)
 		return MHD_NO;
 	bool readable = strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0;
@@ -199,13 +273,19 @@ static enum MHD_Result answer(void *context, struct MHD_Connection *connection, 
 	 * The library keeps a connection only if the reply comes after its first call. A method that may have a body gets its
 	 * refusal at once, so that the body need not be read.
 	 */
+	if (!readable && exchange->parsed && method_changes(exchange, method)) {
+		readable = true;
+		body_take(exchange, upload, *upload_bytes);
+	}
 	if (readable && (!exchange->begun || *upload_bytes)) {
 		exchange->begun = true;
 		*upload_bytes = 0;
 		return MHD_YES;
 	}
-	if (!readable)
-		ctl_reply_problem(&reply, 405, "method-not-allowed", NULL, "expected GET or HEAD, found %.32s", method);
+	if (exchange->body_too_large)
+		ctl_reply_problem(&reply, 413, "body-too-large", NULL, "expected at most %d bytes", BODY_BYTES_MAX);
+	else if (!readable)
+		method_refuse(exchange, method, &reply);
 	else if (!exchange->parsed)
 		ctl_reply_problem(&reply, 400, "bad-target", NULL, "the request target has a bad escape or too many parts");
 	else
@@ -233,8 +313,10 @@ static void request_end(void *context, struct MHD_Connection *connection, void *
 	(void)context;
 	(void)connection;
 	(void)how;
-	if (exchange)
+	if (exchange) {
 		ctl_target_free(&exchange->target);
+		free(exchange->body);
+	}
 	free(exchange);
 	*state = NULL;
 }

@@ -21,6 +21,8 @@ struct ctl_param {
 
 enum { CTL_SEGMENTS_MAX = 8, CTL_PARAMS_MAX = 32 };
 
+enum ctl_method { CTL_GET, CTL_POST, CTL_DELETE }; /* GET stands for HEAD too */
+
 /* The target "/api/v1/ads/a%2Fb?x=1" has the segments api, v1, ads, "a/b" and the parameter x. "/" has one, empty. */
 struct ctl_target {
 	char *room; /* the decoded bytes of all below */
@@ -28,6 +30,10 @@ struct ctl_target {
 	uint32_t segments;
 	struct ctl_param param[CTL_PARAMS_MAX];
 	uint32_t params;
+	/* of the request that has this target; ctl_target_parse() leaves them zero */
+	enum ctl_method method;
+	const char *body;
+	size_t body_bytes;
 };
 
 /*
@@ -49,6 +55,7 @@ struct ctl_reply {
 	char *body;        /* malloc'ed, owned by the reply; or NULL */
 	const void *fixed; /* a body that lives for ever, instead */
 	size_t body_bytes;
+	const char *allow;           /* with 405 */
 	const char *etag, *cache;    /* NULL: "no-store" */
 	const char *policy;          /* Content-Security-Policy */
 	struct MHD_Response *stream; /* instead of a body */

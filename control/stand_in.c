@@ -19,7 +19,7 @@
 
 enum { LOG_FILE_BYTES = 4 << 20, BLOCK_BYTES = 65536, TABLE_ROWS = 4096, TABLE_HEAP_BYTES = 1 << 20, FIRST_PID = 1000 };
 
-/* ---- the command socket: answers attach, and hangs up when shut down ---- */
+/* ---- the command socket: answers attach and an empty blocklist, and hangs up when shut down ---- */
 
 static void *serve(void *context)
 {
@@ -46,6 +46,11 @@ static void *serve(void *context)
 			if (n > 0 && strcmp(line, "attach") == 0) {
 				snprintf(answer, sizeof(answer), "{\"ok\":true,\"pid\":%u}", stand_in->pid);
 				tp_command_answer(poller[i].fd, answer, stand_in->live_fd);
+				continue;
+			}
+			if (n > 0 && strncmp(line, "blocklist list", 14) == 0) {
+				tp_command_answer(poller[i].fd, "{\"ok\":true,\"items\":[],\"next\":null,\"total\":0,\"files\":[]}",
+						  -1);
 				continue;
 			}
 			close(poller[i].fd);

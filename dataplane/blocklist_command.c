@@ -21,9 +21,15 @@ static json_t *refused(const char *error)
 	return json_pack("{s:b, s:s}", "ok", 0, "error", error);
 }
 
+/* With a word that programs may go by. */
+static json_t *refused_for(const char *code, const char *error)
+{
+	return json_pack("{s:b, s:s, s:s}", "ok", 0, "error", error, "code", code);
+}
+
 static json_t *result(int rc)
 {
-	return rc ? refused(strerror(-rc)) : json_pack("{s:b}", "ok", 1);
+	return rc ? refused_for("not_stored", strerror(-rc)) : json_pack("{s:b}", "ok", 1);
 }
 
 static bool number_parse(const char *text, uint64_t most, uint64_t *to)
@@ -87,7 +93,7 @@ static json_t *add_answer(struct dp_blocklist *list, char *arguments)
 	json_decref(text);
 	const uint64_t now_ms = tp_now_ms();
 	const int rc = dp_blocklist_add(list, &prefix, now_ms, ttl_ms ? now_ms + ttl_ms : 0, count_only, reason);
-	return rc == -ENOSPC ? refused("the blocklist is full, or the disk is") : result(rc);
+	return rc == -ENOSPC ? refused_for("full", "the blocklist is full, or the disk is") : result(rc);
 }
 
 static json_t *del_answer(struct dp_blocklist *list, const char *text)
@@ -98,8 +104,8 @@ static json_t *del_answer(struct dp_blocklist *list, const char *text)
 		return refused(WANTED_PREFIX);
 	const int rc = dp_blocklist_del(list, &prefix);
 	if (rc == -EPERM)
-		return refused("this prefix comes from a list file: take it out there, or add it with count_only=1");
-	return rc == -ENOENT ? refused("not on the blocklist") : result(rc);
+		return refused_for("in_file", "this prefix comes from a list file: take it out there, or add it with count_only=1");
+	return rc == -ENOENT ? refused_for("absent", "not on the blocklist") : result(rc);
 }
 
 json_t *dp_blocklist_command(struct dp_blocklist *list, char *command)
