@@ -183,16 +183,17 @@ static inline void subject_fill(const struct agg_fraud_shard *shard, struct subj
 	}
 }
 
-static inline bool profile_asked(const struct agg_fraud_rules *rules)
+static inline bool profile_asked(const struct subject *subject)
 {
+	const struct agg_fraud_rules *rules = subject->rules;
 	return rules->regular_timing_ms | rules->addresses_per_device_hour | rules->agents_per_device_hour | rules->travel_kmh ||
-	       rules->model;
+	       subject->features;
 }
 
 static void impression_see(struct agg_fraud_shard *shard, struct subject *subject)
 {
 	fraud_impression_note(shard, subject);
-	if (__builtin_expect(profile_asked(subject->rules), 0))
+	if (__builtin_expect(profile_asked(subject), 0))
 		fraud_profile_judge(shard, subject);
 	if (__builtin_expect(subject->rules->travel_kmh, 0))
 		fraud_place_judge(shard, subject);
@@ -208,7 +209,7 @@ static void click_judge(struct agg_fraud_shard *shard, struct subject *subject)
 	fraud_impression_judge(shard, subject);
 	fraud_lists_judge(shard, subject);
 	fraud_agent_judge(shard, subject);
-	if (__builtin_expect(profile_asked(rules), 0))
+	if (__builtin_expect(profile_asked(subject), 0))
 		fraud_profile_judge(shard, subject);
 	if (__builtin_expect(rules->geo_mismatch || rules->travel_kmh || subject->features, 0))
 		fraud_place_judge(shard, subject);

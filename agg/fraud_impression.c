@@ -67,13 +67,16 @@ static inline struct tp_event *record_of(const struct waiting *waiting, const st
 	return (struct tp_event *)(void *)(waiting->arena + pending->at % waiting->arena_bytes);
 }
 
-/* Frees slots at the old end: done, or nobody can save them any more. */
+/*
+ * Frees slots at the old end: done, or nobody can save them any more. One that is done without a record stands for a click that a
+ * restart has yet to show, and stays its time.
+ */
 static void ring_expire(struct waiting *waiting, uint64_t wait_ms)
 {
 	while (waiting->first != waiting->next) {
 		const struct pending *pending = slot_at(waiting, waiting->first);
-		if (pending->state == PENDING_SAVED ||
-		    (pending->state == PENDING_WAITS && pending->received_ms + wait_ms >= waiting->newest_ms))
+		const bool done = pending->state == PENDING_DONE && pending->at != pending->end;
+		if (pending->state == PENDING_SAVED || (!done && pending->received_ms + wait_ms >= waiting->newest_ms))
 			return;
 		waiting->arena_first = pending->end;
 		waiting->first++;

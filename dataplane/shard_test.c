@@ -5,6 +5,7 @@
 #include "shard.h"
 
 #include "turnpike/fraud.h"
+#include "turnpike/reader.h"
 #include "turnpike/store.h"
 #include "turnpike/text.h"
 
@@ -471,6 +472,161 @@ static void a_paused_shard_takes_nothing(void **state)
 	rig_free(rig);
 }
 
+/* ---- machines ---- */
+
+static struct tp_parsed viewed(const char *id, enum tp_event_type type, uint64_t timestamp_ms, uint64_t received_ms)
+{
+	struct tp_parsed parsed = event(id, timestamp_ms, 250000);
+	parsed.fixed.type = (uint8_t)type;
+	parsed.fixed.received_ms = received_ms;
+	parsed.string[TP_AD_ID] = (struct tp_str){"ad", 2};
+	parsed.string[TP_USER_ID] = (struct tp_str){"u", 1};
+	tp_event_finish(&parsed);
+	return parsed;
+}
+
+static struct tp_sums sums_of(const struct tp_rollup *table)
+{
+	struct tp_sums sum = {0};
+	for (uint32_t r = 0; r < atomic_load(&table->rows); r++) {
+		const struct tp_sums *row = &tp_rollup_rows(table)[r].sums;
+		sum.impressions += row->impressions;
+		sum.clicks += row->clicks;
+		sum.flagged_clicks += row->flagged_clicks;
+		sum.late += row->late;
+		sum.spend_micros += row->spend_micros;
+	}
+	return sum;
+}
+
+static void rig_roll(struct rig *rig)
+{
+	rig_keep(rig);
+	uint64_t file_id = sto_wal_file_id(rig->wal[0]);
+	atomic_store(&rig->shard[0].roll_wanted, 1);
+	for (int i = 0; i < 1000 && sto_wal_file_id(rig->wal[0]) == file_id; i++)
+		dp_shard_poll(&rig->shard[0], rig->now_ms, tp_mono_ns());
+	assert_int_not_equal(sto_wal_file_id(rig->wal[0]), file_id);
+	rig_keep(rig);
+}
+
+/* The click lies in one file, what takes its tag off in the next: the sums over both are right, in memory and sealed. */
+static void an_amendment_moves_the_sums_and_the_answer_waits(void **state)
+{
+	(void)state;
+	static const struct agg_fraud_rules rules = {
+		.version = 3, .no_impression = true, .impression_lookback_ms = 60000, .impression_wait_ms = 5000};
+	struct rig *rig = rig_make(1, 1, 1024);
+	agg_fraud_rules_set(rig->fraud[0], &rules);
+	const struct tp_parsed click = viewed("click", TP_CLICK, rig->now_ms, 1000),
+			       impression = viewed("impression", TP_IMPRESSION, rig->now_ms - 10, 2000);
+	send(rig, &click, 1);
+	assert_int_equal(answer_wait(rig)->accepted, 1);
+	const struct tp_rollup *first = rig->shard[0].table;
+	struct tp_sums sums = sums_of(first);
+	assert_int_equal(sums.flagged_clicks, 1);
+	assert_int_equal(sums.clicks, 0);
+	assert_true(sums.spend_micros == 0);
+
+	const uint64_t first_file = sto_wal_file_id(rig->wal[0]);
+	rig_roll(rig);
+	send(rig, &impression, 1);
+	assert_int_equal(answer_wait(rig)->accepted, 1); /* answer_wait: with all that was appended durable */
+	assert_int_equal(sto_wal_appended(rig->wal[0]), 3);
+	sums = sums_of(rig->shard[0].table);
+	assert_true(sums.flagged_clicks == UINT64_MAX); /* less one */
+	assert_int_equal(sums.clicks, 1);
+	assert_int_equal(sums.late, 1);
+	assert_true(sums.spend_micros == 250000);
+	assert_true(dp_shard_settled(&rig->shard[0]));
+	/* the copy of an event amends nothing again */
+	send(rig, &impression, 1);
+	assert_int_equal(answer_wait(rig)->duplicates, 1);
+	assert_int_equal(sto_wal_appended(rig->wal[0]), 3);
+
+	const uint64_t second_file = sto_wal_file_id(rig->wal[0]);
+	sto_wal_close(rig->wal[0]);
+	rig->wal[0] = NULL;
+	assert_int_equal(sto_seal(rig->store, first_file, first, NULL), 0);
+	assert_int_equal(sto_seal(rig->store, second_file, rig->shard[0].table, NULL), 0);
+	struct sto_reader *reader;
+	assert_int_equal(sto_reader_open(&reader, rig->folder), 0);
+	assert_true(sto_reader_refresh(reader) >= 0);
+	assert_int_equal(sto_reader_segments(reader), 2);
+	sums = (struct tp_sums){0};
+	for (uint32_t s = 0; s < 2; s++) {
+		const struct tp_rollup_row *row;
+		const char *heap;
+		uint32_t rows;
+		assert_int_equal(sto_reader_rollup(reader, s, &row, &rows, &heap), 0);
+		for (uint32_t r = 0; r < rows; r++) {
+			sums.clicks += row[r].sums.clicks;
+			sums.flagged_clicks += row[r].sums.flagged_clicks;
+			sums.spend_micros += row[r].sums.spend_micros;
+		}
+	}
+	assert_int_equal(sums.clicks, 1);
+	assert_int_equal(sums.flagged_clicks, 0);
+	assert_true(sums.spend_micros == 250000);
+	sto_reader_close(reader);
+	rig_free(rig);
+}
+
+/* A machine whose state belongs to a log file, and that has no room now and then. */
+struct filed {
+	uint64_t file_id;
+	uint32_t shown, refusals, files;
+};
+
+static bool filed_show(void *self, struct tp_event *one)
+{
+	struct filed *filed = self;
+	assert_int_equal(filed->file_id, sto_wal_file_id(rig_now->wal[0])); /* told before the first event of a file */
+	one->rule_version = ++filed->shown;
+	return false;
+}
+
+static bool filed_roll(void *self, uint64_t file_id)
+{
+	struct filed *filed = self;
+	if (filed->refusals) {
+		filed->refusals--;
+		return false;
+	}
+	assert_int_not_equal(file_id, filed->file_id); /* once a file */
+	filed->file_id = file_id;
+	filed->files++;
+	return true;
+}
+
+static bool filed_has_room(const void *self)
+{
+	const struct filed *filed = self;
+	return filed->shown == 0 || filed->shown % 4 != 0 || filed->files == filed->shown / 4 + 1;
+}
+
+static void a_machine_may_hold_and_end_a_file(void **state)
+{
+	(void)state;
+	static const struct agg_machine_ops ops = {.name = "filed", .show = filed_show, .roll = filed_roll, .has_room = filed_has_room};
+	struct rig *rig = rig_make(1, 1, 1024);
+	struct filed filed = {.refusals = 5};
+	rig->shard[0].machine[rig->shard[0].machines++] = (struct agg_machine){.ops = &ops, .self = &filed};
+	for (int i = 0; i < 12; i++) {
+		char id[16];
+		snprintf(id, sizeof(id), "e%d", i);
+		struct tp_parsed one = event(id, rig->now_ms, 1);
+		filed.refusals += i == 8 ? 3 : 0;
+		send(rig, &one, 1);
+		assert_int_equal(answer_wait(rig)->accepted, 1);
+		rig_keep(rig);
+	}
+	assert_int_equal(filed.shown, 12);
+	assert_int_equal(filed.files, 3);
+	assert_int_equal(filed.refusals, 0);
+	rig_free(rig);
+}
+
 /* ---- two rx cores and two shards at once ---- */
 
 static _Atomic bool threads_stop;
@@ -588,6 +744,8 @@ int main(void)
 		cmocka_unit_test(the_log_carries_the_watermark),
 		cmocka_unit_test(without_a_table_the_shard_waits),
 		cmocka_unit_test(a_paused_shard_takes_nothing),
+		cmocka_unit_test(an_amendment_moves_the_sums_and_the_answer_waits),
+		cmocka_unit_test(a_machine_may_hold_and_end_a_file),
 		cmocka_unit_test(cores_meet_without_a_race),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

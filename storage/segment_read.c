@@ -43,7 +43,7 @@ static bool footer_sane(const struct segment_footer *footer, uint64_t bytes)
 	const struct segment_totals *totals = &footer->totals;
 	return behind <= bytes - sizeof(*footer) && footer->section[SEGMENT_ROWS].count == totals->rows &&
 	       footer->section[SEGMENT_INDEX].count == totals->counted && totals->counted <= totals->rows &&
-	       totals->rows - totals->counted == totals->conflicts && footer->section[SEGMENT_ROLLUP].count <= UINT32_MAX &&
+	       totals->conflicts <= totals->rows - totals->counted && footer->section[SEGMENT_ROLLUP].count <= UINT32_MAX &&
 	       totals->rows <= bytes / TP_EVENT_FIXED_BYTES;
 }
 
