@@ -115,7 +115,8 @@ static void other_reasons_stay(void **state)
 	bed->rules.clicks_per_device_hour = 1;
 	bed->rules.no_mouse = true;
 	SHOW(TP_CLICK, HOUR_START, .device = "d");
-	assert_int_equal(SHOW(TP_CLICK, HOUR_START, .device = "d", .has_mouse = true), BIT(DEVICE_VELOCITY) | BIT(NO_IMPRESSION) | BIT(NO_MOUSE));
+	assert_int_equal(SHOW(TP_CLICK, HOUR_START, .device = "d", .has_mouse = true),
+			 BIT(DEVICE_VELOCITY) | BIT(NO_IMPRESSION) | BIT(NO_MOUSE));
 	SHOW(TP_IMPRESSION, HOUR_START, .device = "d");
 	const struct tp_event *event = amended(); /* the newest first */
 	assert_int_equal(event->fraud, BIT(DEVICE_VELOCITY) | BIT(NO_MOUSE));

@@ -133,10 +133,12 @@ static void a_user_agent_of_another_kind_of_device(void **state)
 		const char *agent;
 		bool tagged;
 	} row[] = {
-		{TP_DESKTOP, windows, false}, {TP_DESKTOP, macintosh, false}, {TP_DESKTOP, phone, true},  {TP_DESKTOP, robot, true},
-		{TP_MOBILE, windows, true},   {TP_MOBILE, phone, false},      {TP_MOBILE, macintosh, false}, {TP_TABLET, macintosh, false},
-		{TP_TABLET, phone, false},    {TP_TABLET, windows, true},     {TP_TV, phone, true},       {TP_TV, windows, true},
-		{TP_BOT, windows, false},     {TP_OTHER, robot, false},       {TP_DESKTOP, "curl/8.5", false}, {TP_MOBILE, "", false},
+		{TP_DESKTOP, windows, false},  {TP_DESKTOP, macintosh, false}, {TP_DESKTOP, phone, true},
+		{TP_DESKTOP, robot, true},     {TP_MOBILE, windows, true},     {TP_MOBILE, phone, false},
+		{TP_MOBILE, macintosh, false}, {TP_TABLET, macintosh, false},  {TP_TABLET, phone, false},
+		{TP_TABLET, windows, true},    {TP_TV, phone, true},           {TP_TV, windows, true},
+		{TP_BOT, windows, false},      {TP_OTHER, robot, false},       {TP_DESKTOP, "curl/8.5", false},
+		{TP_MOBILE, "", false},
 	};
 	for (size_t i = 0; i < sizeof(row) / sizeof(row[0]); i++) {
 		bed->rules.device_mismatch = true;
@@ -167,8 +169,9 @@ static void clicks_like_clockwork(void **state)
 {
 	(void)state;
 	/* the deviation of {a, a, a, b} is |b - a| · √3 / 4 */
-	static const uint32_t same[] = {1000, 1000, 1000, 1000}, under[] = {1000, 1000, 1000, 1046}, over[] = {1000, 1000, 1000, 1047},
-			      zero[] = {0, 0, 0, 0}, human[] = {900, 4000, 100, 2500}, fall[] = {1000, 1000, 1000, 954};
+	static const uint32_t same[] = {1000, 1000, 1000, 1000}, under[] = {1000, 1000, 1000, 1046},
+			      over[] = {1000, 1000, 1000, 1047}, zero[] = {0, 0, 0, 0}, human[] = {900, 4000, 100, 2500},
+			      fall[] = {1000, 1000, 1000, 954};
 	assert_int_equal(clicks_with_gaps("off", same, 4), 0);
 	bed->rules.regular_timing_ms = 20;
 	bed->rules.regular_timing_gaps = 4;
@@ -250,8 +253,16 @@ static void place_find(const void *context, const uint8_t ip[16], struct agg_pla
 {
 	(void)context;
 	static const struct agg_place known[] = {
-		[1] = {.point = {0.6573f, 0.0268f, 0.7532f}, .radius_km = 50, .country = "FR", .has_country = true, .has_point = true},
-		[2] = {.point = {0.2078f, -0.7308f, 0.6502f}, .radius_km = 50, .country = "US", .has_country = true, .has_point = true},
+		[1] = {.point = {0.6573f, 0.0268f, 0.7532f},
+		       .radius_km = 50,
+		       .country = "FR",
+		       .has_country = true,
+		       .has_point = true},
+		[2] = {.point = {0.2078f, -0.7308f, 0.6502f},
+		       .radius_km = 50,
+		       .country = "US",
+		       .has_country = true,
+		       .has_point = true},
 		[3] = {.country = "US", .has_country = true},
 		[4] = {.asn = 64496},
 		[5] = {.country = "EU", .has_country = true},
@@ -304,9 +315,10 @@ static void the_clock_runs_in_no_zone_of_the_country(void **state)
 		int32_t zone;
 		bool tagged;
 	} row[] = {
-		{"FR", 60, false}, {"FR", 120, false}, {"FR", -60, false}, {"FR", 59, true},    {"FR", 121, true},     {"FR", 0, true},
-		{"US", 300, false}, {"US", -300, false}, {"US", 0, true},   {"IN", 330, false}, {"IN", -330, false},   {"IN", 300, true},
-		{"GB", 0, false},   {"GB", 60, false},   {"ZZ", 999, false}, {NULL, 999, false}, {"FR", INT32_MIN, true}, {"FR", INT32_MAX, true},
+		{"FR", 60, false},   {"FR", 120, false},      {"FR", -60, false},      {"FR", 59, true},  {"FR", 121, true},
+		{"FR", 0, true},     {"US", 300, false},      {"US", -300, false},     {"US", 0, true},   {"IN", 330, false},
+		{"IN", -330, false}, {"IN", 300, true},       {"GB", 0, false},        {"GB", 60, false}, {"ZZ", 999, false},
+		{NULL, 999, false},  {"FR", INT32_MIN, true}, {"FR", INT32_MAX, true},
 	};
 	for (size_t i = 0; i < sizeof(row) / sizeof(row[0]); i++)
 		if (SHOW(TP_CLICK, HOUR_START, .country = row[i].country, .has_zone = true, .zone = row[i].zone) !=
@@ -322,7 +334,8 @@ static void faster_than_a_plane(void **state)
 {
 	(void)state;
 	bed->rules.places = &places;
-	const double km = agg_distance_km((const float[]){0.6573f, 0.0268f, 0.7532f}, (const float[]){0.2078f, -0.7308f, 0.6502f}) - 100;
+	const double km =
+		agg_distance_km((const float[]){0.6573f, 0.0268f, 0.7532f}, (const float[]){0.2078f, -0.7308f, 0.6502f}) - 100;
 	assert_true(km > 5500 && km < 6000);
 	const uint64_t way_ms = (uint64_t)(km / 1000 * 3600000);
 	SHOW(TP_CLICK, HOUR_START, .device = "off", .address = 1);
@@ -387,9 +400,9 @@ static void a_score_over_the_threshold(void **state)
 	assert_int_equal(SHOW(TP_CLICK, HOUR_START, .device = "d", .has_mouse = true), BIT(MODEL));
 	assert_in_range(bed_evidence(bed, TP_FRAUD_MODEL).seen, 989012, 989014); /* 1 / (1 + e^-4.5) */
 	assert_int_equal(bed_evidence(bed, TP_FRAUD_MODEL).limit, 900000);
-	assert_int_equal(SHOW(TP_CLICK, HOUR_START, .device = "d"), 0);         /* mouse_moves unknown: right */
-	assert_int_equal(SHOW(TP_CLICK, HOUR_START, .has_mouse = true), 0);     /* device_clicks unknown: left */
-	bed->rules.model_threshold = 989013;                                    /* over, not at */
+	assert_int_equal(SHOW(TP_CLICK, HOUR_START, .device = "d"), 0);     /* mouse_moves unknown: right */
+	assert_int_equal(SHOW(TP_CLICK, HOUR_START, .has_mouse = true), 0); /* device_clicks unknown: left */
+	bed->rules.model_threshold = 989013;                                /* over, not at */
 	assert_int_equal(SHOW(TP_CLICK, HOUR_START, .device = "d", .has_mouse = true), 0);
 	bed->rules.model_threshold = 989012;
 	assert_int_equal(SHOW(TP_CLICK, HOUR_START, .device = "d", .has_mouse = true), BIT(MODEL));
@@ -404,14 +417,16 @@ static void features_are_what_the_page_says(void **state)
 	bed->rules.min_ms_since_impression = 500;
 	SHOW(TP_IMPRESSION, HOUR_START, .user = "u", .device = "d");
 	for (uint32_t n = 0; n < 3; n++) {
-		bed_encode(bed, (struct told){TP_CLICK, HOUR_START + 700 + 1000 * n, .user = "u", .device = "d", .address = 1, .country = "US",
-					      .agent = windows, .has_mouse = true, .mouse = 12, .has_zone = true, .zone = 60,
-					      .received_ms = HOUR_START + 700 + 1000 * n + 30});
+		bed_encode(bed, (struct told){TP_CLICK, HOUR_START + 700 + 1000 * n, .user = "u", .device = "d", .address = 1,
+					      .country = "US", .agent = windows, .has_mouse = true, .mouse = 12, .has_zone = true,
+					      .zone = 60, .received_ms = HOUR_START + 700 + 1000 * n + 30});
 		agg_fraud_judge(bed->shard, bed_event(bed), &findings, f);
 	}
 	assert_true(f[AGG_F_IP_CLICKS] == 3 && f[AGG_F_DEVICE_CLICKS] == 3 && f[AGG_F_MS_SINCE_IMPRESSION] == 2700);
-	assert_true(f[AGG_F_MOUSE_MOVES] == 12 && f[AGG_F_BID] == 0.5f && f[AGG_F_DEVICE_TYPE] == TP_DESKTOP && f[AGG_F_DEVICE_SENT] == 0);
-	assert_true(f[AGG_F_AGENT_BYTES] == sizeof(windows) - 1 && f[AGG_F_REFERER_BYTES] == 20 && f[AGG_F_HAS_USER] == 1 && f[AGG_F_HAS_DEVICE] == 1);
+	assert_true(f[AGG_F_MOUSE_MOVES] == 12 && f[AGG_F_BID] == 0.5f && f[AGG_F_DEVICE_TYPE] == TP_DESKTOP &&
+		    f[AGG_F_DEVICE_SENT] == 0);
+	assert_true(f[AGG_F_AGENT_BYTES] == sizeof(windows) - 1 && f[AGG_F_REFERER_BYTES] == 20 && f[AGG_F_HAS_USER] == 1 &&
+		    f[AGG_F_HAS_DEVICE] == 1);
 	assert_true(f[AGG_F_HOUR_OF_DAY] == 500000 % 24 && f[AGG_F_TIMEZONE_OFFSET] == 60 && f[AGG_F_COUNTRY_DIFFERS] == 1);
 	assert_true(f[AGG_F_ADDRESSES] == 1 && f[AGG_F_AGENTS] == 1 && f[AGG_F_GAP_MS] == 1000 && f[AGG_F_GAP_DEVIATION_MS] == 0);
 	assert_true(f[AGG_F_DELAY_MS] == 30);
@@ -524,8 +539,12 @@ static void a_full_table_never_accuses(void **state)
 		snprintf(user, sizeof(user), "u%u", who);
 		snprintf(ad, sizeof(ad), "a%u", which);
 		uint64_t at = HOUR_START + n * 1500;
-		struct told told = {TP_IMPRESSION, at, .ad = ad, .device = device, .user = user, .address = who << 8 | 0x80, .agent = windows,
-				    .country = "US", .has_mouse = true, .mouse = 5, .has_zone = true, .zone = 300};
+		struct told told = {TP_IMPRESSION,     at,
+				    .ad = ad,          .device = device,
+				    .user = user,      .address = who << 8 | 0x80,
+				    .agent = windows,  .country = "US",
+				    .has_mouse = true, .mouse = 5,
+				    .has_zone = true,  .zone = 300};
 		assert_int_equal(bed_show(bed, told), 0);
 		told.type = TP_CLICK;
 		told.stamp_ms = at + 600 + (seed >> 40) % 900;

@@ -80,10 +80,14 @@ static inline void bed_encode(struct bed *bed, struct told told)
 					     .received_ms = told.received_ms ? told.received_ms : told.stamp_ms,
 					     .bid_micros = 500000,
 					     .flags = TP_HAS_BID}};
-	const char *text[TP_STRINGS] = {
-		[TP_AD_ID] = told.ad ? told.ad : "ad", [TP_CAMPAIGN_ID] = "campaign", [TP_ADVERTISER_ID] = "advertiser",
-		[TP_PUBLISHER_ID] = told.publisher,    [TP_USER_ID] = told.user,      [TP_DEVICE_ID] = told.device,
-		[TP_USER_AGENT] = told.agent,          [TP_REFERER] = "https://example.org/"};
+	const char *text[TP_STRINGS] = {[TP_AD_ID] = told.ad ? told.ad : "ad",
+					[TP_CAMPAIGN_ID] = "campaign",
+					[TP_ADVERTISER_ID] = "advertiser",
+					[TP_PUBLISHER_ID] = told.publisher,
+					[TP_USER_ID] = told.user,
+					[TP_DEVICE_ID] = told.device,
+					[TP_USER_AGENT] = told.agent,
+					[TP_REFERER] = "https://example.org/"};
 	for (int i = 0; i < TP_STRINGS; i++)
 		if (text[i])
 			parsed.string[i] = (struct tp_str){.at = text[i], .bytes = (uint16_t)strlen(text[i])};

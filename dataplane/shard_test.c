@@ -608,7 +608,8 @@ static bool filed_has_room(const void *self)
 static void a_machine_may_hold_and_end_a_file(void **state)
 {
 	(void)state;
-	static const struct agg_machine_ops ops = {.name = "filed", .show = filed_show, .roll = filed_roll, .has_room = filed_has_room};
+	static const struct agg_machine_ops ops = {
+		.name = "filed", .show = filed_show, .roll = filed_roll, .has_room = filed_has_room};
 	struct rig *rig = rig_make(1, 1, 1024);
 	struct filed filed = {.refusals = 5};
 	rig->shard[0].machine[rig->shard[0].machines++] = (struct agg_machine){.ops = &ops, .self = &filed};
