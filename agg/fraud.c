@@ -29,11 +29,12 @@ static uint32_t profile_sets_of(uint32_t entries)
 	return entries > 4 * PROFILE_WAYS ? entries / 4 / PROFILE_WAYS : 1;
 }
 
-/* One array behind the other, each on a cache line of its own. */
+/* One array behind the other. By pairs of cache lines, which is what a set is, and what processors like to fetch. */
+enum { LAY_BYTES = 128 };
 static uint64_t lay(uint64_t *at, uint64_t bytes)
 {
 	uint64_t here = *at;
-	*at += (bytes + 63) & ~UINT64_C(63);
+	*at += (bytes + LAY_BYTES - 1) & ~(uint64_t)(LAY_BYTES - 1);
 	return here;
 }
 
@@ -271,6 +272,36 @@ static void reasons_count(struct agg_fraud_shard *shard, uint32_t reasons)
 		shard->counters->v[TP_C_FRAUD_IP_VELOCITY + __builtin_ctz(left)]++;
 }
 
+static inline void set_prefetch(const struct set *set)
+{
+	__builtin_prefetch(set, 1);
+	__builtin_prefetch((const uint8_t *)set + 64, 1);
+}
+
+static void prefetch(const void *self, const struct tp_event *event)
+{
+	const struct agg_fraud_shard *shard = self;
+	struct subject subject = {.event = event, .rules = agg_fraud_rules_get(shard)};
+	const struct agg_fraud_rules *rules = subject.rules;
+	if ((event->type != TP_CLICK && event->type != TP_IMPRESSION) || !rules)
+		return;
+	subject_fill(shard, &subject);
+	if (rules->min_ms_since_impression || rules->no_impression || subject.features) {
+		if (subject.user_key)
+			set_prefetch(set_of(shard->impressions, shard->sets, subject.user_key));
+		if (subject.device_key)
+			set_prefetch(set_of(shard->impressions, shard->sets, subject.device_key));
+	}
+	if (subject.click && subject.device_hash && (rules->clicks_per_device_hour || subject.features))
+		set_prefetch(set_of(shard->devices, shard->sets, hash_mix(subject.device_hash, subject.hour)));
+	if (subject.click && event->flags & TP_HAS_IP && (rules->clicks_per_ip_hour || subject.features)) {
+		uint64_t key = hash_mix(hash_bytes(shard->shared->seed, event->ip, sizeof(event->ip)), subject.hour);
+		set_prefetch(set_of(shard->shared->set, shard->shared->sets, key));
+	}
+	if (__builtin_expect(profile_asked(&subject), 0) && (subject.device_hash | subject.user_hash))
+		fraud_profile_prefetch(shard, subject.device_hash ? subject.device_hash : subject.user_hash);
+}
+
 static bool show(void *self, struct tp_event *event)
 {
 	struct agg_fraud_shard *shard = self;
@@ -324,6 +355,7 @@ struct agg_machine agg_fraud_machine(struct agg_fraud_shard *shard)
 {
 	static const struct agg_machine_ops ops = {
 		.name = "fraud",
+		.prefetch = prefetch,
 		.show = show,
 		.again = again,
 		.again_end = again_end,

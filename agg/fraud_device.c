@@ -28,6 +28,13 @@ static struct profile *profile_of(struct agg_fraud_shard *shard, uint64_t key, u
 	return oldest;
 }
 
+void fraud_profile_prefetch(const struct agg_fraud_shard *shard, uint64_t key)
+{
+	const struct profile *set = &shard->profiles[(key >> 32 & (shard->profile_sets - 1)) * PROFILE_WAYS];
+	for (int i = 0; i < PROFILE_WAYS; i++) /* the keys; which profile it is is not known yet */
+		__builtin_prefetch(&set[i], 1);
+}
+
 /* Adds to a small set of hashes; how many there are. */
 static uint8_t spread_add(uint32_t *hash, uint8_t count, uint32_t count_max, uint32_t one)
 {

@@ -216,6 +216,7 @@ void fraud_again_end(struct agg_fraud_shard *shard);
 const struct tp_event *fraud_record(void *self);
 void fraud_recorded(void *self);
 uint64_t fraud_waiting(const void *self);
+void fraud_profile_prefetch(const struct agg_fraud_shard *shard, uint64_t key);
 void fraud_profile_judge(struct agg_fraud_shard *shard, struct subject *subject);
 void fraud_agent_judge(struct agg_fraud_shard *shard, struct subject *subject); /* clicks: bots, contradictions, no mouse */
 void fraud_place_judge(struct agg_fraud_shard *shard, struct subject *subject);

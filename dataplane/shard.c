@@ -278,6 +278,9 @@ static uint32_t hops_take(struct dp_shard *shard, uint64_t now_ms, uint64_t now_
 		uint32_t count = 0;
 		while (count < DP_SHARD_BURST && (burst[count] = tp_hop_take(hop)) != NULL)
 			agg_dedup_prefetch(shard->dedup, burst[count++]->event.id);
+		for (uint32_t m = 0; m < shard->machines; m++)
+			for (uint32_t k = 0; shard->machine[m].ops->prefetch && k < count; k++)
+				shard->machine[m].ops->prefetch(shard->machine[m].self, &burst[k]->event);
 		uint32_t done = 0;
 		while (done < count && slot_decide(shard, q, burst[done], now_ms, now_ns))
 			done++;

@@ -43,7 +43,8 @@ static void data_make(unsigned seed)
 
 #define XG(call) assert_int_equal(call, 0)
 
-static void model_train(BoosterHandle *booster, DMatrixHandle *matrix, const char *const (*setting)[2], int settings, int rounds, bool named)
+static void model_train(BoosterHandle *booster, DMatrixHandle *matrix, const char *const (*setting)[2], int settings, int rounds,
+			bool named)
 {
 	XG(XGDMatrixCreateFromMat(&data[0][0], ROWS, AGG_FEATURES, NAN, matrix));
 	XG(XGDMatrixSetFloatInfo(*matrix, "label", label, ROWS));
@@ -81,8 +82,10 @@ static int teardown(void **state)
 static void our_score_is_the_librarys(void **state)
 {
 	(void)state;
-	static const char *const deep[][2] = {{"max_depth", "8"}, {"eta", "0.3"}}, *const flat[][2] = {{"max_depth", "1"}, {"base_score", "0.2"}},
-				 *const odd[][2] = {{"max_depth", "4"}, {"subsample", "0.5"}, {"lambda", "0"}, {"tree_method", "exact"}};
+	static const char *const deep[][2] = {{"max_depth", "8"}, {"eta", "0.3"}},
+				 *const flat[][2] = {{"max_depth", "1"}, {"base_score", "0.2"}},
+				 *const odd[][2] = {
+					 {"max_depth", "4"}, {"subsample", "0.5"}, {"lambda", "0"}, {"tree_method", "exact"}};
 	static const struct {
 		const char *const (*setting)[2];
 		int settings, rounds;
@@ -125,11 +128,13 @@ static void columns_are_found_by_name(void **state)
 {
 	(void)state;
 	/* one tree: if mouse_moves < 10 then 2 else -2, in a file whose only column is mouse_moves */
-	static const char text[] =
-		"{\"learner\":{\"feature_names\":[\"mouse_moves\"],\"learner_model_param\":{\"base_score\":\"5E-1\",\"num_class\":\"0\","
-		"\"num_feature\":\"1\"},\"objective\":{\"name\":\"binary:logistic\"},\"gradient_booster\":{\"name\":\"gbtree\",\"model\":{\"trees\":[{"
-		"\"left_children\":[1,-1,-1],\"right_children\":[2,-1,-1],\"split_indices\":[0,0,0],\"split_conditions\":[1E1,2E0,-2E0],"
-		"\"default_left\":[0,0,0]}]}}}}";
+	static const char text[] = "{\"learner\":{\"feature_names\":[\"mouse_moves\"],\"learner_model_param\":{\"base_score\":\"5E-"
+				   "1\",\"num_class\":\"0\","
+				   "\"num_feature\":\"1\"},\"objective\":{\"name\":\"binary:logistic\"},\"gradient_booster\":{"
+				   "\"name\":\"gbtree\",\"model\":{\"trees\":[{"
+				   "\"left_children\":[1,-1,-1],\"right_children\":[2,-1,-1],\"split_indices\":[0,0,0],\"split_"
+				   "conditions\":[1E1,2E0,-2E0],"
+				   "\"default_left\":[0,0,0]}]}}}}";
 	FILE *file = fopen(path, "w");
 	assert_non_null(file);
 	fputs(text, file);
@@ -146,13 +151,26 @@ static void columns_are_found_by_name(void **state)
 	rul_model_free(model);
 	/* each of these in its place makes a file that is refused */
 	static const char *const wrong[][2] = {
-		{"mouse_moves", "mouse_move"},	{"binary:logistic", "reg:linear"},	{"gbtree", "dart"},
-		{"5E-1", "1"},			{"5E-1", "x"},				{"\"num_class\":\"0\"", "\"num_class\":\"3\""},
-		{"[1,-1,-1]", "[0,-1,-1]"},	{"[1,-1,-1]", "[2,-1,-1]"},		{"[1,-1,-1]", "[3,-1,-1]"},
-		{"[1,-1,-1]", "[1,-1]"},	{"[1,-1,-1]", "[1,1,-1]"},		{"[1,-1,-1]", "[1,-2,-1]"},
-		{"[2,-1,-1]", "[-1,-1,-1]"},	{"[0,0,0],\"split_cond", "[1,0,0],\"split_cond"}, {"[1E1,2E0,-2E0]", "[1E1,2E0]"},
-		{"[1E1,2E0,-2E0]", "[1E99,2E0,1]"}, {"\"trees\":[{", "\"tree\":[{"},	{"\"default_left\":[0,0,0]", "\"default_left\":[]"},
-		{"\"num_feature\":\"1\"", "\"num_feature\":\"99\""}, {"}}}}", "}}}"},
+		{"mouse_moves", "mouse_move"},
+		{"binary:logistic", "reg:linear"},
+		{"gbtree", "dart"},
+		{"5E-1", "1"},
+		{"5E-1", "x"},
+		{"\"num_class\":\"0\"", "\"num_class\":\"3\""},
+		{"[1,-1,-1]", "[0,-1,-1]"},
+		{"[1,-1,-1]", "[2,-1,-1]"},
+		{"[1,-1,-1]", "[3,-1,-1]"},
+		{"[1,-1,-1]", "[1,-1]"},
+		{"[1,-1,-1]", "[1,1,-1]"},
+		{"[1,-1,-1]", "[1,-2,-1]"},
+		{"[2,-1,-1]", "[-1,-1,-1]"},
+		{"[0,0,0],\"split_cond", "[1,0,0],\"split_cond"},
+		{"[1E1,2E0,-2E0]", "[1E1,2E0]"},
+		{"[1E1,2E0,-2E0]", "[1E99,2E0,1]"},
+		{"\"trees\":[{", "\"tree\":[{"},
+		{"\"default_left\":[0,0,0]", "\"default_left\":[]"},
+		{"\"num_feature\":\"1\"", "\"num_feature\":\"99\""},
+		{"}}}}", "}}}"},
 		{"\"default_left\"", "\"split_type\":[1,0,0],\"default_left\""},
 	};
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {

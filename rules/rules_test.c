@@ -133,10 +133,12 @@ static uint32_t judged(const struct agg_fraud_rules *rules, const char *agent, c
 static void lists_are_read_with_their_comments(void **state)
 {
 	(void)state;
-	char *lists[] = {file_put("list", "# data centres\n\n  192.0.2.0/24  # one\r\n2001:db8::/32\n203.0.113.7"), file_put("other", "198.51.100.0/25\n")};
+	char *lists[] = {file_put("list", "# data centres\n\n  192.0.2.0/24  # one\r\n2001:db8::/32\n203.0.113.7"),
+			 file_put("other", "198.51.100.0/25\n")};
 	struct tp_config_fraud config = {.bot_addresses = lists,
 					 .bot_address_count = 2,
-					 .bot_user_agents = file_put("words", "Googlebot # the crawler\n\tHeadlessChrome\n#nothing\n\n")};
+					 .bot_user_agents =
+						 file_put("words", "Googlebot # the crawler\n\tHeadlessChrome\n#nothing\n\n")};
 	struct rul_rules *rules;
 	struct tp_evidence evidence;
 	assert_int_equal(load(&config, &rules), 0);
@@ -171,7 +173,8 @@ static void lists_are_read_with_their_comments(void **state)
 static void a_broken_list_is_no_list(void **state)
 {
 	(void)state;
-	static const char *const broken[] = {"192.0.2.0/24\n192.0.2.0/33\n", "hello\n", "192.0.2.0/24 198.51.100.0/24\n", "1.2.3\n", "::/129\n"};
+	static const char *const broken[] = {"192.0.2.0/24\n192.0.2.0/33\n", "hello\n", "192.0.2.0/24 198.51.100.0/24\n", "1.2.3\n",
+					     "::/129\n"};
 	char *lists[] = {path_of("list")};
 	struct tp_config_fraud config = {.bot_addresses = lists, .bot_address_count = 1};
 	struct rul_rules *rules;
@@ -311,12 +314,9 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(the_version_tells_rules_apart),
-		TEST(lists_are_read_with_their_comments),
-		TEST(a_broken_list_is_no_list),
-		TEST(the_automaton_finds_what_a_slow_search_finds),
-		TEST(words_within_words_and_no_words),
-		TEST(places_of_a_database),
+		TEST(the_version_tells_rules_apart),   TEST(lists_are_read_with_their_comments),
+		TEST(a_broken_list_is_no_list),        TEST(the_automaton_finds_what_a_slow_search_finds),
+		TEST(words_within_words_and_no_words), TEST(places_of_a_database),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
