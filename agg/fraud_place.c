@@ -90,10 +90,12 @@ static void travel_judge(struct subject *subject)
 		return;
 	const uint64_t stamp_ms = subject->stamp_ms;
 	const uint32_t limit = subject->rules->travel_kmh;
-	if (subject->click && profile->place_ms) {
+	if (profile->place_ms) {
 		double km = agg_distance_km(point, profile->point) - radius_km - profile->radius_km;
 		uint64_t ms = stamp_ms > profile->place_ms ? stamp_ms - profile->place_ms : profile->place_ms - stamp_ms;
 		if (km >= TRAVEL_KM_MIN && km * HOUR_MS > (double)limit * (double)ms) {
+			if (!subject->click)
+				return; /* where it was stays: a click from there will show the same jump, one from here none */
 			double kmh = ms ? km * HOUR_MS / (double)ms : 1e9;
 			find(subject->findings, TP_FRAUD_IMPOSSIBLE_TRAVEL, (int64_t)(kmh < 1e9 ? kmh : 1e9), limit,
 			     (uint16_t)(km < UINT16_MAX ? km : UINT16_MAX));

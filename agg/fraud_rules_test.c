@@ -350,6 +350,11 @@ static void faster_than_a_plane(void **state)
 	SHOW(TP_IMPRESSION, HOUR_START + 1000, .device = "f", .address = 1);
 	assert_int_equal(SHOW(TP_CLICK, HOUR_START, .device = "f", .address = 2), BIT(IMPOSSIBLE_TRAVEL));
 	assert_int_equal(SHOW(TP_CLICK, HOUR_START + 1000, .device = "f", .address = 1), 0);
+	/* an impression from afar moves nothing: the click from there is the one that jumps, the click from here is not */
+	SHOW(TP_CLICK, HOUR_START, .device = "k", .address = 1);
+	SHOW(TP_IMPRESSION, HOUR_START + 1000, .device = "k", .address = 2);
+	assert_int_equal(SHOW(TP_CLICK, HOUR_START + 2000, .device = "k", .address = 1), 0);
+	assert_int_equal(SHOW(TP_CLICK, HOUR_START + 2000, .device = "k", .address = 2), BIT(IMPOSSIBLE_TRAVEL));
 	/* another device is elsewhere, a user is as good as a device */
 	assert_int_equal(SHOW(TP_CLICK, HOUR_START, .device = "g", .address = 2), 0);
 	SHOW(TP_CLICK, HOUR_START, .user = "u", .address = 1);

@@ -48,7 +48,8 @@ static uint64_t next(uint64_t *seed)
 
 static const char *const agent[] = {
 	"Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/119.0.0.0 Safari/537.36",
-	"Mozilla/5.0 (iPhone; CPU iPhone OS 17_0 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.0 Mobile/15E148",
+	"Mozilla/5.0 (iPhone; CPU iPhone OS 17_0 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.0 "
+	"Mobile/15E148",
 	"Mozilla/5.0 (X11; Linux x86_64; rv:109.0) Gecko/20100101 Firefox/119.0",
 	"Mozilla/5.0 (Linux; Android 13; SM-S918B) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/119.0.0.0 Mobile Safari/537.36",
 };
@@ -57,14 +58,15 @@ static void records_make(void)
 {
 	record = touched((uint64_t)RECORDS * RECORD_BYTES);
 	for (uint32_t i = 0; i < RECORDS; i++) {
-		struct tp_parsed parsed = {.fixed = {.type = i % clicks_one_in ? TP_IMPRESSION : TP_CLICK,
-						     .id = {i + 1, i + 1},
-						     .flags = TP_HAS_IP | TP_HAS_BID | TP_HAS_MOUSE | TP_HAS_TIMEZONE | TP_DEVICE_SENT,
-						     .device = i % 2 ? TP_MOBILE : TP_DESKTOP,
-						     .bid_micros = 500000,
-						     .mouse_moves = 12,
-						     .timezone_offset_min = 300,
-						     .country = "US"}};
+		struct tp_parsed parsed = {
+			.fixed = {.type = i % clicks_one_in ? TP_IMPRESSION : TP_CLICK,
+				  .id = {i + 1, i + 1},
+				  .flags = TP_HAS_IP | TP_HAS_BID | TP_HAS_MOUSE | TP_HAS_TIMEZONE | TP_DEVICE_SENT,
+				  .device = i % 2 ? TP_MOBILE : TP_DESKTOP,
+				  .bid_micros = 500000,
+				  .mouse_moves = 12,
+				  .timezone_offset_min = 300,
+				  .country = "US"}};
 		char ad[16];
 		snprintf(ad, sizeof(ad), "ad%08u", i % 1000);
 		const char *text[TP_STRINGS] = {[TP_AD_ID] = ad,
@@ -143,7 +145,8 @@ static double rule_cost(const struct agg_fraud_rules *rules, uint64_t events)
 	for (int r = 0; r < ROUNDS; r++) {
 		memset(shard_memory, 0, shard_bytes);
 		memset(ip_memory, 0, ip_bytes);
-		struct agg_fraud_shard *shard = agg_fraud_shard_init(shard_memory, ENTRIES, agg_fraud_ip_init(ip_memory, ENTRIES), NULL);
+		struct agg_fraud_shard *shard =
+			agg_fraud_shard_init(shard_memory, ENTRIES, agg_fraud_ip_init(ip_memory, ENTRIES), NULL);
 		took[r] = round_run(rules, shard, events) - round_run(NULL, shard, events);
 	}
 	qsort(took, ROUNDS, sizeof(took[0]), ascending);
@@ -218,8 +221,8 @@ int main(int argc, char **argv)
 	struct rul_rules *loaded = lists_load(database);
 	const struct agg_fraud_rules *lists = rul_compiled(loaded);
 
-	static const struct agg_fraud_rules none = {.version = 1, .impression_lookback_ms = 1800000, .impression_wait_ms = 5000,
-						    .regular_timing_gaps = 5};
+	static const struct agg_fraud_rules none = {
+		.version = 1, .impression_lookback_ms = 1800000, .impression_wait_ms = 5000, .regular_timing_gaps = 5};
 	struct agg_fraud_rules all = none;
 #define RULE(name, ...) \
 	do { \
@@ -234,7 +237,8 @@ int main(int argc, char **argv)
 	} while (0)
 
 	const double base = rule_cost(&none, events);
-	printf("%" PRIu64 " events, %u devices, one in %u a click; tables of %u entries\n", events, devices, clicks_one_in, ENTRIES);
+	printf("%" PRIu64 " events, %u devices, one in %u a click; tables of %u entries\n", events, devices, clicks_one_in,
+	       ENTRIES);
 	printf("%-20s %7.1f ns/event (the machine with no rule on; the rest is beyond it)\n", "none", base);
 	RULE("ip_velocity", r->clicks_per_ip_hour = 10);
 	RULE("device_velocity", r->clicks_per_device_hour = 5);
@@ -260,7 +264,8 @@ int main(int argc, char **argv)
 	printf("%-20s %7.1f ns/event\n", "all of them", rule_cost(&all, events) - base);
 
 	const double per_entry = (double)(agg_fraud_shard_bytes(ENTRIES) - agg_fraud_shard_bytes(ENTRIES / 2)) / (ENTRIES / 2.0);
-	printf("memory: %.1f MiB per million entries of memory.fraud (devices, impressions, a quarter million profiles, 62,500 waiting clicks), and "
+	printf("memory: %.1f MiB per million entries of memory.fraud (devices, impressions, a quarter million profiles, 62,500 "
+	       "waiting clicks), and "
 	       "%.1f MiB per million addresses for the node\n",
 	       per_entry * 1e6 / (1 << 20), (double)sizeof(uint64_t) * 2 * 1e6 / (1 << 20));
 	rul_free(loaded);
