@@ -64,13 +64,15 @@ static json_t *status_json(const struct tp_live *live)
 								time_json(alert.window_ms), "told", time_json(alert.told_ms),
 								"rate", alert.seen / 1e6, "usual", alert.usual / 1e6));
 	json_t *status = json_pack(
-		"{s:s, s:I, s:s, s:o, s:s, s:s, s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o}", "node", live->node, "pid",
-		(json_int_t)live->pid, "state", state_name(live), "started", time_json(live->started_ms), "http", live->http, "udp",
-		live->udp, "receive_path", live->receive_path, "watermark", time_json(load(&live->watermark_ms)), "events_received",
-		(json_int_t)sum.v[TP_C_EVENTS_RECEIVED], "events_accepted", (json_int_t)sum.v[TP_C_EVENTS_ACCEPTED],
-		"recovered_events", (json_int_t)load(&live->recovered_events), "ids", (json_int_t)load(&live->shard[0].ids),
-		"ids_max", (json_int_t)load(&live->shard[0].ids_max), "free_bytes", (json_int_t)load(&live->free_bytes),
-		"blocklist_entries", (json_int_t)load(&live->blocklist_entries), "cores", cores, "shards", shards);
+		"{s:s, s:I, s:s, s:o, s:s, s:s, s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o}", "node",
+		live->node, "pid", (json_int_t)live->pid, "state", state_name(live), "started", time_json(live->started_ms), "http",
+		live->http, "udp", live->udp, "receive_path", live->receive_path, "watermark", time_json(load(&live->watermark_ms)),
+		"events_received", (json_int_t)sum.v[TP_C_EVENTS_RECEIVED], "events_accepted",
+		(json_int_t)sum.v[TP_C_EVENTS_ACCEPTED], "recovered_events", (json_int_t)load(&live->recovered_events),
+		"recovery_bytes", (json_int_t)load(&live->recovery_bytes), "recovery_bytes_all",
+		(json_int_t)live->recovery_bytes_all, "ids", (json_int_t)load(&live->shard[0].ids), "ids_max",
+		(json_int_t)load(&live->shard[0].ids_max), "free_bytes", (json_int_t)load(&live->free_bytes), "blocklist_entries",
+		(json_int_t)load(&live->blocklist_entries), "cores", cores, "shards", shards);
 	json_object_set_new(status, "rule_version", json_integer(atomic_load_explicit(&live->rule_version, memory_order_relaxed)));
 	json_object_set_new(status, "alerts", alerts);
 	return status;
@@ -83,6 +85,15 @@ static void status_print(json_t *status)
 	json_object_foreach(status, key, value)
 	{
 		if (json_is_array(value))
+			continue;
+		if (!strcmp(key, "recovery_bytes_all")) {
+			json_int_t all = json_integer_value(value);
+			json_int_t done = json_integer_value(json_object_get(status, "recovery_bytes"));
+			printf("%-18s %lld of %lld bytes (%lld%%)\n", "recovery", (long long)done, (long long)all,
+			       all ? (long long)(done * 100 / all) : 100);
+			continue;
+		}
+		if (!strcmp(key, "recovery_bytes"))
 			continue;
 		if (json_is_integer(value))
 			printf("%-18s %lld\n", key, (long long)json_integer_value(value));

@@ -103,6 +103,16 @@ static void xdp_counters_take(struct tp_counters *counters)
 	counters->v[TP_C_XDP_RECEIVED] = received;
 }
 
+/*
+ * The main thread says that beacons are taken, and only then that the start is over: until it has, this thread leaves that and
+ * everything that is still being built alone.
+ */
+static bool started(const struct dp_node *node)
+{
+	/* acquire: all that the main thread built */
+	return atomic_load_explicit(&node->live->ready, memory_order_acquire) != 0;
+}
+
 static void live_update(struct dp_node *node)
 {
 	struct tp_live *live = node->live;
@@ -118,8 +128,6 @@ static void live_update(struct dp_node *node)
 	uint32_t refusing = TP_TAKING;
 	if (atomic_load_explicit(&node->stopping, memory_order_acquire))
 		refusing = TP_STOPPING;
-	else if (!atomic_load_explicit(&live->ready, memory_order_relaxed))
-		refusing = TP_STARTING;
 	else if (atomic_load_explicit(&node->low_space, memory_order_relaxed) || dp_node_lacks_space(node) || logs_full(node))
 		refusing = TP_NO_SPACE;
 	atomic_store_explicit(&live->refusing, refusing, memory_order_relaxed);
@@ -150,6 +158,10 @@ static void reload_take(struct dp_node *node)
 static void tick(struct dp_node *node)
 {
 	uint64_t now_ms = tp_now_ms();
+	if (!started(node)) {
+		atomic_store_explicit(&node->live->heartbeat_ms, now_ms, memory_order_relaxed);
+		return;
+	}
 	reload_take(node);
 	if (now_ms - node->expired_ms >= EXPIRE_EVERY_MS) {
 		node->expired_ms = now_ms;
@@ -177,8 +189,6 @@ static json_t *result(int rc)
 /* Finishes the open log file of every shard and waits until the segments are published. */
 static json_t *seal(struct dp_node *node)
 {
-	if (!node->cores_run)
-		return refused("the node is starting");
 	uint64_t file[TP_SHARDS_MAX];
 	uint64_t until_ms = tp_now_ms() + SEAL_WAIT_MS;
 	for (uint32_t s = 0; s < node->config.shard_count; s++) {
@@ -216,6 +226,8 @@ static void command_answer(struct dp_node *node, int fd, char *line)
 	} else if (!strcmp(line, "attach")) {
 		passed_fd = node->live_fd;
 		answer = json_pack("{s:b, s:I}", "ok", 1, "pid", (json_int_t)getpid());
+	} else if (!started(node)) {
+		answer = refused("the node is starting");
 	} else if (!strcmp(line, "seal")) {
 		answer = seal(node);
 	} else if (!strncmp(line, "blocklist ", 10)) {

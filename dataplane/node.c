@@ -327,6 +327,13 @@ static int start(struct dp_node *node)
 	rc = dp_fraud_rules_load(node);
 	if (rc)
 		return rc;
+	/* From here on it answers how far the start has come; all else when `ready` is set. */
+	rc = -pthread_create(&node->command_thread, NULL, dp_commands_main, node);
+	if (rc) {
+		tp_logf(TP_ERROR, "cannot start the command thread", "error=\"%s\"", strerror(-rc));
+		return rc;
+	}
+	node->command_runs = true;
 	rc = dp_recover(node);
 	if (rc)
 		return rc;
@@ -354,14 +361,10 @@ static int start(struct dp_node *node)
 		rc = threads_start(node);
 	if (rc)
 		return rc;
-	/* Last: its first answer must be true. */
-	rc = -pthread_create(&node->command_thread, NULL, dp_commands_main, node);
-	node->command_runs = !rc;
-	if (!rc) {
-		atomic_store(&node->live->ready, 1);
-		atomic_store(&node->live->refusing, dp_node_lacks_space(node) ? TP_NO_SPACE : TP_TAKING);
-	}
-	return rc;
+	/* In this order: the command thread does all its work from here on. */
+	atomic_store(&node->live->refusing, dp_node_lacks_space(node) ? TP_NO_SPACE : TP_TAKING);
+	atomic_store(&node->live->ready, 1);
+	return 0;
 }
 
 int dp_node_start(struct dp_node *node)

@@ -1,12 +1,16 @@
 /*
- * Recovery: what the log says happened, happened. Main thread, before any core runs.
+ * Recovery: what the log says happened, happened. Main thread, before any core or background thread runs.
  *
- *   1. every log file that is not sealed is read to the end of its provable prefix, its sums are built anew, and it is sealed like
- *      any finished file: which shard wrote it, and how many shards there are now, does not matter
- *   2. the id table is loaded from the segments that reach into the horizon, oldest first; its floor is the horizon's first minute,
- *      or nothing at all is below it when the segments hold nothing older
- *   3. the fraud rules see the last hours again, in order, without judging anew: the log recorded the verdicts; and the clock of
- *      event time finds its place again
+ *   1. the id table is loaded from the segments that reach into the horizon, oldest first; the fraud rules see the last hours again,
+ *      in order, without judging anew: the log recorded the verdicts
+ *   2. every log file that is not sealed (the tail) is read once, to the end of its provable prefix: its sums go into a live table,
+ *      its ids into the id table, its events before the fraud rules. Which shard wrote it, and how many shards there are now, does not
+ *      matter. Then beacons can be taken: sealing these files is left to the background (sealing.c)
+ *   3. the floor of the id table and the clock of event time find their places
+ *
+ * So the first acknowledgement waits for one pass over the tail, and for no write of a segment; a full disk does not hold it up.
+ * Files are sealed first, oldest before younger, only if there are more of them than tables, or more ids in them than the id table
+ * is sure to hold: an id of a file that is not sealed must be in the table, because the late lane looks in segments only.
  *
  * A crash in here changes nothing: the log files stay until their segment is published.
  */
@@ -22,21 +26,141 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { RECOVERY_ROWS = 4 * DP_TABLE_ROWS, RECOVERY_HEAP_BYTES = 4 * DP_TABLE_HEAP_BYTES, RECOVERY_WAIT_US = 200000 };
-
-struct sums {
-	struct tp_rollup *table;
-	uint64_t events;
+enum {
+	RECOVERY_ROWS = 4 * DP_TABLE_ROWS,
+	RECOVERY_HEAP_BYTES = 4 * DP_TABLE_HEAP_BYTES,
+	RECOVERY_WAIT_US = 200000,
+	PROGRESS_NS = 1000000000,
 };
 
-static int event_sum(void *context, const struct tp_event *event)
+struct recovery {
+	struct dp_node *node;
+	uint64_t *file_id; /* the tail, oldest first */
+	uint32_t files;
+	uint64_t ids;
+	int rotations_left; /* of the id table, before it would forget ids of the tail; -1: not yet to be counted */
+	/* what the last events say about time */
+	uint64_t watermark_ms, high_ms, clock_ms;
+	/* the file that is being read */
+	struct tp_rollup *table;
+	bool overflow;
+	uint64_t file_bytes;
+	uint64_t told_ns;
+};
+
+/* ---- progress ---- */
+
+static void progress(struct recovery *r, uint64_t bytes)
 {
-	struct sums *sums = context;
-	if (!tp_rollup_has_room(sums->table))
-		return -EOVERFLOW;
-	tp_rollup_add(sums->table, event);
-	sums->events++;
+	struct tp_live *live = r->node->live;
+	r->file_bytes += bytes;
+	atomic_store_explicit(&live->recovery_bytes, atomic_load_explicit(&live->recovery_bytes, memory_order_relaxed) + bytes,
+			      memory_order_relaxed);
+}
+
+/* The file is done: what of it was not read (room that was never used) counts as well. Once a second the log tells. */
+static void progress_file(struct recovery *r, uint64_t size)
+{
+	struct tp_live *live = r->node->live;
+	progress(r, size > r->file_bytes ? size - r->file_bytes : 0);
+	r->file_bytes = 0;
+	uint64_t now_ns = tp_mono_ns();
+	if (now_ns - r->told_ns < PROGRESS_NS)
+		return;
+	r->told_ns = now_ns;
+	tp_logf(TP_INFO, "recovering", "bytes=%" PRIu64 " of=%" PRIu64,
+		atomic_load_explicit(&live->recovery_bytes, memory_order_relaxed), live->recovery_bytes_all);
+}
+
+/* ---- one event ---- */
+
+static int id_load(struct recovery *r, struct tp_id id, uint64_t fingerprint, uint32_t minute)
+{
+	/* UINT32_MAX: nothing counts but the same id and minute, because one id may rightly be known under two minutes. */
+	enum agg_dedup_result result = agg_dedup_insert(r->node->dedup, id, fingerprint, minute, UINT32_MAX, true);
+	if (result == AGG_FULL) {
+		/* More ids than memory: the oldest go, the floor rises, and the late lane answers for them. */
+		if (r->rotations_left == 0)
+			return -ENOBUFS;
+		r->rotations_left -= r->rotations_left > 0;
+		agg_dedup_clear_spare(r->node->dedup);
+		agg_dedup_rotate(r->node->dedup);
+		agg_dedup_clear_spare(r->node->dedup);
+		result = agg_dedup_insert(r->node->dedup, id, fingerprint, minute, UINT32_MAX, true);
+	}
+	r->ids += result == AGG_NEW;
 	return 0;
+}
+
+static int segment_id(void *context, struct tp_id id, uint64_t fingerprint, uint32_t minute)
+{
+	return id_load(context, id, fingerprint, minute);
+}
+
+/*
+ * The machines of the shard that would get the event now see it again; what they say of it stands in the log already. So does the clock
+ * of event time: with the stamps and when they came it goes on as if the node had been idle meanwhile, and never falls back behind
+ * what was called final.
+ */
+static int event_replay(void *context, const struct tp_event *event)
+{
+	struct recovery *r = context;
+	const struct dp_node *node = r->node;
+	uint32_t shard = (uint32_t)(((unsigned __int128)event->shard_hash * node->config.shard_count) >> 64);
+	for (uint32_t m = 0; m < node->shard[shard].machines; m++) {
+		const struct agg_machine *machine = &node->shard[shard].machine[m];
+		if (machine->ops->again && event->verdict != TP_CONFLICT)
+			machine->ops->again(machine->self, event);
+	}
+	if (event->verdict == TP_ACCEPTED && event->timestamp_ms > r->high_ms)
+		r->high_ms = event->timestamp_ms;
+	if (event->verdict == TP_ACCEPTED && event->received_ms > r->clock_ms)
+		r->clock_ms = event->received_ms;
+	return 0;
+}
+
+static void event_sum(struct recovery *r, const struct tp_event *event)
+{
+	r->overflow = r->overflow || !tp_rollup_has_room(r->table);
+	if (!r->overflow)
+		tp_rollup_add(r->table, event);
+}
+
+/* All of it in one pass. */
+static int tail_event(void *context, const struct tp_event *event)
+{
+	struct recovery *r = context;
+	progress(r, event->bytes);
+	event_sum(r, event);
+	int rc = 0;
+	if (event->verdict == TP_ACCEPTED || event->verdict == TP_LATE)
+		rc = id_load(r, event->id, event->fingerprint, (uint32_t)(event->timestamp_ms / TP_MINUTE_MS));
+	return rc ? rc : event_replay(r, event);
+}
+
+static int sums_event(void *context, const struct tp_event *event)
+{
+	event_sum(context, event);
+	return ((struct recovery *)context)->overflow ? -EOVERFLOW : 0;
+}
+
+/* ---- files ---- */
+
+static int refuse(uint64_t file_id, int rc)
+{
+	tp_logf(TP_ERROR, "cannot recover a log file, see: turnpikectl log show", "file=%016" PRIx64 " error=\"%s\"", file_id,
+		strerror(-rc));
+	return rc;
+}
+
+static void tell(struct recovery *r, const struct sto_log_facts *facts)
+{
+	tp_logf(TP_INFO, "log file recovered",
+		"file=%016" PRIx64 " shard=%u events=%" PRIu64 " blocks=%" PRIu64 " ignored_bytes=%" PRIu64, facts->file_id,
+		facts->shard, facts->events, facts->blocks, facts->tail_bytes_ignored);
+	atomic_fetch_add_explicit(&r->node->live->recovered_events, facts->events, memory_order_relaxed);
+	if (facts->watermark_ms > r->watermark_ms)
+		r->watermark_ms = facts->watermark_ms;
 }
 
 /* A full disk is waited out: what the log holds is safe, and nobody is promised anything meanwhile. SIGTERM and SIGINT end the wait. */
@@ -54,139 +178,164 @@ static int seal_patiently(struct dp_node *node, uint64_t file_id, const struct t
 	return rc;
 }
 
-static int file_recover(struct dp_node *node, struct tp_rollup *table, uint64_t file_id, uint64_t *watermark_ms)
+/* Reads the file once more for its sums, into a table as large as can ever be needed, and seals it at once. */
+static int file_seal_now(struct recovery *r, uint64_t file_id, bool tail_counts)
 {
-	struct sums sums = {.table = table};
+	uint64_t bytes = tp_rollup_bytes(RECOVERY_ROWS, RECOVERY_HEAP_BYTES);
 	struct sto_log_facts facts;
-	tp_rollup_reset(table, file_id);
-	int rc = sto_log_read(node->store, file_id, event_sum, &sums, &facts);
+	r->table = aligned_alloc(64, (bytes + 63) / 64 * 64);
+	if (!r->table)
+		return -ENOMEM;
+	tp_rollup_format(r->table, RECOVERY_ROWS, RECOVERY_HEAP_BYTES);
+	tp_rollup_reset(r->table, file_id);
+	r->overflow = false;
+	int rc = sto_log_read(r->node->store, file_id, sums_event, r, &facts);
 	if (!rc)
-		rc = seal_patiently(node, file_id, table);
-	if (rc) {
-		tp_logf(TP_ERROR, "cannot recover a log file", "file=%016" PRIx64 " events=%" PRIu64 " error=\"%s\"", file_id,
-			sums.events, strerror(-rc));
-		return rc;
-	}
-	tp_logf(TP_INFO, "log file recovered",
-		"file=%016" PRIx64 " shard=%u events=%" PRIu64 " blocks=%" PRIu64 " ignored_bytes=%" PRIu64, file_id, facts.shard,
-		facts.events, facts.blocks, facts.tail_bytes_ignored);
-	atomic_fetch_add_explicit(&node->live->recovered_events, facts.events, memory_order_relaxed);
-	if (facts.watermark_ms > *watermark_ms)
-		*watermark_ms = facts.watermark_ms;
-	return sto_log_delete(node->store, file_id);
+		rc = seal_patiently(r->node, file_id, r->table);
+	free(r->table);
+	r->table = NULL;
+	if (rc)
+		return refuse(file_id, rc);
+	if (tail_counts)
+		tell(r, &facts);
+	return sto_log_delete(r->node->store, file_id);
 }
 
-static int files_recover(struct dp_node *node, uint64_t *watermark_ms)
+/* Reads one file of the tail; its table is left to sealing.c. */
+static int file_read(struct recovery *r, uint64_t file_id)
 {
-	uint64_t *file_id = NULL;
-	uint32_t count = 0;
-	int rc = sto_store_unsealed(node->store, &file_id, &count);
-	if (rc || !count) {
-		free(file_id);
+	struct dp_node *node = r->node;
+	struct sto_log_facts facts;
+	r->table = dp_table_take(node);
+	if (!r->table)
+		return -ENOBUFS;
+	/* It gets its file's id at the end: no reader sees half of it. */
+	r->overflow = false;
+	int rc = sto_log_read(node->store, file_id, tail_event, r, &facts);
+	if (rc) {
+		dp_table_give(node, r->table);
+		return refuse(file_id, rc);
+	}
+	tell(r, &facts);
+	if (r->overflow) {
+		dp_table_give(node, r->table);
+		return file_seal_now(r, file_id, false);
+	}
+	/* release: who sees the id sees the rows */
+	atomic_store_explicit(&r->table->file_id, file_id, memory_order_release);
+	uint32_t n = atomic_load_explicit(&node->recovered_left, memory_order_relaxed);
+	node->recovered[n] = (struct dp_recovered){.file_id = file_id, .table = r->table};
+	atomic_store_explicit(&node->recovered_left, n + 1, memory_order_relaxed);
+	return 0;
+}
+
+/* How many of the oldest files have to be sealed before the rest can be taken over as it is. */
+static int seal_first(struct recovery *r, const struct sto_log_size *size, uint32_t *first)
+{
+	uint32_t tables = r->node->config.shard_count * DP_TABLES_RECOVERED;
+	uint64_t ids_max = agg_dedup_ids_max(r->node->dedup), records = 0;
+	uint32_t at = r->files;
+	while (at > 0 && r->files - at < tables && records + size[at - 1].records_max <= ids_max)
+		records += size[--at].records_max;
+	*first = at;
+	return 0;
+}
+
+static int tail_sizes(struct recovery *r, struct sto_log_size **size)
+{
+	int rc = sto_store_unsealed(r->node->store, &r->file_id, &r->files);
+	if (rc)
 		return rc;
+	*size = calloc(r->files + 1, sizeof(**size));
+	if (!*size)
+		return -ENOMEM;
+	uint64_t all = 0;
+	for (uint32_t i = 0; i < r->files && !rc; i++) {
+		rc = sto_log_size(r->node->store, r->file_id[i], &(*size)[i]);
+		all += (*size)[i].bytes;
 	}
-	uint64_t bytes = tp_rollup_bytes(RECOVERY_ROWS, RECOVERY_HEAP_BYTES);
-	struct tp_rollup *table = aligned_alloc(64, (bytes + 63) / 64 * 64);
-	if (table) {
-		tp_rollup_format(table, RECOVERY_ROWS, RECOVERY_HEAP_BYTES);
-		for (uint32_t i = 0; i < count && !rc; i++)
-			rc = file_recover(node, table, file_id[i], watermark_ms);
-	} else {
-		rc = -ENOMEM;
-	}
-	free(table);
-	free(file_id);
+	r->node->live->recovery_bytes_all = all;
 	return rc;
 }
 
-struct loading {
-	struct agg_dedup *dedup;
-	uint64_t ids;
-};
-
-/* UINT32_MAX: nothing counts but the same id and minute, because one id may rightly be known under two minutes. */
-static int id_load(void *context, struct tp_id id, uint64_t fingerprint, uint32_t minute)
+static int segments_load(struct recovery *r)
 {
-	struct loading *loading = context;
-	enum agg_dedup_result result = agg_dedup_insert(loading->dedup, id, fingerprint, minute, UINT32_MAX, true);
-	if (result == AGG_FULL) {
-		/* More ids than memory: the oldest go, the floor rises, and the late lane answers for them. */
-		agg_dedup_clear_spare(loading->dedup);
-		agg_dedup_rotate(loading->dedup);
-		agg_dedup_clear_spare(loading->dedup);
-		result = agg_dedup_insert(loading->dedup, id, fingerprint, minute, UINT32_MAX, true);
-	}
-	loading->ids += result == AGG_NEW;
-	return 0;
+	uint64_t horizon_ms = r->node->config.horizon_ms;
+	uint64_t from_ms = r->watermark_ms > horizon_ms ? r->watermark_ms - horizon_ms : 0;
+	int rc = sto_segments_ids(r->node->store, (uint32_t)(from_ms / TP_MINUTE_MS), segment_id, r);
+	if (rc)
+		return rc;
+	return sto_segments_events(r->node->store, r->watermark_ms > AGG_AGAIN_MS ? r->watermark_ms - AGG_AGAIN_MS : 0,
+				   event_replay, r);
 }
 
-/* What the last events say about time, and where they go. */
-struct replay {
-	struct dp_node *node;
-	uint64_t high_ms, clock_ms;
-};
-
-/*
- * The machines of the shard that would get the event now see it again; what they say of it stands in the log already. So does the clock
- * of event time: with the stamps and when they came it goes on as if the node had been idle meanwhile, and never falls back behind
- * what was called final.
- */
-static int event_replay(void *context, const struct tp_event *event)
+static int files_recover(struct recovery *r, const struct sto_log_size *size)
 {
-	struct replay *replay = context;
-	const struct dp_node *node = replay->node;
-	uint32_t shard = (uint32_t)(((unsigned __int128)event->shard_hash * node->config.shard_count) >> 64);
-	for (uint32_t m = 0; m < node->shard[shard].machines; m++) {
-		const struct agg_machine *machine = &node->shard[shard].machine[m];
-		if (machine->ops->again && event->verdict != TP_CONFLICT)
-			machine->ops->again(machine->self, event);
+	uint32_t first;
+	int rc = seal_first(r, size, &first);
+	if (first)
+		tp_logf(TP_INFO, "more log than fits into memory, sealing the oldest files first", "files=%u of=%u", first,
+			r->files);
+	for (uint32_t i = 0; i < first && !rc; i++) {
+		rc = file_seal_now(r, r->file_id[i], true);
+		progress_file(r, size[i].bytes);
 	}
-	if (event->verdict == TP_ACCEPTED && event->timestamp_ms > replay->high_ms)
-		replay->high_ms = event->timestamp_ms;
-	if (event->verdict == TP_ACCEPTED && event->received_ms > replay->clock_ms)
-		replay->clock_ms = event->received_ms;
-	return 0;
+	if (!rc)
+		rc = segments_load(r);
+	/* From here on one rotation is harmless: the ids of the tail fit into what is free afterwards. */
+	r->rotations_left = 1;
+	for (uint32_t i = first; i < r->files && !rc; i++) {
+		rc = file_read(r, r->file_id[i]);
+		progress_file(r, size[i].bytes);
+	}
+	return rc;
+}
+
+/* ---- all of it ---- */
+
+static void time_set(struct recovery *r)
+{
+	struct dp_node *node = r->node;
+	const uint64_t now_ms = tp_now_ms(), recovered_ms = r->watermark_ms;
+	uint64_t watermark_ms = recovered_ms;
+	for (uint32_t s = 0; s < node->config.shard_count; s++) {
+		struct dp_shard *shard = &node->shard[s];
+		agg_watermark_init(&shard->watermark, node->config.lateness_ms, recovered_ms);
+		if (r->clock_ms)
+			agg_watermark_see(&shard->watermark, r->high_ms, r->clock_ms);
+		watermark_ms = agg_watermark_advance(&shard->watermark, now_ms); /* the same for all */
+		uint64_t horizon_ms = watermark_ms > node->config.horizon_ms ? watermark_ms - node->config.horizon_ms : 0;
+		shard->watermark_ms = watermark_ms;
+		shard->horizon_minute = (uint32_t)(horizon_ms / TP_MINUTE_MS);
+		atomic_store_explicit(&node->live->shard[s].watermark_ms, watermark_ms, memory_order_relaxed);
+	}
+	atomic_store_explicit(&node->live->watermark_ms, watermark_ms, memory_order_relaxed);
 }
 
 int dp_recover(struct dp_node *node)
 {
 	uint64_t began_ns = tp_mono_ns();
-	uint64_t watermark_ms = sto_segments_watermark(node->store);
-	int rc = files_recover(node, &watermark_ms);
-	if (rc)
-		return rc;
-
-	uint64_t horizon_ms = watermark_ms > node->config.horizon_ms ? watermark_ms - node->config.horizon_ms : 0;
-	uint32_t floor = (uint32_t)(horizon_ms / TP_MINUTE_MS);
-	struct loading loading = {.dedup = node->dedup};
-	rc = sto_segments_ids(node->store, floor, id_load, &loading);
-	if (rc)
-		return rc;
-	if (floor > agg_dedup_floor(node->dedup))
-		agg_dedup_floor_set(node->dedup, floor);
-	struct replay replay = {.node = node};
-	rc = sto_segments_events(node->store, watermark_ms > AGG_AGAIN_MS ? watermark_ms - AGG_AGAIN_MS : 0, event_replay, &replay);
+	struct recovery r = {
+		.node = node, .rotations_left = -1, .watermark_ms = sto_segments_watermark(node->store), .told_ns = began_ns};
+	struct sto_log_size *size = NULL;
+	int rc = tail_sizes(&r, &size);
+	if (!rc)
+		rc = files_recover(&r, size);
+	free(r.file_id);
+	free(size);
 	if (rc)
 		return rc;
 	for (uint32_t s = 0; s < node->config.shard_count; s++)
 		for (uint32_t m = 0; m < node->shard[s].machines; m++)
 			if (node->shard[s].machine[m].ops->again_end)
 				node->shard[s].machine[m].ops->again_end(node->shard[s].machine[m].self);
-	const uint64_t now_ms = tp_now_ms(), recovered_ms = watermark_ms;
-	for (uint32_t s = 0; s < node->config.shard_count; s++) {
-		struct dp_shard *shard = &node->shard[s];
-		agg_watermark_init(&shard->watermark, node->config.lateness_ms, recovered_ms);
-		if (replay.clock_ms)
-			agg_watermark_see(&shard->watermark, replay.high_ms, replay.clock_ms);
-		watermark_ms = agg_watermark_advance(&shard->watermark, now_ms); /* the same for all */
-		horizon_ms = watermark_ms > node->config.horizon_ms ? watermark_ms - node->config.horizon_ms : 0;
-		shard->watermark_ms = watermark_ms;
-		shard->horizon_minute = (uint32_t)(horizon_ms / TP_MINUTE_MS);
-		atomic_store_explicit(&node->live->shard[s].watermark_ms, watermark_ms, memory_order_relaxed);
-	}
-	atomic_store_explicit(&node->live->watermark_ms, watermark_ms, memory_order_relaxed);
-	tp_logf(TP_INFO, "recovered", "events=%" PRIu64 " ids=%" PRIu64 " took_ms=%" PRIu64,
-		atomic_load_explicit(&node->live->recovered_events, memory_order_relaxed), loading.ids,
-		(tp_mono_ns() - began_ns) / 1000000);
+	uint64_t horizon_ms = r.watermark_ms > node->config.horizon_ms ? r.watermark_ms - node->config.horizon_ms : 0;
+	uint32_t floor = (uint32_t)(horizon_ms / TP_MINUTE_MS);
+	if (floor > agg_dedup_floor(node->dedup))
+		agg_dedup_floor_set(node->dedup, floor);
+	time_set(&r);
+	tp_logf(TP_INFO, "recovered", "events=%" PRIu64 " ids=%" PRIu64 " files=%u log_bytes=%" PRIu64 " took_ms=%" PRIu64,
+		atomic_load_explicit(&node->live->recovered_events, memory_order_relaxed), r.ids, r.files,
+		node->live->recovery_bytes_all, (tp_mono_ns() - began_ns) / 1000000);
 	return 0;
 }

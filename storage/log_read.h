@@ -22,6 +22,9 @@ enum log_state {
 int log_scan(const struct sto_io *io, const char *path, uint64_t file_id, bool stabilise, sto_event_fn fn, void *context,
 	     struct sto_log_facts *facts, enum log_state *state);
 
+/* Sizes by headers alone: see sto_log_size(). */
+int log_size(const struct sto_io *io, const char *path, uint64_t file_id, struct sto_log_size *size);
+
 /* The shard that made the file; 0 if its file block is not readable (log_scan() tells whether that is damage). 0 or -errno. */
 int log_shard(const struct sto_io *io, const char *path, uint64_t file_id, uint32_t *shard);
 

@@ -84,6 +84,13 @@ static struct store_log *unsealed_find(const struct sto_store *store, uint64_t f
 	return NULL;
 }
 
+int sto_log_size(struct sto_store *store, uint64_t file_id, struct sto_log_size *size)
+{
+	char path[STORE_PATH_BYTES];
+	int rc = folder_log_path(path, store->data_dir, file_id);
+	return rc ? rc : log_size(store->io, path, file_id, size);
+}
+
 /* ---- sealing ---- */
 
 /* Takes the log file and the next sequence. 0, -EALREADY, -EINVAL, or -EBUSY: more seals at once than there may be. */

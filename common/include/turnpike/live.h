@@ -15,7 +15,7 @@
 #include "turnpike/rollup.h"
 
 #define TP_LIVE_MAGIC   0x3165766c6b707431ULL /* "1tpklve1" */
-#define TP_LIVE_VERSION 1
+#define TP_LIVE_VERSION 2
 
 enum { TP_CORES_MAX = 64, TP_SHARDS_MAX = 32, TP_LATENCY_BUCKETS = 40 };
 
@@ -74,6 +74,8 @@ struct tp_live {
 	_Atomic uint64_t watermark_ms;              /* of the node: min over shards; survives restarts by the log */
 	_Atomic uint64_t free_bytes, total_bytes;   /* of the data folder's file system */
 	_Atomic uint64_t recovered_events;          /* replayed at start */
+	_Atomic uint64_t recovery_bytes;            /* of the log files that an earlier run left: read so far */
+	uint64_t recovery_bytes_all;                /* and to be read; set before the first is */
 	_Atomic uint64_t blocklist_entries;
 	_Atomic uint32_t rule_version; /* of the fraud rules in force */
 	_Atomic uint32_t alerts;       /* told since start; the last ones lie in the ring */
