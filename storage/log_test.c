@@ -191,6 +191,23 @@ static void test_stale(void **state)
 	sim_disk_free(disk);
 }
 
+/* Every read that the scan needs fails once: never fewer events, always the error. */
+static void test_read_errors(void **state)
+{
+	(void)state;
+	struct sim_disk *disk = disk_with_log(4, false);
+	struct sto_log_facts facts;
+	uint64_t events, reads = sim_reads(disk);
+	assert_int_equal(scan(disk, &facts, &events), 0);
+	reads = sim_reads(disk) - reads;
+	assert_true(reads >= 6);
+	for (uint64_t at = 0; at < reads; at++) {
+		sim_read_fault_at(disk, sim_reads(disk) + at, -EIO);
+		assert_int_equal(scan(disk, &facts, &events), -EIO);
+	}
+	sim_disk_free(disk);
+}
+
 static void test_cut(void **state)
 {
 	(void)state;
@@ -357,6 +374,7 @@ int main(void)
 		cmocka_unit_test(test_misplaced),
 		cmocka_unit_test(test_stale),
 		cmocka_unit_test(test_cut),
+		cmocka_unit_test(test_read_errors),
 		cmocka_unit_test(test_no_file_block),
 		cmocka_unit_test(test_torn_first_block),
 		cmocka_unit_test(test_foreign_records),
