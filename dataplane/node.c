@@ -4,6 +4,7 @@
  */
 #include "node.h"
 
+#include "turnpike/drive.h"
 #include "turnpike/log.h"
 #include "turnpike/text.h"
 
@@ -285,6 +286,25 @@ static void take_down(struct dp_node *node)
 	dp_node_memory_free(node);
 }
 
+/* Says once what "durable" rests on. */
+static void drive_tell(const struct dp_node *node)
+{
+	struct sto_drive drive;
+	int rc = sto_drive_look(node->config.data_dir, &drive);
+	if (rc)
+		return;
+	if (drive.cache == STO_DRIVE_MEMORY)
+		tp_logf(TP_WARN, "the data folder lies in memory: what is acknowledged is lost with the power", "data_dir=%s",
+			node->config.data_dir);
+	else if (drive.cache == STO_DRIVE_UNKNOWN)
+		tp_logf(TP_WARN,
+			"the data folder is not on one block device: whether a sync reaches a disk cannot be seen, make sure that "
+			"it does",
+			"data_dir=%s", node->config.data_dir);
+	else
+		tp_logf(TP_INFO, "drive", "device=%s cache=\"%s\"", drive.device, sto_drive_cache_name(drive.cache));
+}
+
 static int store_open(struct dp_node *node)
 {
 	node->log_file_bytes = node->config.log_file_bytes;
@@ -295,6 +315,8 @@ static int store_open(struct dp_node *node)
 	int rc = sto_store_open(&node->store, &options);
 	if (rc && rc != -EBUSY) /* which the store has said */
 		tp_logf(TP_ERROR, "cannot open the data folder", "data_dir=%s error=\"%s\"", node->config.data_dir, strerror(-rc));
+	if (!rc)
+		drive_tell(node);
 	return rc;
 }
 
