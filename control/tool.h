@@ -20,6 +20,7 @@ int ctl_tool_top(struct ctl_tool *tool, int words, char **word);
 int ctl_tool_audit(struct ctl_tool *tool, int words, char **word);
 int ctl_tool_blocklist(struct ctl_tool *tool, int words, char **word);
 int ctl_tool_log(struct ctl_tool *tool, int words, char **word);
+int ctl_tool_fraud(struct ctl_tool *tool, int words, char **word);
 int ctl_tool_segments(struct ctl_tool *tool, int words, char **word);
 int ctl_tool_token(struct ctl_tool *tool, int words, char **word);
 

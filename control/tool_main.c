@@ -40,6 +40,9 @@ static const struct verb verb[] = {
 	{"capture", ctl_tool_capture,
 	 "capture FILE [--prefix P] [--port N] [--type T] [--count N] [--seconds S]\n"
 	 "                                frames of DPDK ports, both ways, as pcapng, the verdict as each packet's comment"},
+	{"fraud", ctl_tool_fraud,
+	 "fraud replay --rules FILE [--from T] [--to T] [--memory 4GiB]  what other rules would change\n"
+	 "  fraud features [--rules FILE] [--from T] [--to T] [--labels FILE]  CSV for training a model"},
 	{"segments", ctl_tool_segments,
 	 "segments list                 the segment files\n"
 	 "  segments seal                 closes the current log now and seals it\n"

@@ -2,6 +2,7 @@
 import json
 import pathlib
 import signal
+import subprocess
 import sys
 import time
 
@@ -225,3 +226,82 @@ def test_an_attacker_goes_on_the_blocklist(build):
         figures(made, "counted", flagged_clicks=1)
         assert tagged(made, "blocklisted") == 0
         wait_until("counted", lambda: tagged(made, "attackers") == 1)
+
+
+def replayed(made, rules, *arguments):
+    result = made.ctl("fraud", "replay", "--rules", str(rules), *arguments, "--json")
+    return {row["reason"]: (row["tagged"], row["tagged_then"]) for row in result["reasons"]}, {row["campaign"]: row for row in result["campaigns"]}, result
+
+
+def test_replay_under_other_rules(build):
+    """The rules in force change nothing; others change what they would have changed live; the folder stays as it is."""
+    with folder() as path:
+        section = files(path / "rules")
+        with node(build, extra=SMALL + section) as made, findings() as same:
+            at = hour_start()
+            wanted = clicks_of_each_reason(at)
+            del wanted["blocklisted"]  # what was on the blocklist then is not replayed
+            for events, _, _ in wanted.values():
+                for one in events:
+                    made.post(one)
+            # a click that its impression saved: tagged at once, amended later
+            made.post(event(timestamp=at, campaign_id="saved", user_id="sv"))
+            made.post(event(timestamp=at - 100, campaign_id="saved", user_id="sv", event_type="impression"))
+            figures(made, "saved", clicks=1, flagged_clicks=0)
+            made.ctl("segments", "seal")
+            rules = path / "same.yaml"
+            rules.write_text(section)
+            before = {file: file.read_bytes() for file in sorted(made.data_dir.rglob("*.seg")) + [made.data_dir / "manifest"]}
+
+            reasons, campaigns, result = replayed(made, rules)
+            for reason, (_, bad, _) in wanted.items():
+                same(f"the same rules, {reason}", reasons.get(reason), (bad, bad))
+            same("no campaign changes", campaigns, {})
+            same("the same version", result["rule_version"], made.ctl("status", "--json")["rule_version"])
+
+            rules.write_text("fraud: {clicks_per_ip_hour: 5, clicks_per_device_hour: 0, min_ms_since_impression: 501}\n")
+            reasons, campaigns, _ = replayed(made, rules)
+            same("one click fewer of the address", reasons["ip_velocity"], (2, 1))
+            same("no limit for devices", reasons["device_velocity"], (2, 0))
+            same("one millisecond more", reasons["too_soon"], (1, 2))
+            same("off", reasons["no_mouse"], (1, 0))
+            same("money", [campaigns["device_velocity"][key] for key in ("clicks", "clicks_then", "spend", "spend_then", "change", "currency")],
+                 [5, 7, "2.500000", "3.500000", "1.000000", "USD"])
+            same("money back", campaigns["too_soon"]["change"], "-0.500000")
+            same("a saved click is clean", "saved" in campaigns, False)
+            # a range without clicks
+            reasons, campaigns, result = replayed(made, rules, "--from", str(at + 3600000))
+            same("an empty range", (reasons, campaigns, result["clicks"]), ({}, {}, 0))
+            same("untouched", {file: file.read_bytes() for file in before} == before, True)
+            made.ctl("fraud", "replay", "--rules", str(rules), "--memory", "4KiB", status=1)
+            made.ctl("fraud", "replay", status=2)
+
+
+def test_a_model_is_trained_from_segments_and_used(build):
+    with folder() as path, node(build, extra=SMALL + "fraud: {clicks_per_ip_hour: 0, clicks_per_device_hour: 0}\n") as made:
+        at = hour_start()
+        labels = []
+        for n in range(400):
+            bad = n % 4 == 0
+            one = event(event_id=f"click-{n}", timestamp=at + n, user_id=f"u{n}", mouse_moves=n % 2 if bad else 20 + n % 50, referer="r" * (n % 30))
+            labels.append(f"{one['event_id']},{int(bad)}\n")
+            made.post(one)
+        made.ctl("segments", "seal")
+        (path / "labels.csv").write_text("".join(labels))
+        table = made.ctl("fraud", "features", "--labels", str(path / "labels.csv"))
+        assert len(table.splitlines()) == 401 and table.startswith("label,ip_clicks,")
+        assert len(made.ctl("fraud", "features").splitlines()) == 401  # without labels: tagged or not
+        (path / "clicks.csv").write_text(table)
+        model = path / "model.json"
+        done = subprocess.run([f"{build}/rules/turnpike-fraud-train", "--rounds", "20", str(path / "clicks.csv"), str(model)],
+                              capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        assert "fraud found" in done.stdout
+        (path / "rules.yaml").write_text(f"fraud: {{model: {model}, model_threshold: 0.5, clicks_per_ip_hour: 0, clicks_per_device_hour: 0}}\n")
+        reasons, campaigns, _ = replayed(made, path / "rules.yaml")
+        assert reasons == {"model": (0, 100)}, reasons
+        assert campaigns["camp_1"]["change"] == "-50.000000", campaigns
+        for broken in ("", "label\n2\n", "label,bid\n1\n", "ip_clicks\n1\n"):
+            (path / "clicks.csv").write_text(broken)
+            assert subprocess.run([f"{build}/rules/turnpike-fraud-train", str(path / "clicks.csv"), str(path / "x.json")], capture_output=True,
+                                  timeout=60).returncode == 1, broken
