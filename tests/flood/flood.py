@@ -1,0 +1,166 @@
+#!/usr/bin/python3
+"""Floods a node from another namespace while honest clients work: flood.py BUILD [SECONDS]. Prints the table of docs/performance.md.
+
+The generator and the clients share CPU 1, the node has CPU 0. A generator takes CPU time from the clients wherever its frames go, and on a
+veth pair the XDP program runs on the sender's CPU. So what honest clients keep is judged against the same generator at the same rate into a
+second interface that nobody serves ("elsewhere"): that costs the clients the same, and the node nothing. Runs alternate; medians count.
+"""
+import contextlib
+import json
+import pathlib
+import re
+import statistics
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "integration"))
+
+from harness import DPDK_INGEST, network, node, run, wait_until  # noqa: E402  (the path is set just above)
+
+HONEST = 64
+SPOOFED = "198.18.0.0/15"  # RFC 2544: for such tests, and routed to nobody
+
+
+def inside(namespace, *argv):
+    return ["ip", "netns", "exec", namespace, "taskset", "-c", "1", *map(str, argv)]
+
+
+@contextlib.contextmanager
+def elsewhere(namespace):
+    """A second veth pair out of the namespace, where frames end unread."""
+    ours, theirs = "tpe" + namespace[6:], "tpf" + namespace[6:]
+    run("ip", "link", "add", ours, "type", "veth", "peer", "name", theirs, "netns", namespace)
+    try:
+        run("ip", "link", "set", ours, "up")
+        run("ip", "netns", "exec", namespace, "ip", "link", "set", theirs, "up")
+        yield theirs
+    finally:
+        run("ip", "link", "del", ours, check=False)
+
+
+class Bed:
+    """A node on a veth pair, the namespace that floods it, and what is measured."""
+
+    def __init__(self, n, namespace, ours, away):
+        self.node, self.namespace, self.away = n, namespace, away
+        self.mac = pathlib.Path(f"/sys/class/net/{ours}/address").read_text().strip()
+        names = run("ip", "netns", "exec", namespace, "ip", "-br", "link").stdout
+        self.theirs = next(line.split("@")[0] for line in names.splitlines() if line.startswith("tpb"))
+
+    def flood(self, kind, seconds, away=False, rate=0):
+        argv = [self.node.build / "tests/flood", kind, "--to", "10.77.0.1:80", "--interface", self.away if away else self.theirs, "--mac", self.mac,
+                "--from", SPOOFED, "--seconds", seconds, "--rate", rate]
+        return subprocess.Popen(inside(self.namespace, *argv), stdout=subprocess.PIPE, text=True)
+
+    def connections(self, kind, count, seconds, sources=8):
+        last = 10 + sources
+        argv = [self.node.build / "tests/flood", kind, "--to", "10.77.0.1:80", "--source", ",".join(f"10.77.0.{i}" for i in range(10, last)),
+                "--connections", count, "--seconds", seconds]
+        return subprocess.Popen(inside(self.namespace, *argv), stdout=subprocess.PIPE, text=True)
+
+    def honest(self, seconds):
+        """Answers a second of HONEST keep-alive connections, one event a request."""
+        argv = [self.node.build / "perf/turnpike-blast", "--to", "http://10.77.0.1:80", "--connections", HONEST, "--duration", f"{seconds}s", "--json",
+                "--quiet", "--seed", time.monotonic_ns() % 1000000]
+        done = subprocess.run(inside(self.namespace, *argv), capture_output=True, text=True, timeout=seconds + 60)
+        return json.loads(done.stdout.splitlines()[-1])
+
+    def counters(self):
+        text = self.node.request("GET", "/metrics", at=self.node.api)[2].decode()
+        found = {}
+        for name, value in re.findall(r"^turnpike_(\w+(?:\{(?!core)[^}]*\})?)(?:\{core=[^}]*\})? (\S+)$", text, re.M):
+            found[name] = found.get(name, 0) + float(value)
+        return found
+
+    def open_connections(self):
+        counters = self.counters()
+        return int(counters["connections_opened_total"] - counters["connections_closed_total"])
+
+    def memory_kib(self):
+        status = pathlib.Path(f"/proc/{self.node.data.popen.pid}/status").read_text()
+        return int(re.search(r"VmRSS:\s+(\d+)", status).group(1))
+
+    def calm(self):
+        """What is there when nobody connects: connection count and memory."""
+        wait_until("all connections are gone", lambda: self.open_connections() == 0, 90)
+        return self.open_connections(), self.memory_kib()
+
+
+@contextlib.contextmanager
+def bed(build, connections=16384, extra=""):
+    with network() as (namespace, ours), elsewhere(namespace) as away:
+        for host in range(10, 26):
+            run("ip", "netns", "exec", namespace, "ip", "addr", "add", f"10.77.0.{host}/24", "dev", "tpb" + namespace[6:])
+        ingest = DPDK_INGEST.format(ours).replace("http_port", "gateway: 10.77.0.2, http_port")
+        memory = f"memory: {{connections: {connections}}}\n" if connections != 16384 else ""
+        with node(build, ingest=ingest, rx=(0,), shard=(0,), extra=memory + extra) as n:
+            made = Bed(n, namespace, ours, away)
+            made.honest(1)
+            yield made
+
+
+def output(process):
+    text, _ = process.communicate(timeout=300)
+    return json.loads(text.splitlines()[-1])
+
+
+def under(made, kind, seconds, away):
+    """Honest answers a second beside a flood, and what the generator did."""
+    process = made.flood(kind, seconds + 1.5, away)
+    time.sleep(0.5)
+    honest = made.honest(seconds)
+    return honest, output(process)
+
+
+def row(made, kind, seconds, rounds=3):
+    """One row of the table: medians of alternating rounds."""
+    alone, beside, kept, sent = [], [], [], []
+    before = made.counters()
+    for _ in range(rounds):
+        alone.append(made.honest(seconds)["rate"])
+        honest, _ = under(made, kind, seconds, away=True)
+        beside.append(honest["rate"])
+        honest, flood = under(made, kind, seconds, away=False)
+        assert not honest["rejected"], honest
+        kept.append(honest["rate"])
+        sent.append(flood["per_second"])
+    after = made.counters()
+    dropped = {re.sub(r".*?(\w+)_total.*reason=\"(\w+)\".*", r"\1 \2", name): int(value - before.get(name, 0)) for name, value in after.items()
+               if 'state="dropped"' in name and value > before.get(name, 0)}
+    return {"flood": kind, "per_second": statistics.median(sent), "alone": statistics.median(alone), "elsewhere": statistics.median(beside),
+            "here": statistics.median(kept), "kept": statistics.median(kept) / statistics.median(beside), "dropped": dropped}
+
+
+def main():
+    build, seconds = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 4
+    with bed(build) as made:
+        began = made.calm()
+        print(f"{HONEST} honest keep-alive connections, one event a request; medians of 3")
+        print("| flood | frames/s | alone | beside a flood elsewhere | under it | kept |\n|---|---|---|---|---|---|")
+        for kind in ("syn", "malformed", "udp"):
+            got = row(made, kind, seconds)
+            print(f"| {kind} | {got['per_second']:,.0f} | {got['alone']:,.0f} | {got['elsewhere']:,.0f} | {got['here']:,.0f} | {got['kept']:.0%} |", flush=True)
+            print("  dropped:", got["dropped"])
+        alone = made.honest(seconds)["rate"]
+        process = made.connections("loris", 1000, seconds + 2)
+        time.sleep(1)
+        honest = made.honest(seconds)["rate"]
+        loris = output(process)
+        print(f"| loris, 1,000 connections | {loris['opened']} opened, {loris['ended_by_node']} ended by the node | {alone:,.0f} | | {honest:,.0f} | {honest / alone:.0%} |")
+        ended = made.calm()
+        print(f"before: {began[0]} connections, {began[1]} KiB; after: {ended[0]} connections, {ended[1]} KiB")
+        made.node.audit()
+    with bed(build, connections=131072) as made:
+        before = made.calm()
+        process = made.connections("hold", 100000, 20)
+        process.stdout.readline()
+        held, memory = made.open_connections(), made.memory_kib()
+        honest = made.honest(seconds)["rate"]
+        got = output(process)
+        after = made.calm()
+        print(f"hold: {got}; the node counts {held}, {memory} KiB, beside them {honest:,.0f} honest answers/s; before {before}, after {after}")
+
+
+if __name__ == "__main__":
+    main()
