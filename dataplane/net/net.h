@@ -139,6 +139,9 @@ static inline bool dp_limit_take(struct dp_limit *limit, uint64_t now_ns, uint64
 struct dp_neighbours;
 struct dp_tcp;
 
+/* A round of so many frames came as fast as they could be read. Cookies are then sparse for a while: their gap, and how long. */
+enum { DP_ROUND_CROWDED = 48, DP_COOKIE_GAP_NS = 20000, DP_CROWDED_NS = 100000000 };
+
 struct dp_stack {
 	uint64_t now_ns; /* of the latest call; never goes back */
 	uint64_t now_ms;
@@ -148,7 +151,9 @@ struct dp_stack {
 	uint32_t locals;
 	struct tp_addr *gateway;
 	bool draining;
-	uint32_t checked; /* DP_FRAME_* of the frame being read */
+	uint32_t checked;          /* DP_FRAME_* of the frame being read */
+	uint32_t round_frames;     /* since the last flush */
+	uint64_t crowded_until_ns; /* SYNs are answered by cookies sparingly: tcp_listen.c */
 	/* the frame being built */
 	uint8_t *out;
 	size_t out_bytes;

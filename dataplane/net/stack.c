@@ -140,6 +140,7 @@ enum tp_counter dp_stack_input_checked(struct dp_stack *stack, const uint8_t *fr
 {
 	clock_set(stack, now_ns);
 	TP_COUNT(dp_counters(stack), FRAMES_RECEIVED);
+	stack->round_frames++;
 	stack->checked = checked;
 	enum tp_counter end = dp_eth_input(stack, frame, bytes);
 	if (end != TP_C_FRAMES_ACCEPTED && stack->options.pass && belongs_elsewhere(end))
@@ -164,6 +165,9 @@ void dp_stack_flush(struct dp_stack *stack, uint64_t now_ns)
 {
 	clock_set(stack, now_ns);
 	dp_tcp_flush(stack->tcp);
+	if (stack->round_frames >= DP_ROUND_CROWDED)
+		stack->crowded_until_ns = stack->now_ns + DP_CROWDED_NS;
+	stack->round_frames = 0;
 }
 
 static void fire(void *context, struct dp_wheel_node *node)

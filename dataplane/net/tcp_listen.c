@@ -4,6 +4,11 @@
  *
  * A half-open connection costs one small record; the SYN-ACK is repeated after 1, 2, 4 and 8 seconds and the record reaped 16
  * seconds later. When no record is free, cookies (tcp_secret.c) take over.
+ *
+ * Answering a SYN costs much more than reading one. In a flood the answers would take the time of the connections that are there: the
+ * port's ring overflows, and their segments are lost with the rest. So when frames come faster than the loop gets round (a round was
+ * crowded), for a tenth of a second at most 50,000 SYNs a second are answered by cookies, one a round. The flood is then read at the
+ * cost of reading, and those that are there keep their time.
  */
 #include "tcp.h"
 
@@ -62,6 +67,8 @@ static enum tp_counter syn(struct dp_stack *stack, const struct dp_segment *segm
 	}
 	struct dp_mini *half = dp_half_take(tcp, &packet->peer, segment->from_port, packet->local, hash);
 	if (!half) {
+		if (stack->now_ns < stack->crowded_until_ns && stack->now_ns - tcp->cookie_ns < DP_COOKIE_GAP_NS)
+			return TP_C_FRAMES_SYN_SHED; /* silence: an honest client tries again */
 		struct dp_mini cookie = {.peer = packet->peer,
 					 .peer_port = segment->from_port,
 					 .local = (uint16_t)packet->local,

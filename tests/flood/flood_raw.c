@@ -104,21 +104,51 @@ static size_t malformed_build(const struct flood_options *options, const uint8_t
 	uint8_t *ip = frame + IP_AT, *transport = frame + TCP_AT;
 
 	switch (number / 2 % 16) {
-	case 0: ip[0] = 0x65; break;
-	case 1: ip[0] = 0x43; break;
-	case 2: put16(ip + 2, 1400); break;
-	case 3: put16(ip + 2, 19); break;
-	case 4: bytes = 14 + random_next() % 20; break;
-	case 5: ip[12] = 127; break;
-	case 6: memcpy(ip + 12, ip + 16, 4); break;
-	case 7: ip[10] ^= 1; break;        /* the header's checksum, for the stack */
-	case 8: transport[16] ^= 1; break; /* TCP's, or UDP's content: for the stack */
-	case 9: put16(ip + 6, 0x2000); break;
-	case 10: put16(frame + 12, 0x88b5); break;
-	case 11: ip[9] = 132; break;
-	case 12: transport[tcp ? 13 : 5] = tcp ? 0x03 : 3; break;
-	case 13: transport[tcp ? 12 : 4] = tcp ? 0x10 : 255; break;
-	case 14: put16(frame + 12, ETH_P_IPV6); break;
+	case 0:
+		ip[0] = 0x65;
+		break;
+	case 1:
+		ip[0] = 0x43;
+		break;
+	case 2:
+		put16(ip + 2, 1400);
+		break;
+	case 3:
+		put16(ip + 2, 19);
+		break;
+	case 4:
+		bytes = 14 + random_next() % 20;
+		break;
+	case 5:
+		ip[12] = 127;
+		break;
+	case 6:
+		memcpy(ip + 12, ip + 16, 4);
+		break;
+	case 7:
+		ip[10] ^= 1;
+		break; /* the header's checksum, for the stack */
+	case 8:
+		transport[16] ^= 1;
+		break; /* TCP's, or UDP's content: for the stack */
+	case 9:
+		put16(ip + 6, 0x2000);
+		break;
+	case 10:
+		put16(frame + 12, 0x88b5);
+		break;
+	case 11:
+		ip[9] = 132;
+		break;
+	case 12:
+		transport[tcp ? 13 : 5] = tcp ? 0x03 : 3;
+		break;
+	case 13:
+		transport[tcp ? 12 : 4] = tcp ? 0x10 : 255;
+		break;
+	case 14:
+		put16(frame + 12, ETH_P_IPV6);
+		break;
 	default: /* noise behind the addresses */
 		for (size_t i = 12; i < FRAME_BYTES; i++)
 			frame[i] = (uint8_t)random_next();
@@ -150,7 +180,8 @@ static void sleep_until(double when)
 	const double left = when - flood_now();
 
 	if (left > 0)
-		nanosleep(&(const struct timespec){.tv_sec = (time_t)left, .tv_nsec = (long)((left - (double)(time_t)left) * 1e9)}, NULL);
+		nanosleep(&(const struct timespec){.tv_sec = (time_t)left, .tv_nsec = (long)((left - (double)(time_t)left) * 1e9)},
+			  NULL);
 }
 
 int flood_raw(const struct flood_options *options)

@@ -53,6 +53,8 @@
 	X(FRAMES_BAD_TCP, FRAMES, DROPPED, "bad_tcp", "TCP segments malformed or outside the window") \
 	X(FRAMES_TCP_NO_MEMORY, FRAMES, DROPPED, "no_connection_memory", \
 	  "TCP segments for which no connection or buffer was free") \
+	X(FRAMES_SYN_SHED, FRAMES, DROPPED, "syn_shed", \
+	  "SYNs not answered: half-open connections were many, and frames came faster than they could be answered") \
 	X(FRAMES_BLOCKLISTED, FRAMES, DROPPED, "blocklisted", "Frames from a blocklisted prefix, dropped on the rx core") \
 	X(FRAMES_TO_TAP, FRAMES, ACCEPTED, "to_tap", "Frames that are not for us, passed on to the kernel through the tap") \
 	X(FRAMES_TAP_FULL, FRAMES, DROPPED, "tap_full", "Frames that are not for us, and the tap had no room for them") \
