@@ -40,6 +40,8 @@ static void each_layer_and_kind_has_a_name(void **state)
 		assert_string_not_equal(tp_kind_name((enum tp_counter_kind)i), "unknown");
 	assert_string_equal(tp_layer_name(TP_LAYER_EVENTS), "events");
 	assert_string_equal(tp_kind_name(TP_KIND_IN_FLIGHT), "in_flight");
+	for (int c = 0; c < TP_FRAME_COUNTERS; c++) /* a port's own figures are indexed by this */
+		assert_int_equal(tp_counter_info[TP_C_FRAMES_RECEIVED + c].layer, TP_LAYER_FRAMES);
 	assert_string_equal(tp_counter_info[TP_C_EVENTS_FUTURE].label, "future");
 }
 

@@ -111,8 +111,10 @@ static void xdp_print(const struct tp_counters *before, const struct tp_counters
 {
 	for (uint32_t c = 0; c < TP_COUNTERS; c++) {
 		uint64_t grown = after->v[c] - before->v[c];
-		if (grown && strstr(tp_counter_info[c].label, "xdp_") == tp_counter_info[c].label)
-			printf("meanwhile: %-40s %12" PRIu64 "\n", tp_counter_info[c].label, grown);
+		const struct tp_counter_info *info = &tp_counter_info[c];
+		if (grown && info->layer == TP_LAYER_XDP)
+			printf("meanwhile: xdp %-10s %-24s %12" PRIu64 "\n", tp_kind_name((enum tp_counter_kind)info->kind),
+			       info->label, grown);
 	}
 }
 

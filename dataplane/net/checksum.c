@@ -18,13 +18,37 @@ static inline lanes lanes_load(const uint8_t *at)
 	return value;
 }
 
+static inline uint64_t word_load(const uint8_t *at)
+{
+	uint64_t word;
+	memcpy(&word, at, sizeof(word));
+	return word;
+}
+
+static inline uint64_t halves(uint64_t word)
+{
+	return (word & 0xffffffff) + (word >> 32);
+}
+
+/* Less than 8 bytes in all; the missing ones count as zero. */
+static uint64_t crumb(const uint8_t *at, size_t count)
+{
+	uint64_t word = 0;
+	for (size_t i = 0; i < count; i++)
+		word |= (uint64_t)at[i] << 8 * i;
+	return halves(word);
+}
+
 uint64_t dp_sum(const void *bytes, size_t count, uint64_t sum)
 {
+	const lanes low = {0xffffffff, 0xffffffff};
 	const uint8_t *at = bytes;
-	if (count >= 64) {
-		const lanes low = {0xffffffff, 0xffffffff};
+	size_t left = count;
+	if (count < 8)
+		return sum + crumb(at, count);
+	if (left >= 16) {
 		lanes even = {0, 0}, odd = {0, 0}, even2 = {0, 0}, odd2 = {0, 0};
-		do {
+		for (; left >= 64; at += 64, left -= 64) {
 			lanes a = lanes_load(at), b = lanes_load(at + 16), c = lanes_load(at + 32), d = lanes_load(at + 48);
 			even += a & low;
 			odd += a >> 32;
@@ -34,26 +58,24 @@ uint64_t dp_sum(const void *bytes, size_t count, uint64_t sum)
 			odd += c >> 32;
 			even2 += d & low;
 			odd2 += d >> 32;
-			at += 64;
-			count -= 64;
-		} while (count >= 64);
+		}
+		for (; left >= 16; at += 16, left -= 16) {
+			lanes a = lanes_load(at);
+			even += a & low;
+			odd += a >> 32;
+		}
 		even += even2;
 		odd += odd2;
 		even += odd;
-		uint64_t both = even[0] + even[1];
-		sum += (both & 0xffffffff) + (both >> 32);
+		sum += halves(even[0]) + halves(even[1]);
 	}
-	while (count >= 8) {
-		uint64_t word;
-		memcpy(&word, at, 8);
-		sum += (word & 0xffffffff) + (word >> 32);
+	if (left >= 8) {
+		sum += halves(word_load(at));
 		at += 8;
-		count -= 8;
+		left -= 8;
 	}
-	if (count) {
-		uint64_t word = 0; /* the missing bytes count as zero */
-		memcpy(&word, at, count);
-		sum += (word & 0xffffffff) + (word >> 32);
-	}
+	/* The last bytes by a load that ends with them; what lies before was added already, and is shifted out. */
+	if (left)
+		sum += halves(word_load(at + left - 8) >> 8 * (8 - left));
 	return sum;
 }

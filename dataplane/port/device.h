@@ -26,7 +26,7 @@ struct dp_spread;
 struct dp_tap;
 
 /* What frames of a device came to on one rx core: relaxed, its core writes. Index: counter less TP_C_FRAMES_RECEIVED. */
-enum { DP_DEVICE_VERDICTS = TP_C_FRAMES_SPREAD_FULL + 1 - TP_C_FRAMES_RECEIVED };
+enum { DP_DEVICE_VERDICTS = TP_FRAME_COUNTERS };
 struct dp_device_verdicts {
 	_Alignas(64) _Atomic uint64_t count[DP_DEVICE_VERDICTS];
 };
