@@ -13,8 +13,8 @@
 #include "make_events.h"
 
 #include "beacon.h"
-#include "tcp.h"
 #include "stack.h"
+#include "tcp.h"
 #include "turnpike/text.h"
 
 #include <getopt.h>
@@ -108,7 +108,8 @@ static int start(void)
 					   .ack_latency = latency,
 					   .ack_ns_sum = &latency_sum};
 	tp_prefix_parse("10.77.0.1/8", 11, &bench.address);
-	bench.ingest = (struct tp_config_ingest){.driver = TP_DRIVER_DPDK, .address = &bench.address, .address_count = 1, .http_port = 80};
+	bench.ingest =
+		(struct tp_config_ingest){.driver = TP_DRIVER_DPDK, .address = &bench.address, .address_count = 1, .http_port = 80};
 	bench.config = (struct tp_config){.ingest = &bench.ingest, .ingest_count = 1, .rx_count = 1, .max_future_ms = 60000};
 	bench.now_ms = PERF_EVENTS_NOW_MS;
 	bench.now_ns = 1000000000;
@@ -205,9 +206,10 @@ static uint32_t request_write(char *to)
 	const uint64_t at = bench.events.start[bench.event];
 	const uint32_t bytes = (uint32_t)(bench.events.start[bench.event + 1] - at) - 1;
 	bench.event = (bench.event + 1) % bench.events.count;
-	int head = snprintf(to, 256,
-			    "POST /api/v1/clicks HTTP/1.1\r\nHost: 10.77.0.1\r\nContent-Type: application/json\r\nContent-Length: %u\r\n\r\n",
-			    bytes);
+	int head = snprintf(
+		to, 256,
+		"POST /api/v1/clicks HTTP/1.1\r\nHost: 10.77.0.1\r\nContent-Type: application/json\r\nContent-Length: %u\r\n\r\n",
+		bytes);
 	memcpy(to + head, bench.events.text + at, bytes);
 	return (uint32_t)head + bytes;
 }
@@ -259,8 +261,9 @@ static void check(uint64_t got, uint64_t wanted, const char *what)
 		return;
 	for (uint32_t c = 0; c < TP_COUNTERS; c++) /* what else has happened */
 		if (bench.counters.v[c])
-			fprintf(stderr, "%s %s %s: %llu\n", tp_layer_name(tp_counter_info[c].layer), tp_kind_name(tp_counter_info[c].kind),
-				tp_counter_info[c].label, (unsigned long long)bench.counters.v[c]);
+			fprintf(stderr, "%s %s %s: %llu\n", tp_layer_name(tp_counter_info[c].layer),
+				tp_kind_name(tp_counter_info[c].kind), tp_counter_info[c].label,
+				(unsigned long long)bench.counters.v[c]);
 	fprintf(stderr, "bench_stack: %s: %llu, wanted %llu\n", what, (unsigned long long)got, (unsigned long long)wanted);
 	exit(1);
 }

@@ -57,6 +57,14 @@ def shard(build):
         return first_number(output(pinned([build / "perf/bench_shard", folder / "data", "2"], [0])), "events/s")
 
 
+def stack(mode):
+    """Frames in memory through stack, HTTP, JSON and intake, and the answers back: bench_stack's mode 0, 1 or 2."""
+    def measured(build):
+        text = output(pinned([build / "perf/bench_stack", "--profile", mode, "--seconds", "1"], [0]))
+        return float(re.search(r": ([\d.]+) (?:requests|connections)/s", text).group(1))
+    return measured
+
+
 def disk(_):
     """Raw: 256 KiB O_DIRECT|O_DSYNC writes over an existing file, one at a time, in MB/s."""
     with harness.folder() as folder:
@@ -153,11 +161,26 @@ def nginx_veth(_):
             return wrk("http://10.77.0.1/api/v1/clicks", folder, namespace)
 
 
+def nginx_connections(_):
+    """New connections a second with one request each, of nginx on the kernel: ab without keep-alive."""
+    with harness.folder() as folder, nginx(folder, "127.0.0.1:18479"):
+        body = folder / "event.json"
+        body.write_text(json.dumps(harness.event(user_agent="Mozilla/5.0 (Windows NT 10.0; Win64; x64)", referer="https://publisher.example/")))
+        text = output(pinned(["ab", "-q", "-n", "20000", "-c", "64", "-p", body, "-T", "application/json",
+                              "http://127.0.0.1:18479/api/v1/clicks"], FREE))
+        return float(re.search(r"Requests per second:\s*([\d.]+)", text).group(1))
+
+
 # name, unit, ours, peer's name, peer, aim, what the aim is compared with: "median" or "ratio"
 ROWS = [
     ("JSON event parse, one core", "events/s", parse_ours, "simdjson 3.0 DOM", parse_simdjson, 1.5, "ratio"),
     ("id table insert, 1 GiB, one core", "inserts/s", dedup, None, None, None, None),
     ("shard path, parsed event to durable, one core", "events/s", shard, None, None, None, None),
+    ("HTTP beacons through stack and parsers, in memory, one core", "requests/s", stack(0), "nginx 204 with access log, loopback",
+     nginx_loopback, 1.5e6, "median"),
+    ("TCP connections opened and closed, in memory, one core", "connections/s", stack(1), None, None, 5e5, "median"),
+    ("TCP connections with a beacon each, in memory, one core", "connections/s", stack(2), "nginx 204, a connection each, loopback",
+     nginx_connections, 5e5, "median"),
     ("raw disk, 256 KiB O_DIRECT+O_DSYNC, depth 1", "MB/s", disk, None, None, None, None),
     ("UDP batch to durable and acknowledged, sockets", "events/s", batch, None, None, 4e6, "median"),
     ("HTTP batches of 100, sockets", "events/s", http_batches, None, None, 2e6, "median"),
@@ -188,7 +211,7 @@ def main():
     for row in ROWS:
         if wanted and not any(word.lower() in row[0].lower() for word in wanted):
             continue
-        if row[4] in (nginx_loopback, nginx_veth) and not shutil.which("nginx"):
+        if row[4] in (nginx_loopback, nginx_veth, nginx_connections) and not shutil.which("nginx"):
             row = (*row[:3], None, None, None, None)
         try:
             result = measure(build, row)
