@@ -144,6 +144,8 @@ static void gauges(const struct page *page, bool connected)
 	fprintf(to, "turnpike_start_time_seconds %" PRIu64 ".%03" PRIu64 "\n", live->started_ms / 1000, live->started_ms % 1000);
 	gauge(to, "free_bytes", "Free bytes of the data folder's file system",
 	      atomic_load_explicit(&live->free_bytes, memory_order_relaxed));
+	gauge(to, "space_low", "1 while little disk space is left: soon beacons will be refused",
+	      atomic_load_explicit(&live->space_low, memory_order_relaxed));
 	gauge(to, "size_bytes", "Size of the data folder's file system",
 	      atomic_load_explicit(&live->total_bytes, memory_order_relaxed));
 	gauge(to, "recovered_events", "Events replayed from the log at start",

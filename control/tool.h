@@ -22,6 +22,9 @@ int ctl_tool_blocklist(struct ctl_tool *tool, int words, char **word);
 int ctl_tool_log(struct ctl_tool *tool, int words, char **word);
 int ctl_tool_fraud(struct ctl_tool *tool, int words, char **word);
 int ctl_tool_segments(struct ctl_tool *tool, int words, char **word);
+int ctl_tool_backup(struct ctl_tool *tool, int words, char **word);
+int ctl_tool_restore(struct ctl_tool *tool, int words, char **word);
+int ctl_tool_retention(struct ctl_tool *tool, int words, char **word);
 int ctl_tool_token(struct ctl_tool *tool, int words, char **word);
 
 int ctl_tool_ports(struct ctl_tool *tool, int words, char **word);

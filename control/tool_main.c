@@ -43,6 +43,11 @@ static const struct verb verb[] = {
 	{"fraud", ctl_tool_fraud,
 	 "fraud replay --rules FILE [--from T] [--to T] [--memory 4GiB]  what other rules would change\n"
 	 "  fraud features [--rules FILE] [--from T] [--to T] [--labels FILE]  CSV for training a model"},
+	{"backup", ctl_tool_backup,
+	 "backup DIR                    copies what is new to DIR, verified; of a running node or a stopped one"},
+	{"restore", ctl_tool_restore,
+	 "restore DIR DATA_DIR          makes a data folder from a backup, verified, at a place that is empty"},
+	{"retention", ctl_tool_retention, "retention --dry-run           what retention deletes now, and what next"},
 	{"segments", ctl_tool_segments,
 	 "segments list                 the segment files\n"
 	 "  segments seal                 closes the current log now and seals it\n"

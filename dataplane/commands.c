@@ -43,6 +43,27 @@ void dp_cores_synchronize(void *context)
 	}
 }
 
+/*
+ * Tells early that space will run out, while nothing hurts yet: with less than 16 log files' worth left, on a small disk with less than
+ * a fifth of it. Taken back with a quarter more.
+ */
+static void space_warn(struct dp_node *node, uint64_t available, uint64_t total, uint64_t need)
+{
+	bool warned = atomic_load_explicit(&node->live->space_low, memory_order_relaxed) != 0;
+	uint64_t early = need + 16 * node->log_file_bytes;
+	early = early < total / 5 ? early : total / 5;
+	early = early > 2 * need ? early : 2 * need;
+	bool low = available < (warned ? early + early / 4 : early);
+	if (low == warned)
+		return;
+	tp_logf(low ? TP_WARN : TP_INFO,
+		low ? "disk space is running low: free some or shorten retention, at needed_bytes beacons are refused"
+		    : "there is enough disk space again",
+		"free_bytes=%" PRIu64 " warn_bytes=%" PRIu64 " needed_bytes=%" PRIu64 " data_dir=%s", available, early, need,
+		node->config.data_dir);
+	atomic_store_explicit(&node->live->space_low, low, memory_order_relaxed);
+}
+
 static void space_watch(struct dp_node *node)
 {
 	struct statvfs fs;
@@ -57,6 +78,7 @@ static void space_watch(struct dp_node *node)
 	 */
 	bool low = atomic_load_explicit(&node->low_space, memory_order_relaxed);
 	uint64_t need = node->log_file_bytes + (4 << 20);
+	space_warn(node, available, (uint64_t)fs.f_blocks * fs.f_frsize, need);
 	bool now_low = available < (low ? need + need / 4 : need);
 	if (now_low != low) {
 		tp_logf(now_low ? TP_ERROR : TP_INFO,

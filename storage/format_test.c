@@ -4,6 +4,7 @@
  */
 #include "log_format.h"
 #include "manifest_format.h"
+#include "rollup_format.h"
 #include "segment_format.h"
 
 #include <setjmp.h>
@@ -147,6 +148,46 @@ static const struct field manifest_state[] = {
 	{0},
 };
 
+static const struct field rollup_header[] = {
+	F(rollup_header, magic),    F(rollup_header, version),      F(rollup_header, class),
+	F(rollup_header, sequence), F(rollup_header, from_segment), F(rollup_header, to_segment),
+	F(rollup_header, node_id),  F(rollup_header, checksum),     {0},
+};
+
+static const struct field rollup_block[] = {
+	F(rollup_block, offset),       F(rollup_block, bytes),      F(rollup_block, rows),
+	F(rollup_block, minute_min),   F(rollup_block, minute_max), F(rollup_block, campaign_min),
+	F(rollup_block, campaign_max), F(rollup_block, checksum),   {0},
+};
+
+static const struct field rollup_section[] = {
+	F(rollup_section, kind),
+	F(rollup_section, zero),
+	F(rollup_section, offset),
+	F(rollup_section, bytes),
+	F(rollup_section, count),
+	F(rollup_section, checksum),
+	{0},
+};
+
+static const struct field rollup_footer[] = {
+	F(rollup_footer, rows),
+	F(rollup_footer, blocks),
+	F(rollup_footer, minute_min),
+	F(rollup_footer, minute_max),
+	F(rollup_footer, sections_at),
+	F(rollup_footer, sections),
+	F(rollup_footer, zero),
+	F(rollup_footer, sections_checksum),
+	F(rollup_footer, totals),
+	F(rollup_footer, zeros),
+	F(rollup_footer, bytes),
+	F(rollup_footer, version),
+	F(rollup_footer, magic),
+	F(rollup_footer, checksum),
+	{0},
+};
+
 static void check_table(const char *page, const char *name, const struct field *field, size_t whole)
 {
 	char path[4096], line[1024], wanted[128];
@@ -195,6 +236,10 @@ static void test_tables(void **state)
 	CHECK("segment-format.md", segment_footer);
 	CHECK("storage.md", manifest_header_unit);
 	CHECK("storage.md", manifest_record_unit);
+	CHECK("storage.md", rollup_header);
+	CHECK("storage.md", rollup_block);
+	CHECK("storage.md", rollup_section);
+	CHECK("storage.md", rollup_footer);
 	check_table("storage.md", "manifest_state", manifest_state, sizeof(struct manifest_record_unit));
 }
 

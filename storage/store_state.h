@@ -101,6 +101,8 @@ int store_open(struct sto_store **store, const struct sto_store_options *options
 /* The same for sto_reader_open() and sto_verify(). */
 int reader_open(struct sto_reader **reader, const char *data_dir, const struct sto_io *io);
 int store_verify(const char *data_dir, sto_fault_fn fn, void *context, const struct sto_io *io);
+struct sto_backup_result;
+int store_backup(const char *data_dir, const char *dir, struct sto_backup_result *result, const struct sto_io *io);
 
 /* ---- folder.c: paths below data_dir. `to` has STORE_PATH_BYTES. 0 or -ENAMETOOLONG. Any thread ---- */
 int folder_path(char *to, const char *data_dir, const char *name);

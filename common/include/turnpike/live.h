@@ -73,6 +73,7 @@ struct tp_live {
 	_Atomic uint32_t ready;                     /* 1 once beacons are taken */
 	_Atomic uint64_t watermark_ms;              /* of the node: min over shards; survives restarts by the log */
 	_Atomic uint64_t free_bytes, total_bytes;   /* of the data folder's file system */
+	_Atomic uint32_t space_low;                 /* 1: soon too little of it; TP_NO_SPACE tells when beacons are refused */
 	_Atomic uint64_t recovered_events;          /* replayed at start */
 	_Atomic uint64_t recovery_bytes;            /* of the log files that an earlier run left: read so far */
 	uint64_t recovery_bytes_all;                /* and to be read; set before the first is */

@@ -1,0 +1,282 @@
+/*
+ * Backing up a data folder; the shape of a backup is in turnpike/backup.h, its list in backup_list.c.
+ *
+ *   manifest snapshot ─► each file that it names: there already? else copy, sync, read back, compare ─► list (rename) ─► clear away
+ *        ▲                              │
+ *        └────── a file was let go ◄────┘   the snapshot is taken again; what was copied stays useful
+ *
+ * The manifest goes into the backup as it was read, up to the last whole transaction, so its words and the files belong together.
+ *
+ * Threads: any; all state is local.
+ */
+#include "backup.h"
+#include "reader_state.h"
+#include "turnpike/log.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SNAPSHOT_TRIES = 32 };
+
+struct backup {
+	const struct sto_io *io;
+	const char *data_dir, *dir;
+	struct sto_reader *reader;
+	struct backup_list list;
+	struct sto_backup_result *result;
+};
+
+/* Makes sure that the bytes of `path` are in the backup. `expected` NULL: its hash is not known before. */
+static int file_keep(struct backup *b, const char *path, const uint8_t *expected, uint64_t bytes)
+{
+	const struct sto_io *io = b->io;
+	char from[STORE_PATH_BYTES], to[STORE_PATH_BYTES], temporary[STORE_PATH_BYTES];
+	uint8_t sha256[MANIFEST_HASH_BYTES];
+	int rc = folder_path(from, b->data_dir, path);
+	if (!rc)
+		rc = folder_path(temporary, b->dir, "files/copy.tmp");
+	if (rc)
+		return rc;
+	if (expected) {
+		uint64_t there = 0;
+		rc = backup_file_path(to, b->dir, expected);
+		int fd = rc ? rc : io->open(io, to, O_RDONLY, 0);
+		if (fd >= 0) {
+			rc = io->size(io, fd, &there);
+			io->close(io, fd);
+			if (!rc && there == bytes)
+				return backup_list_add(&b->list, path, bytes, expected);
+		}
+	}
+	rc = backup_file_copy(io, from, temporary, 0600, expected, sha256, &bytes);
+	if (rc == -EBADMSG)
+		tp_logf(TP_ERROR, "a file is not what was published, not backing it up", "file=%s", from);
+	if (!rc)
+		rc = backup_file_path(to, b->dir, sha256);
+	if (!rc)
+		rc = io->rename(io, temporary, to);
+	if (rc)
+		return rc;
+	b->result->new_files++;
+	b->result->new_bytes += bytes;
+	return backup_list_add(&b->list, path, bytes, sha256);
+}
+
+/* The manifest up to where the reader has come: whole transactions, all of them checked. */
+static int manifest_keep(struct backup *b)
+{
+	const struct sto_io *io = b->io;
+	char temporary[STORE_PATH_BYTES], to[STORE_PATH_BYTES];
+	uint8_t sha256[MANIFEST_HASH_BYTES];
+	uint64_t bytes = b->reader->manifest.bytes;
+	uint8_t *all = malloc(bytes + 1);
+	int64_t got = all ? io->read(io, b->reader->manifest_fd, all, bytes, 0) : -ENOMEM;
+	int rc = got < 0 ? (int)got : (uint64_t)got != bytes ? -EIO : folder_path(temporary, b->dir, "files/copy.tmp");
+	int fd = rc ? rc : io->open(io, temporary, O_RDWR | O_CREAT | O_TRUNC, 0600);
+	if (fd >= 0) {
+		rc = io->write(io, fd, all, bytes, 0);
+		if (!rc)
+			rc = io->sync(io, fd);
+		io->close(io, fd);
+	} else {
+		rc = fd;
+	}
+	free(all);
+	if (!rc)
+		rc = file_sha256(io, temporary, sha256);
+	if (!rc)
+		rc = backup_file_path(to, b->dir, sha256);
+	if (!rc)
+		rc = io->rename(io, temporary, to);
+	b->result->new_files++;
+	b->result->new_bytes += bytes;
+	return rc ? rc : backup_list_add(&b->list, "manifest", bytes, sha256);
+}
+
+static int log_keep(void *context, const char *name)
+{
+	struct backup *b = context;
+	char path[FOLDER_NAME_BYTES];
+	uint64_t id = folder_name_number(name, ".log");
+	if (!id || sto_reader_sealed(b->reader, id))
+		return 0;
+	snprintf(path, sizeof(path), "log/%016" PRIx64 ".log", id);
+	b->result->logs++;
+	return file_keep(b, path, NULL, 0);
+}
+
+/* All files of one snapshot. -ENOENT: one was let go meanwhile. */
+static int snapshot_keep(struct backup *b)
+{
+	char path[STORE_PATH_BYTES];
+	struct sto_reader *reader = b->reader;
+	b->list.files = 0;
+	b->result->logs = 0;
+	int rc = file_keep(b, "node", NULL, 0);
+	for (uint32_t i = 0; i < reader->segments && !rc; i++) {
+		const struct sto_segment_info *info = &reader->segment[i].info;
+		sto_reader_segment_name(reader, i, path);
+		rc = file_keep(b, path, info->hashed ? info->sha256 : NULL, info->bytes);
+	}
+	for (uint32_t i = 0; i < reader->rollups && !rc; i++) {
+		sto_reader_rollup_name(reader, i, path);
+		rc = file_keep(b, path, reader->rollup[i].facts.sha256, reader->rollup[i].facts.bytes);
+	}
+	if (rc)
+		return rc;
+	b->result->segments = reader->segments;
+	b->result->rollups = reader->rollups;
+	rc = file_keep(b, "blocklist", NULL, 0);
+	if (rc == -ENOENT)
+		rc = 0;
+	if (!rc && !b->result->running) {
+		rc = folder_path(path, b->data_dir, "log");
+		if (!rc)
+			rc = b->io->list(b->io, path, log_keep, b);
+	}
+	return rc ? rc : manifest_keep(b);
+}
+
+/* ---- clearing away ---- */
+
+struct clearing {
+	struct backup *backup;
+	int rc;
+};
+
+static int hash_compare(const void *left, const void *right)
+{
+	const struct backup_file *a = left, *b = right;
+	return memcmp(a->sha256, b->sha256, MANIFEST_HASH_BYTES);
+}
+
+static int file_clear(void *context, const char *name)
+{
+	struct backup *b = context;
+	char path[STORE_PATH_BYTES], wanted[STORE_PATH_BYTES];
+	struct backup_file *found = NULL, key;
+	uint8_t *to = key.sha256;
+	size_t digits = 0;
+	for (const char *at = name; *at && digits < 2 * MANIFEST_HASH_BYTES; at++, digits++) {
+		uint8_t digit = *at >= '0' && *at <= '9'   ? (uint8_t)(*at - '0')
+				: *at >= 'a' && *at <= 'f' ? (uint8_t)(*at - 'a' + 10)
+							   : UINT8_MAX;
+		if (digit == UINT8_MAX)
+			break;
+		if (digits % 2)
+			to[digits / 2] = (uint8_t)(to[digits / 2] | digit);
+		else
+			to[digits / 2] = (uint8_t)(digit << 4);
+	}
+	bool ours = digits == 2 * MANIFEST_HASH_BYTES && !name[digits];
+	if (ours && !backup_file_path(wanted, b->dir, key.sha256))
+		found = bsearch(&key, b->list.file, b->list.files, sizeof(key), hash_compare);
+	if (found || (!ours && strcmp(name, "copy.tmp") != 0))
+		return 0; /* needed, or not of our making */
+	snprintf(wanted, sizeof(wanted), "files/%.*s", FOLDER_NAME_BYTES + 64, name);
+	int rc = folder_path(path, b->dir, wanted);
+	if (!rc)
+		rc = b->io->unlink(b->io, path);
+	b->result->removed_files += !rc;
+	return rc;
+}
+
+static int clear_away(struct backup *b)
+{
+	char path[STORE_PATH_BYTES];
+	int rc = folder_path(path, b->dir, "files");
+	qsort(b->list.file, b->list.files, sizeof(b->list.file[0]), hash_compare);
+	return rc ? rc : b->io->list(b->io, path, file_clear, b);
+}
+
+/* ---- all of it ---- */
+
+static int folders_make(struct backup *b)
+{
+	char path[STORE_PATH_BYTES];
+	int rc = b->io->mkdir(b->io, b->dir, 0700);
+	if (rc >= 0)
+		rc = folder_path(path, b->dir, "files");
+	if (rc >= 0)
+		rc = b->io->mkdir(b->io, path, 0700);
+	return rc < 0 ? rc : 0;
+}
+
+/* -EXDEV: there is a backup of another node in DIR. */
+static int owner_check(struct backup *b)
+{
+	struct backup_list before;
+	int rc = backup_list_read(b->io, b->dir, &before);
+	if (rc == -ENOENT)
+		return 0;
+	if (!rc && memcmp(before.node_id, b->list.node_id, sizeof(before.node_id)) != 0)
+		rc = -EXDEV;
+	backup_list_fini(&before);
+	return rc;
+}
+
+static int backup_all(struct backup *b)
+{
+	char path[STORE_PATH_BYTES];
+	uint64_t secret[2];
+	int rc = node_file_load(b->io, b->data_dir, false, b->list.node_id, secret);
+	if (!rc)
+		rc = folders_make(b);
+	if (!rc)
+		rc = owner_check(b);
+	if (!rc)
+		rc = reader_open(&b->reader, b->data_dir, b->io);
+	for (int tries = 0; !rc && tries < SNAPSHOT_TRIES; tries++) {
+		rc = sto_reader_refresh(b->reader);
+		if (rc < 0)
+			break;
+		if (b->reader->manifest_fd < 0)
+			return -ENOENT;
+		rc = snapshot_keep(b);
+		if (rc != -ENOENT)
+			break;
+		rc = tries + 1 < SNAPSHOT_TRIES ? 0 : -ENOENT;
+	}
+	if (!rc)
+		rc = folder_path(path, b->dir, "files");
+	if (!rc)
+		rc = b->io->sync_folder(b->io, path);
+	b->list.made_ms = b->io->now_ms(b->io);
+	if (!rc)
+		rc = backup_list_write(b->io, b->dir, &b->list);
+	if (rc)
+		return rc;
+	for (uint32_t i = 0; i < b->list.files; i++)
+		b->result->bytes += b->list.file[i].bytes;
+	b->result->files = b->list.files;
+	return clear_away(b);
+}
+
+int store_backup(const char *data_dir, const char *dir, struct sto_backup_result *result, const struct sto_io *io)
+{
+	struct backup b = {.io = io, .data_dir = data_dir, .dir = dir, .result = result};
+	char path[STORE_PATH_BYTES];
+	*result = (struct sto_backup_result){0};
+	int rc = folder_path(path, data_dir, "lock");
+	if (rc)
+		return rc;
+	/* Held while we are at it: a node that starts now would take the logs from under us. */
+	int lock_fd = io->open(io, path, O_RDONLY, 0);
+	rc = lock_fd < 0 ? lock_fd : io->lock(io, lock_fd);
+	result->running = rc == -EBUSY;
+	if (!rc || rc == -EBUSY)
+		rc = backup_all(&b);
+	if (lock_fd >= 0)
+		io->close(io, lock_fd);
+	sto_reader_close(b.reader);
+	backup_list_fini(&b.list);
+	return rc;
+}
+
+int sto_backup(const char *data_dir, const char *dir, struct sto_backup_result *result)
+{
+	return store_backup(data_dir, dir, result, sto_io_system());
+}
