@@ -189,6 +189,25 @@ static void what_a_set_forgot_is_no_evidence(void **state)
 	assert_int_equal(SHOW(TP_CLICK, HOUR_START + 2000 + LOOKBACK + 1, .user = "nobody"), BIT(NO_IMPRESSION));
 }
 
+/* An impression older than all that its set holds is not kept: the set remembers that too. */
+static void what_a_set_refused_is_no_evidence(void **state)
+{
+	(void)state;
+	bed_close(bed);
+	bed = bed_open(64);
+	bed->rules.no_impression = true;
+	char user[16];
+	for (int n = 0; n < 64; n++) { /* 8 sets of 8: some are full, none of the newest has gone */
+		snprintf(user, sizeof(user), "u%d", n);
+		SHOW(TP_IMPRESSION, HOUR_START + LOOKBACK, .user = user);
+	}
+	for (int n = 0; n < 64; n++) {
+		snprintf(user, sizeof(user), "old%d", n);
+		SHOW(TP_IMPRESSION, HOUR_START, .user = user);
+		assert_int_equal(SHOW(TP_CLICK, HOUR_START + 1000, .user = user), 0);
+	}
+}
+
 static void what_was_not_noted_is_no_evidence(void **state)
 {
 	(void)state;
@@ -299,6 +318,7 @@ int main(void)
 		TEST(many_wait_in_one_chain),
 		TEST(without_room_to_wait_nobody_is_tagged),
 		TEST(what_a_set_forgot_is_no_evidence),
+		TEST(what_a_set_refused_is_no_evidence),
 		TEST(what_was_not_noted_is_no_evidence),
 		TEST(a_restart_waits_on),
 		TEST(a_restart_keeps_tags_and_counts),

@@ -191,6 +191,10 @@ static void clicks_like_clockwork(void **state)
 	/* an hour of silence, and a click out of order, begin anew or do not count */
 	static const uint32_t pause[] = {1000, 1000, 1000, 3600000, 1000, 1000, 1000};
 	assert_int_equal(clicks_with_gaps("pause", pause, 7), 0);
+	static const uint32_t hourly[] = {3600000, 3600000, 3600000, 3600000, 3600000},
+			      nearly[] = {3599999, 3599999, 3599999, 3599999};
+	assert_int_equal(clicks_with_gaps("hourly", hourly, 5), 0);
+	assert_int_equal(clicks_with_gaps("nearly", nearly, 4), BIT(REGULAR_TIMING));
 	SHOW(TP_CLICK, HOUR_START - 1, .device = "few");
 	assert_int_equal(SHOW(TP_CLICK, HOUR_START + 4000, .device = "few"), BIT(REGULAR_TIMING));
 	/* the user stands in for a device that is not named; impressions have no rhythm */
@@ -459,6 +463,12 @@ static void an_attacker_is_told_once_an_hour(void **state)
 	for (uint32_t n = 1; n <= 7; n++)
 		SHOW(TP_CLICK, HOUR_START + HOUR, .address = 9);
 	assert_true(agg_fraud_signal_take(bed->shard, &signal));
+	/* nor again when a restart shows the hour again */
+	for (uint32_t n = 1; n <= 20; n++) {
+		bed_encode(bed, (struct told){TP_CLICK, HOUR_START + 2 * HOUR, .address = 9});
+		bed->machine.ops->again(bed->machine.self, bed_event(bed));
+	}
+	assert_false(agg_fraud_signal_take(bed->shard, &signal));
 	bed->rules.blocklist_over_times = 0;
 	for (uint32_t n = 1; n <= 20; n++)
 		SHOW(TP_CLICK, HOUR_START, .address = 10);
@@ -504,8 +514,10 @@ static void a_publisher_whose_rate_leaves_its_history(void **state)
 	assert_false(agg_fraud_signal_take(bed->shard, &signal));
 	/* without a history of eight windows nothing is unusual, nor with too few impressions */
 	for (uint32_t n = 0; n < 100; n++) {
-		SHOW(TP_IMPRESSION, HOUR_START + n * 300000ULL, .publisher = "small");
-		SHOW(TP_CLICK, HOUR_START + n * 300000ULL, .publisher = "small");
+		for (uint32_t i = 0; i < 199; i++)
+			SHOW(TP_IMPRESSION, HOUR_START + n * 300000ULL, .publisher = "small");
+		for (uint32_t i = 0; n == 50 && i < 199; i++)
+			SHOW(TP_CLICK, HOUR_START + n * 300000ULL, .publisher = "small");
 	}
 	assert_false(agg_fraud_signal_take(bed->shard, &signal));
 }
