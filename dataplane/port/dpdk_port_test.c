@@ -47,7 +47,7 @@ struct shared {
 	_Atomic int blocked; /* the node writes: entries that it has, after the call */
 	_Atomic uint64_t xdp[EB_COUNTERS];
 	_Atomic uint64_t frames_received, frames_accepted, frames_sent, xdp_result;
-	_Atomic uint64_t opened[3]; /* connections, per core */
+	_Atomic uint64_t opened[3], sent[3]; /* connections, frames given to the queue; per core */
 	_Atomic int fd;
 	char describe[128];
 };
@@ -82,6 +82,7 @@ static void publish(const struct tp_counters *counters)
 		for (uint32_t i = 0; i < TP_COUNTERS; i++)
 			sum.v[i] += counters[core].v[i];
 		atomic_store(&shared->opened[core], counters[core].v[TP_C_CONNECTIONS_OPENED]);
+		atomic_store(&shared->sent[core], counters[core].v[TP_C_FRAMES_SENT]);
 	}
 	atomic_store(&shared->frames_received, sum.v[TP_C_FRAMES_RECEIVED]);
 	atomic_store(&shared->frames_accepted, sum.v[TP_C_FRAMES_ACCEPTED]);
@@ -382,6 +383,8 @@ static void flows_spread_over_the_cores(void **state)
 	} while (opened < 24);
 	assert_int_equal(opened, 24);
 	assert_true(least >= 1);
+	/* the one queue is its owner's alone */
+	assert_true(atomic_load(&shared->sent[0]) > 24 && atomic_load(&shared->sent[1]) == 0 && atomic_load(&shared->sent[2]) == 0);
 	node_stop(node);
 }
 

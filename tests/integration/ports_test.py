@@ -237,14 +237,25 @@ def test_trace_shows_each_step(build):
 
 
 def test_a_trace_that_is_killed_ends(build):
+    """The session belongs to its connection: another one is refused while it lives, and not after it died."""
     with network() as (namespace, ours), node(build, ingest=DPDK_INGEST.format(ours), extra=SMALL) as n:
-        with looking(n, "trace", "--count", "1000000", "--seconds", "600"):
-            pass  # leaving kills it
-        def free():
-            done = subprocess.run([str(n.build / "control/turnpikectl"), "-c", str(n.config), "trace", "--count", "1", "--seconds", "1"],
-                                  capture_output=True, text=True)
-            return done.returncode == 0
-        wait_until("the session is over", free)
+        path = str(n.data_dir / "turnpike.sock")
+        with socket.socket(socket.AF_UNIX) as other:
+            other.connect(path)
+
+            def ask(asker):
+                asker.sendall(b"sight start records=1000000 seconds=600\n")
+                data, descriptors, _, _ = socket.recv_fds(asker, 4096, 1)
+                for descriptor in descriptors:
+                    os.close(descriptor)
+                return json.loads(data)
+
+            with socket.socket(socket.AF_UNIX) as first:
+                first.connect(path)
+                assert ask(first)["ok"]
+                refused = ask(other)
+                assert not refused["ok"] and "somebody else" in refused["error"], refused
+            wait_until("the session is over", lambda: ask(other)["ok"])
         assert post(namespace, event()) == "204"
 
 
