@@ -7,6 +7,7 @@
 #include "checksum.h"
 
 #include <pthread.h>
+#include <stdbool.h>
 #include <string.h>
 
 enum { CRC32C_REFLECTED = 0x82f63b78 };
@@ -69,27 +70,49 @@ static inline uint64_t load64(const uint8_t *at, size_t bytes)
 	return word;
 }
 
-uint64_t tpc_siphash(const uint8_t key[16], const void *bytes, size_t count)
+static uint64_t sip_end(uint64_t v[4])
+{
+	for (int i = 0; i < 4; i++)
+		sip_round(v);
+	return v[0] ^ v[1] ^ v[2] ^ v[3];
+}
+
+/* All of the input; what is left is the end. */
+static void sip_input(uint64_t v[4], const uint8_t key[16], const void *bytes, size_t count, bool wide)
 {
 	const uint8_t *at = bytes;
 	uint64_t k0 = load64(key, 8), k1 = load64(key + 8, 8);
-	uint64_t v[4] = {k0 ^ 0x736f6d6570736575ULL, k1 ^ 0x646f72616e646f6dULL, k0 ^ 0x6c7967656e657261ULL,
-			 k1 ^ 0x7465646279746573ULL};
-	size_t left = count;
-	for (; left >= 8; at += 8, left -= 8) {
-		uint64_t word = load64(at, 8);
+	v[0] = k0 ^ 0x736f6d6570736575ULL;
+	v[1] = k1 ^ 0x646f72616e646f6dULL ^ (wide ? 0xee : 0);
+	v[2] = k0 ^ 0x6c7967656e657261ULL;
+	v[3] = k1 ^ 0x7465646279746573ULL;
+	for (size_t left = count;; at += 8, left -= 8) {
+		bool last = left < 8;
+		uint64_t word = last ? load64(at, left) | (uint64_t)(count & 255) << 56 : load64(at, 8);
 		v[3] ^= word;
 		sip_round(v);
 		sip_round(v);
 		v[0] ^= word;
+		if (last)
+			break;
 	}
-	uint64_t last = load64(at, left) | (uint64_t)(count & 255) << 56;
-	v[3] ^= last;
-	sip_round(v);
-	sip_round(v);
-	v[0] ^= last;
-	v[2] ^= 255;
-	for (int i = 0; i < 4; i++)
-		sip_round(v);
-	return v[0] ^ v[1] ^ v[2] ^ v[3];
+	v[2] ^= wide ? 0xee : 0xff;
+}
+
+uint64_t tpc_siphash(const uint8_t key[16], const void *bytes, size_t count)
+{
+	uint64_t v[4];
+	sip_input(v, key, bytes, count, false);
+	return sip_end(v);
+}
+
+void tpc_siphash_wide(const uint8_t key[16], const void *bytes, size_t count, uint8_t tag[16])
+{
+	uint64_t v[4], half[2];
+	sip_input(v, key, bytes, count, true);
+	half[0] = sip_end(v);
+	v[1] ^= 0xdd;
+	half[1] = sip_end(v);
+	for (int i = 0; i < 16; i++)
+		tag[i] = (uint8_t)(half[i / 8] >> 8 * (i % 8));
 }

@@ -1,9 +1,11 @@
 /*
- * The client: a window of batches, each kept until its acknowledgement comes, sent again when that is overdue.
+ * The client: a window of batches, each kept until its acknowledgement comes, sent again when that is overdue or the server said "later".
  *
  *   free ──tpc_add()──► open ──full, or tpc_flush()──► sent ──acknowledged──► free
  *                                                     │  ▲
  *                                                     └──┘ overdue: the same bytes again, after 1, 2, 4 … times the timeout
+ *
+ * The window is ours or the server's, whichever is less. With shard_aware each socket has an open batch of its own.
  *
  * The timeout follows the round trips, as TCP's does: a server that is merely slow is not sent everything twice. It is never below
  * retry_ms nor above 1 s; answers to batches sent once measure it, and a batch that is overdue doubles it, once a timeout.
@@ -13,12 +15,8 @@
  * only if it carries the checksum of the very batch. All memory is taken in tpc_open().
  * Source: docs/protocol.md; RFC 6298 sections 2, 3 and 5 (the timeout).
  */
-#include "turnpike/client.h"
+#include "client_state.h"
 
-#include "checksum.h"
-#include "encode.h"
-
-#include <arpa/inet.h>
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -28,74 +26,31 @@
 #include <time.h>
 #include <unistd.h>
 
-#define RETRY_NS_MAX 1000000000ULL
-enum { NONE = UINT32_MAX, RETRY_MS_MAX = 1000, EVENTS_MAX = 65535, RECEIVE_BURST = 256, SOCKET_BYTES = 4 << 20 };
-
-enum slot_state { SLOT_FREE, SLOT_OPEN, SLOT_SENT };
-
-struct slot {
-	enum slot_state state;
-	uint32_t next_free;
-	uint32_t bytes, events, sends;
-	uint32_t checksum;
-	uint64_t number;
-	uint64_t first_sent_ns, due_ns, interval_ns;
-	uint8_t *datagram;
-};
-
-struct tpc_client {
-	int fd;
-	uint64_t source;
-	uint64_t next_number, last_number;
-	uint32_t window, datagram_bytes;
-	uint64_t retry_ns;   /* the least timeout */
-	uint64_t timeout_ns; /* of batches that are sent now */
-	uint64_t srtt_ns, rttvar_ns;
-	uint64_t doubled_ns; /* when the timeout was doubled last */
-	bool sign;
-	uint8_t key[16];
-	tpc_ack_fn fn;
-	void *context;
-	uint32_t open, free, in_flight;
-	uint64_t due_ns; /* no sent batch is overdue before this */
-	uint32_t index_mask;
-	uint32_t *index; /* slot of a number, by its low bits; NONE: no such batch */
-	struct slot *slot;
-	uint8_t *memory;
-	uint8_t answer[TPC_BATCH_BYTES_MAX];
-};
+#define RETRY_NS_MAX TPC_SECOND_NS
+enum { RETRY_MS_MAX = 1000, EVENTS_MAX = 65535, RECEIVE_BURST = 256, DATAGRAM_BYTES = 1232, WINDOW = 64, RETRY_MS = 50 };
 
 static uint64_t clock_ns(clockid_t clock)
 {
 	struct timespec now;
 	clock_gettime(clock, &now);
-	return (uint64_t)now.tv_sec * 1000000000ULL + (uint64_t)now.tv_nsec;
+	return (uint64_t)now.tv_sec * TPC_SECOND_NS + (uint64_t)now.tv_nsec;
 }
 
-static int socket_open(const char *host, uint16_t port)
+/* Not secret: for jitter and names. xorshift64*. */
+uint64_t tpc_random(struct tpc_client *client)
 {
-	struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_port = htons(port)};
-	struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
-	bool is_v4 = inet_pton(AF_INET, host, &v4.sin_addr) == 1;
-	if (!is_v4 && inet_pton(AF_INET6, host, &v6.sin6_addr) != 1) {
-		errno = EINVAL;
-		return -1;
-	}
-	int fd = socket(is_v4 ? AF_INET : AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return -1;
-	/* best effort: a burst of acknowledgements should find room */
-	int bytes = SOCKET_BYTES;
-	(void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes);
-	(void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
-	if (connect(fd, is_v4 ? (struct sockaddr *)&v4 : (struct sockaddr *)&v6, is_v4 ? sizeof v4 : sizeof v6)) {
-		int error = errno;
-		close(fd);
-		errno = error;
-		return -1;
-	}
-	return fd;
+	client->random ^= client->random >> 12;
+	client->random ^= client->random << 25;
+	client->random ^= client->random >> 27;
+	return client->random * 0x2545f4914f6cdd1dULL;
 }
+
+uint64_t tpc_jitter(struct tpc_client *client, uint64_t ns)
+{
+	return ns - ns / 8 + (tpc_random(client) >> 32) * (ns / 4) / 0xffffffffULL;
+}
+
+/* ---- open and close ---- */
 
 static bool memory_take(struct tpc_client *client)
 {
@@ -111,48 +66,63 @@ static bool memory_take(struct tpc_client *client)
 	memset(client->index, 0xff, index_count * sizeof *client->index);
 	for (uint32_t i = 0; i < client->window; i++) {
 		client->slot[i].datagram = client->memory + (size_t)i * client->datagram_bytes;
-		client->slot[i].next_free = i + 1 < client->window ? i + 1 : NONE;
+		client->slot[i].next_free = i + 1 < client->window ? i + 1 : TPC_NONE;
 	}
 	return true;
 }
 
-struct tpc_client *tpc_open(const struct tpc_options *options, tpc_ack_fn fn, void *context)
+/* Fills in the options; false: one is out of range. */
+static bool options_take(struct tpc_client *client, const struct tpc_options *options)
 {
-	uint32_t datagram_bytes = options->datagram_bytes ? options->datagram_bytes : 1400;
-	uint32_t window = options->window ? options->window : 64;
-	uint32_t retry_ms = options->retry_ms ? options->retry_ms : 50;
-	if (!options->host || datagram_bytes < TPC_BATCH_BYTES_MIN || datagram_bytes > TPC_BATCH_BYTES_MAX || window > 1 << 20 ||
-	    retry_ms > RETRY_MS_MAX) {
-		errno = EINVAL;
-		return NULL;
-	}
-	struct tpc_client *client = calloc(1, sizeof *client);
-	if (!client)
-		return NULL;
-	client->fd = -1;
-	client->fn = fn;
-	client->context = context;
-	client->window = window;
-	client->datagram_bytes = datagram_bytes;
+	uint32_t retry_ms = options->retry_ms ? options->retry_ms : RETRY_MS;
+	client->window = options->window ? options->window : WINDOW;
+	client->datagram_bytes = client->room_bytes = options->datagram_bytes ? options->datagram_bytes : DATAGRAM_BYTES;
 	client->retry_ns = client->timeout_ns = retry_ms * 1000000ULL;
-	client->open = NONE;
-	client->due_ns = UINT64_MAX;
+	client->flows = options->sockets ? options->sockets : 1;
+	client->version = options->version == 2 ? 2 : 1;
+	client->hellos = options->version != 1;
+	client->shard_aware = options->shard_aware;
 	client->source = options->source_id;
-	client->next_number = clock_ns(CLOCK_REALTIME);
 	if (options->key) {
 		client->sign = true;
 		memcpy(client->key, options->key, sizeof client->key);
 	}
-	while (client->source == 0)
-		if (getrandom(&client->source, sizeof client->source, 0) < 0 && errno != EINTR)
+	return options->host && client->datagram_bytes >= TPC_BATCH_BYTES_MIN && client->datagram_bytes <= TPC_BATCH_BYTES_MAX &&
+	       client->window <= 1 << 20 && retry_ms <= RETRY_MS_MAX && client->flows <= TPC_SOCKETS_MAX && options->version >= 0 &&
+	       options->version <= 2 && !(options->shard_aware && options->version == 1);
+}
+
+struct tpc_client *tpc_open(const struct tpc_options *options, tpc_ack_fn fn, void *context)
+{
+	struct tpc_client *client = calloc(1, sizeof *client);
+	if (!client)
+		return NULL;
+	client->epoll_fd = -1;
+	for (uint32_t i = 0; i < TPC_SOCKETS_MAX; i++)
+		client->flow[i] = (struct flow){.fd = -1, .core = TPC_CORE_UNKNOWN, .open = TPC_NONE};
+	if (!options_take(client, options)) {
+		client->flows = 0;
+		errno = EINVAL;
+		goto fail;
+	}
+	client->fn = fn;
+	client->context = context;
+	client->due_ns = UINT64_MAX;
+	client->next_number = clock_ns(CLOCK_REALTIME);
+	uint64_t drawn[2];
+	while (getrandom(drawn, sizeof drawn, 0) != sizeof drawn)
+		if (errno != EINTR)
 			goto fail;
+	client->random = drawn[0] | 1;
+	if (client->source == 0)
+		client->source = drawn[1] | 1;
 	if (!memory_take(client)) {
 		errno = ENOMEM;
 		goto fail;
 	}
-	client->fd = socket_open(options->host, options->port);
-	if (client->fd < 0)
+	if (tpc_flows_open(client, options->host, options->port))
 		goto fail;
+	client->due_ns = tpc_hellos_send(client, clock_ns(CLOCK_MONOTONIC));
 	return client;
 fail:;
 	int error = errno;
@@ -165,11 +135,11 @@ void tpc_close(struct tpc_client *client)
 {
 	if (!client)
 		return;
-	if (client->fd >= 0)
-		close(client->fd);
+	tpc_flows_close(client);
 	free(client->index);
 	free(client->slot);
 	free(client->memory);
+	explicit_bzero(client->key, sizeof client->key);
 	free(client);
 }
 
@@ -180,25 +150,27 @@ uint64_t tpc_batch(const struct tpc_client *client)
 
 uint32_t tpc_pending(const struct tpc_client *client)
 {
-	return client->open == NONE ? 0 : client->slot[client->open].events;
+	uint32_t events = 0;
+	for (uint32_t i = 0; i < client->flows; i++)
+		if (client->flow[i].open != TPC_NONE)
+			events += client->slot[client->flow[i].open].events;
+	return events;
 }
 
 int tpc_fd(const struct tpc_client *client)
 {
-	return client->fd;
+	return client->epoll_fd;
 }
 
-static const uint8_t *key_of(const struct tpc_client *client)
-{
-	return client->sign ? client->key : NULL;
-}
+/* ---- sending ---- */
 
 /* Sends a batch's bytes once more. Whatever stops it (no buffer, no server, no route) may pass, and it is tried again when due. */
 static void slot_send(struct tpc_client *client, struct slot *slot, uint64_t now_ns)
 {
-	(void)!send(client->fd, slot->datagram, slot->bytes, MSG_NOSIGNAL);
+	tpc_flow_send(client, &client->flow[slot->flow], slot->datagram, slot->bytes);
 	slot->sends++;
-	slot->due_ns = now_ns + slot->interval_ns;
+	/* the first interval is measured, and needs no chance; a crowd can only come together later */
+	slot->due_ns = now_ns + (slot->sends == 1 ? slot->interval_ns : tpc_jitter(client, slot->interval_ns));
 	slot->interval_ns *= 2;
 	if (slot->interval_ns > RETRY_NS_MAX)
 		slot->interval_ns = RETRY_NS_MAX;
@@ -232,39 +204,61 @@ static void timeout_double(struct tpc_client *client, uint64_t now_ns)
 	client->timeout_ns = 2 * client->timeout_ns < RETRY_NS_MAX ? 2 * client->timeout_ns : RETRY_NS_MAX;
 }
 
-static int slot_open(struct tpc_client *client)
+/* How many batches may be sent or open now. */
+static uint32_t window_now(const struct tpc_client *client)
+{
+	return client->told_window && client->told_window < client->window ? client->told_window : client->window;
+}
+
+static int slot_open(struct tpc_client *client, uint32_t flow)
 {
 	uint32_t which = client->free;
 	uint64_t number = client->next_number;
 	/* an old batch that waits very long may still hold the place of this number */
-	if (which == NONE || client->index[number & client->index_mask] != NONE)
+	if (which == TPC_NONE || client->in_flight + client->open >= window_now(client) ||
+	    client->index[number & client->index_mask] != TPC_NONE)
 		return -EAGAIN;
 	struct slot *slot = &client->slot[which];
 	client->free = slot->next_free;
 	client->index[number & client->index_mask] = which;
 	client->next_number++;
-	client->open = which;
+	client->open++;
+	client->flow[flow].open = which;
 	slot->state = SLOT_OPEN;
+	slot->version = client->version;
+	slot->flow = flow;
 	slot->number = number;
+	slot->told_later = false;
 	slot->events = 0;
 	slot->sends = 0;
-	slot->bytes = tpc_batch_begin(key_of(client));
+	slot->bytes = tpc_batch_begin(slot->version, tpc_key(client));
 	return 0;
 }
 
-int tpc_flush(struct tpc_client *client)
+static void flow_flush(struct tpc_client *client, uint32_t which)
 {
-	if (tpc_pending(client) == 0)
-		return 0;
-	struct slot *slot = &client->slot[client->open];
-	tpc_batch_seal(slot->datagram, slot->bytes, client->source, slot->number, slot->events, key_of(client));
+	struct flow *flow = &client->flow[which];
+	if (flow->open == TPC_NONE)
+		return;
+	struct slot *slot = &client->slot[flow->open];
+	tpc_batch_seal(slot->datagram, slot->version, slot->bytes, client->source, slot->number, slot->events, tpc_key(client));
 	slot->checksum = tpc_batch_checksum(slot->datagram);
 	slot->state = SLOT_SENT;
 	slot->interval_ns = client->timeout_ns;
 	slot->first_sent_ns = clock_ns(CLOCK_MONOTONIC);
-	client->open = NONE;
+	flow->open = TPC_NONE;
+	client->open--;
 	client->in_flight++;
+	client->stats.batches++;
+	if (which == client->turn)
+		client->turn = client->turn + 1 < client->flows ? client->turn + 1 : 0;
 	slot_send(client, slot, slot->first_sent_ns);
+}
+
+int tpc_flush(struct tpc_client *client)
+{
+	for (uint32_t i = 0; i < client->flows; i++)
+		flow_flush(client, i);
 	return 0;
 }
 
@@ -274,16 +268,24 @@ int tpc_add(struct tpc_client *client, const struct tpc_event *event)
 	int fault = tpc_plan(&plan, event);
 	if (fault)
 		return fault;
-	if (tpc_batch_begin(key_of(client)) + plan.bytes > client->datagram_bytes)
+	uint32_t alone_bytes = tpc_batch_begin(client->version, tpc_key(client)) + plan.bytes;
+	if (alone_bytes > client->datagram_bytes)
 		return -EMSGSIZE;
-	if (client->open != NONE) {
-		const struct slot *slot = &client->slot[client->open];
-		if (slot->bytes + plan.bytes > client->datagram_bytes || slot->events == EVENTS_MAX)
-			tpc_flush(client);
+	uint32_t which = tpc_flow_of(client, &plan);
+	struct flow *flow = &client->flow[which];
+	if (flow->open != TPC_NONE) {
+		const struct slot *slot = &client->slot[flow->open];
+		if (slot->bytes + plan.bytes > client->room_bytes || slot->events == EVENTS_MAX) {
+			flow_flush(client, which);
+			which = tpc_flow_of(client, &plan);
+			flow = &client->flow[which];
+		}
 	}
-	if (client->open == NONE && (fault = slot_open(client)))
+	if (flow->open == TPC_NONE && (fault = slot_open(client, which))) {
+		tpc_flush(client); /* else open batches of other sockets could hold the window for ever */
 		return fault;
-	struct slot *slot = &client->slot[client->open];
+	}
+	struct slot *slot = &client->slot[flow->open];
 	tpc_encode(&plan, slot->datagram + slot->bytes);
 	slot->bytes += plan.bytes;
 	slot->events++;
@@ -291,51 +293,104 @@ int tpc_add(struct tpc_client *client, const struct tpc_event *event)
 	return 0;
 }
 
+/* ---- answers ---- */
+
 static void slot_release(struct tpc_client *client, uint32_t which)
 {
 	struct slot *slot = &client->slot[which];
-	client->index[slot->number & client->index_mask] = NONE;
+	client->index[slot->number & client->index_mask] = TPC_NONE;
 	slot->state = SLOT_FREE;
 	slot->next_free = client->free;
 	client->free = which;
 	client->in_flight--;
 }
 
-/* One datagram from the server's address. True if it acknowledged a batch. */
-static bool answer_take(struct tpc_client *client, size_t count, uint64_t now_ns)
+/* The sent batch that an answer names, or TPC_NONE. */
+static uint32_t slot_find(const struct tpc_client *client, const struct tpc_answer *answer)
 {
-	struct tpc_answer answer;
-	if (tpc_answer_read(client->answer, count, &answer) || answer.source != client->source)
+	uint32_t which = client->index[answer->number & client->index_mask];
+	if (which == TPC_NONE)
+		return TPC_NONE; /* acknowledged already, by an answer to another copy */
+	const struct slot *slot = &client->slot[which];
+	bool same = slot->state == SLOT_SENT && slot->number == answer->number && slot->checksum == answer->batch_checksum &&
+		    slot->version == answer->version;
+	return same ? which : TPC_NONE;
+}
+
+static bool ack_take(struct tpc_client *client, struct tpc_answer *answer, uint64_t now_ns)
+{
+	uint32_t which = slot_find(client, answer);
+	if (which == TPC_NONE || client->slot[which].events != answer->ack.events)
 		return false;
-	uint32_t which = client->index[answer.ack.batch & client->index_mask];
-	if (which == NONE)
-		return false; /* acknowledged already, by an answer to another copy */
 	struct slot *slot = &client->slot[which];
-	if (slot->state != SLOT_SENT || slot->number != answer.ack.batch || slot->checksum != answer.batch_checksum ||
-	    slot->events != answer.ack.events)
-		return false;
-	struct tpc_ack *ack = &answer.ack;
+	struct tpc_ack *ack = &answer->ack;
+	struct tpc_stats *stats = &client->stats;
 	ack->latency_ns = now_ns - slot->first_sent_ns;
 	ack->sends = slot->sends;
 	if (slot->sends == 1)
 		round_trip_learn(client, ack->latency_ns);
+	if (answer->window)
+		client->told_window = answer->window;
+	tpc_latency_add(&client->latency, ack->latency_ns);
+	stats->acknowledged++;
+	stats->resent += slot->sends - 1;
+	stats->events += ack->events;
+	stats->accepted += ack->accepted;
+	stats->duplicates += ack->duplicates;
+	stats->late += ack->late;
+	stats->conflicts += ack->conflicts;
+	stats->rejected += ack->rejected;
 	slot_release(client, which); /* before the callback, which may add events */
 	if (client->fn) {
 		struct tpc_reject rejects[(TPC_BATCH_BYTES_MAX - TPC_ACK_BYTES) / TPC_REJECT_BYTES];
 		for (uint32_t i = 0; i < ack->listed; i++)
-			rejects[i] = tpc_answer_reject(client->answer, i);
+			rejects[i] = tpc_answer_reject(client->answer, answer, i);
 		ack->rejects = rejects;
 		client->fn(client->context, ack);
 	}
 	return true;
 }
 
-/* Takes what has arrived, a bounded burst. How many batches that acknowledged, or -errno. */
-static int answers_receive(struct tpc_client *client)
+/* The server is too busy for a batch. That is no loss: the timeout stays, the batch waits as it was told to. */
+static bool later_take(struct tpc_client *client, const struct tpc_answer *answer, uint64_t now_ns)
+{
+	uint32_t which = slot_find(client, answer);
+	if (which == TPC_NONE)
+		return false;
+	struct slot *slot = &client->slot[which];
+	slot->told_later = true;
+	slot->interval_ns = client->timeout_ns;
+	slot->due_ns = now_ns + tpc_jitter(client, answer->wait_ms * 1000000ULL);
+	if (slot->due_ns < client->due_ns)
+		client->due_ns = slot->due_ns;
+	if (answer->window)
+		client->told_window = answer->window;
+	client->stats.laters++;
+	return true;
+}
+
+/* One datagram from the server's address. True if it acknowledged a batch. */
+static bool answer_take(struct tpc_client *client, struct flow *flow, size_t count, uint64_t now_ns)
+{
+	struct tpc_answer answer;
+	bool ours = tpc_answer_read(client->answer, count, tpc_key(client), &answer) == 0 && answer.source == client->source;
+	bool acknowledged = false;
+	if (ours && answer.kind == TPC_ANSWER_ACK)
+		ours = acknowledged = ack_take(client, &answer, now_ns);
+	else if (ours && answer.kind == TPC_ANSWER_LATER)
+		ours = later_take(client, &answer, now_ns);
+	else if (ours)
+		ours = tpc_layout_take(client, flow, &answer, now_ns);
+	client->stats.ignored += !ours;
+	return acknowledged;
+}
+
+/* Takes what has arrived at one socket, a bounded burst. How many batches that acknowledged, or -errno. */
+static int answers_receive(struct tpc_client *client, struct flow *flow)
 {
 	int taken = 0;
 	for (int i = 0; i < RECEIVE_BURST; i++) {
-		ssize_t count = recv(client->fd, client->answer, sizeof client->answer, MSG_TRUNC);
+		ssize_t count = recv(flow->fd, client->answer, sizeof client->answer, MSG_TRUNC);
 		if (count < 0) {
 			if (errno == EAGAIN)
 				break;
@@ -346,7 +401,7 @@ static int answers_receive(struct tpc_client *client)
 			return -errno;
 		}
 		if ((size_t)count <= sizeof client->answer)
-			taken += answer_take(client, (size_t)count, clock_ns(CLOCK_MONOTONIC));
+			taken += answer_take(client, flow, (size_t)count, clock_ns(CLOCK_MONOTONIC));
 	}
 	return taken;
 }
@@ -355,13 +410,15 @@ static void overdue_send(struct tpc_client *client, uint64_t now_ns)
 {
 	if (now_ns < client->due_ns)
 		return;
-	client->due_ns = UINT64_MAX;
+	client->due_ns = tpc_hellos_send(client, now_ns);
 	for (uint32_t i = 0; i < client->window; i++) {
 		struct slot *slot = &client->slot[i];
 		if (slot->state != SLOT_SENT)
 			continue;
 		if (slot->due_ns <= now_ns) {
-			timeout_double(client, now_ns);
+			if (!slot->told_later)
+				timeout_double(client, now_ns);
+			slot->told_later = false;
 			slot_send(client, slot, now_ns);
 		} else if (slot->due_ns < client->due_ns) {
 			client->due_ns = slot->due_ns;
@@ -374,18 +431,47 @@ int tpc_poll(struct tpc_client *client, int timeout_ms)
 	uint64_t now_ns = clock_ns(CLOCK_MONOTONIC);
 	const uint64_t until_ns = now_ns + (timeout_ms > 0 ? (uint64_t)timeout_ms * 1000000ULL : 0);
 	for (;;) {
-		int taken = answers_receive(client);
-		if (taken < 0)
-			return taken;
+		int taken = 0;
+		for (uint32_t i = 0; i < client->flows; i++) {
+			int got = answers_receive(client, &client->flow[i]);
+			if (got < 0)
+				return got;
+			taken += got;
+		}
 		now_ns = clock_ns(CLOCK_MONOTONIC);
 		overdue_send(client, now_ns);
 		if (taken > 0 || now_ns >= until_ns)
 			return (int)client->in_flight;
 		uint64_t wake_ns = client->due_ns < until_ns ? client->due_ns : until_ns;
 		uint64_t wait_ns = wake_ns > now_ns ? wake_ns - now_ns : 0;
-		struct timespec wait = {.tv_sec = (time_t)(wait_ns / 1000000000ULL), .tv_nsec = (long)(wait_ns % 1000000000ULL)};
-		struct pollfd poll_fd = {.fd = client->fd, .events = POLLIN};
+		struct timespec wait = {.tv_sec = (time_t)(wait_ns / TPC_SECOND_NS), .tv_nsec = (long)(wait_ns % TPC_SECOND_NS)};
+		struct pollfd poll_fd = {.fd = client->epoll_fd, .events = POLLIN};
 		if (ppoll(&poll_fd, 1, &wait, NULL) < 0 && errno != EINTR)
 			return -errno;
+	}
+}
+
+/* ---- figures ---- */
+
+void tpc_stats(const struct tpc_client *client, struct tpc_stats *stats)
+{
+	uint64_t reached[TPC_CORE_UNKNOWN / 64 + 1] = {0};
+	*stats = client->stats;
+	stats->latency_ns_p50 = tpc_latency_at(&client->latency, 500);
+	stats->latency_ns_p99 = tpc_latency_at(&client->latency, 990);
+	stats->latency_ns_max = client->latency.max_ns;
+	stats->round_trip_ns = client->srtt_ns;
+	stats->in_flight = client->in_flight;
+	stats->window = window_now(client);
+	stats->server_cores = client->cores;
+	stats->server_shards = client->shards;
+	stats->datagram_bytes = client->room_bytes;
+	stats->version = client->version;
+	for (uint32_t i = 0; i < client->flows; i++) {
+		uint16_t core = client->flow[i].core;
+		if (core == TPC_CORE_UNKNOWN || (reached[core / 64] & 1ULL << core % 64))
+			continue;
+		reached[core / 64] |= 1ULL << core % 64;
+		stats->cores_reached++;
 	}
 }

@@ -1,9 +1,9 @@
 /*
- * Batches and acknowledgements as bytes. Written from docs/protocol.md alone, sharing nothing with the server, so that each checks
+ * Batches and answers as bytes. Written from docs/protocol.md alone, sharing nothing with the server, so that each checks
  * the other. Byte order is handled a byte at a time: any host may run this.
  *
  *   0      4 5 6     8        16       24    26     28       32
- *   │ magic│v│k│flags│ source │ number │bytes│events│checksum│ tag? │ event │ event │ …
+ *   │ magic│v│k│flags│ source │ number │bytes│events│checksum│ tag? │ event │ event │ …         tag: 8 bytes in version 1, 16 in 2
  */
 #include "encode.h"
 
@@ -15,7 +15,7 @@
 
 static const uint8_t magic[4] = {0x9e, 'T', 'P', 'B'};
 
-enum { VERSION = 1, KIND_BATCH = 1, KIND_ACK = 2, FLAG_TAG = 1 };
+enum { KIND_BATCH = 1, KIND_HELLO = 4, FLAG_TAG = 1, HASH_XXH3 = 1 };
 enum { EVENT_FIXED_BYTES = 28, UUID_BYTES = 16, TRACE_BYTES = 25 };
 enum { STRING_ID, STRING_CITY = 8, STRING_AGENT, STRING_REFERER, STRINGS };
 enum {
@@ -264,9 +264,16 @@ void tpc_encode(const struct tpc_plan *plan, uint8_t *to)
 			at = put_bytes(at, string_of(event, i), plan->length[i]);
 }
 
-uint32_t tpc_batch_begin(const uint8_t *key)
+/* ---- datagrams ---- */
+
+static uint32_t tag_bytes(int version, const uint8_t *key)
 {
-	return TPC_HEADER_BYTES + (key ? TPC_TAG_BYTES : 0);
+	return !key ? 0 : version == 1 ? TPC_TAG_BYTES : TPC_WIDE_TAG_BYTES;
+}
+
+uint32_t tpc_batch_begin(int version, const uint8_t *key)
+{
+	return TPC_HEADER_BYTES + tag_bytes(version, key);
 }
 
 static uint32_t datagram_checksum(const uint8_t *datagram, size_t bytes)
@@ -277,23 +284,34 @@ static uint32_t datagram_checksum(const uint8_t *datagram, size_t bytes)
 	return tpc_crc32c(crc, datagram + TPC_HEADER_BYTES, bytes - TPC_HEADER_BYTES);
 }
 
-void tpc_batch_seal(uint8_t *datagram, uint32_t bytes, uint64_t source, uint64_t number, uint32_t events, const uint8_t *key)
+static void seal(uint8_t *datagram, int version, int kind, uint32_t bytes, uint64_t source, uint64_t number, uint32_t events,
+		 const uint8_t *key)
 {
 	memcpy(datagram, magic, sizeof magic);
-	datagram[4] = VERSION;
-	datagram[5] = KIND_BATCH;
+	datagram[4] = (uint8_t)version;
+	datagram[5] = (uint8_t)kind;
 	put16(datagram + 6, key ? FLAG_TAG : 0);
 	put64(datagram + 8, source);
 	put64(datagram + 16, number);
 	put16(datagram + 24, bytes);
 	put16(datagram + 26, events);
 	put32(datagram + 28, 0);
-	if (key) {
-		/* over the datagram with tag and checksum still zero; the checksum then covers the tag */
-		put64(datagram + 32, 0);
+	/* over the datagram with tag and checksum still zero; the checksum then covers the tag */
+	memset(datagram + TPC_HEADER_BYTES, 0, tag_bytes(version, key));
+	if (key && version == 1) {
 		put64(datagram + 32, tpc_siphash(key, datagram, bytes));
+	} else if (key) {
+		uint8_t tag[TPC_WIDE_TAG_BYTES];
+		tpc_siphash_wide(key, datagram, bytes, tag);
+		memcpy(datagram + 32, tag, sizeof tag);
 	}
 	put32(datagram + 28, datagram_checksum(datagram, bytes));
+}
+
+void tpc_batch_seal(uint8_t *datagram, int version, uint32_t bytes, uint64_t source, uint64_t number, uint32_t events,
+		    const uint8_t *key)
+{
+	seal(datagram, version, KIND_BATCH, bytes, source, number, events, key);
 }
 
 uint32_t tpc_batch_checksum(const uint8_t *datagram)
@@ -301,32 +319,131 @@ uint32_t tpc_batch_checksum(const uint8_t *datagram)
 	return get32(datagram + 28);
 }
 
-int tpc_answer_read(const uint8_t *bytes, size_t count, struct tpc_answer *answer)
+uint32_t tpc_hello_make(uint8_t to[TPC_HELLO_BYTES_MAX], uint64_t source, uint64_t number, const uint8_t *key)
 {
-	if (count < TPC_ACK_BYTES || memcmp(bytes, magic, sizeof magic) != 0 || bytes[4] != VERSION || bytes[5] != KIND_ACK ||
-	    get16(bytes + 6) != 0 || get16(bytes + 24) != count || get32(bytes + 28) != datagram_checksum(bytes, count))
+	uint32_t bytes = tpc_batch_begin(2, key) + TPC_HELLO_BODY_BYTES;
+	memset(to, 0, bytes);
+	seal(to, 2, KIND_HELLO, bytes, source, number, 0, key);
+	return bytes;
+}
+
+bool tpc_shard_hash(const struct tpc_plan *plan, uint64_t *hash)
+{
+	static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
+	const struct tpc_event *event = plan->event;
+	uint8_t ip[16];
+	if (present(event->device_id)) {
+		*hash = tpc_xxh3(event->device_id, strlen(event->device_id));
+	} else if (present(event->user_id)) {
+		*hash = tpc_xxh3(event->user_id, strlen(event->user_id));
+	} else if (plan->flags & HAS_IPV4) {
+		memcpy(ip, mapped, sizeof mapped);
+		memcpy(ip + 12, plan->ip, 4);
+		*hash = tpc_xxh3(ip, sizeof ip);
+	} else if (plan->flags & HAS_IPV6) {
+		*hash = tpc_xxh3(plan->ip, sizeof plan->ip);
+	} else {
+		return false;
+	}
+	return true;
+}
+
+/* ---- answers ---- */
+
+/* Whether the tag of an answer, whose bytes cannot be changed, is that of the key. */
+static bool tag_is_good(const uint8_t *bytes, size_t count, const uint8_t *key)
+{
+	uint8_t copy[512], tag[TPC_WIDE_TAG_BYTES], off = 0;
+	if (count > sizeof copy) /* none is nearly as long */
+		return false;
+	memcpy(copy, bytes, count);
+	memset(copy + 28, 0, 4 + TPC_WIDE_TAG_BYTES);
+	tpc_siphash_wide(key, copy, count, tag);
+	for (int i = 0; i < TPC_WIDE_TAG_BYTES; i++)
+		off |= tag[i] ^ bytes[TPC_HEADER_BYTES + i];
+	return off == 0;
+}
+
+static int ack_read(const uint8_t *bytes, size_t count, uint32_t body_at, struct tpc_answer *answer)
+{
+	const uint8_t *body = bytes + body_at;
+	uint32_t plain = answer->version == 1 ? TPC_ACK_BYTES - TPC_HEADER_BYTES : TPC_WIDE_ACK_BODY_BYTES;
+	if (count < body_at + plain)
 		return -EINVAL;
-	answer->source = get64(bytes + 8);
-	answer->batch_checksum = get32(bytes + 32);
+	answer->batch_checksum = get32(body);
 	answer->ack = (struct tpc_ack){
-		.batch = get64(bytes + 16),
+		.batch = answer->number,
 		.events = get16(bytes + 26),
-		.accepted = get16(bytes + 36),
-		.duplicates = get16(bytes + 38),
-		.late = get16(bytes + 40),
-		.conflicts = get16(bytes + 42),
-		.rejected = get16(bytes + 44),
-		.listed = get16(bytes + 46),
+		.accepted = get16(body + 4),
+		.duplicates = get16(body + 6),
+		.late = get16(body + 8),
+		.conflicts = get16(body + 10),
+		.rejected = get16(body + 12),
+		.listed = get16(body + 14),
 	};
+	if (answer->version != 1)
+		answer->window = get16(body + 16);
+	answer->rejects_at = body_at + plain;
 	const struct tpc_ack *ack = &answer->ack;
 	if (ack->accepted + ack->duplicates + ack->late + ack->conflicts + ack->rejected != ack->events ||
-	    ack->listed > ack->rejected || TPC_ACK_BYTES + ack->listed * TPC_REJECT_BYTES != count)
+	    ack->listed > ack->rejected || answer->rejects_at + ack->listed * TPC_REJECT_BYTES != count)
 		return -EINVAL;
 	return 0;
 }
 
-struct tpc_reject tpc_answer_reject(const uint8_t *bytes, uint32_t which)
+static int layout_read(const uint8_t *bytes, size_t count, uint32_t body_at, struct tpc_answer *answer)
 {
-	const uint8_t *at = bytes + TPC_ACK_BYTES + which * TPC_REJECT_BYTES;
+	const uint8_t *body = bytes + body_at;
+	if (count < body_at + TPC_LAYOUT_BODY_BYTES)
+		return -EINVAL;
+	answer->shards = get16(body);
+	answer->cores = get16(body + 2);
+	answer->core = get16(body + 4);
+	answer->window = get16(body + 6);
+	answer->datagram_bytes = get16(body + 8);
+	answer->hash_known = body[10] == HASH_XXH3;
+	if (answer->shards == 0 || answer->shards > TPC_SHARDS_MAX || count != body_at + TPC_LAYOUT_BODY_BYTES + answer->shards ||
+	    answer->datagram_bytes < TPC_BATCH_BYTES_MIN)
+		return -EINVAL;
+	memcpy(answer->shard_core, body + TPC_LAYOUT_BODY_BYTES, answer->shards);
+	return 0;
+}
+
+int tpc_answer_read(const uint8_t *bytes, size_t count, const uint8_t *key, struct tpc_answer *answer)
+{
+	if (count < TPC_ACK_BYTES || count > TPC_BATCH_BYTES_MAX || memcmp(bytes, magic, sizeof magic) != 0 ||
+	    get16(bytes + 24) != count || get32(bytes + 28) != datagram_checksum(bytes, count))
+		return -EINVAL;
+	memset(answer, 0, sizeof *answer);
+	answer->version = bytes[4];
+	answer->kind = (enum tpc_answer_kind)bytes[5];
+	answer->source = get64(bytes + 8);
+	answer->number = get64(bytes + 16);
+	uint32_t flags = get16(bytes + 6);
+	if (answer->version == 1)
+		return flags == 0 && answer->kind == TPC_ANSWER_ACK ? ack_read(bytes, count, TPC_HEADER_BYTES, answer) : -EINVAL;
+	uint32_t body_at = tpc_batch_begin(2, key);
+	if (answer->version != 2 || flags != (key ? FLAG_TAG : 0) || count < body_at || (key && !tag_is_good(bytes, count, key)))
+		return -EINVAL;
+	switch (answer->kind) {
+	case TPC_ANSWER_ACK:
+		return ack_read(bytes, count, body_at, answer);
+	case TPC_ANSWER_LATER:
+		if (count != body_at + TPC_LATER_BODY_BYTES)
+			return -EINVAL;
+		answer->batch_checksum = get32(bytes + body_at);
+		answer->window = get16(bytes + body_at + 4);
+		answer->wait_ms = get16(bytes + body_at + 6);
+		return 0;
+	case TPC_ANSWER_LAYOUT:
+		return layout_read(bytes, count, body_at, answer);
+	default:
+		return -EINVAL;
+	}
+}
+
+struct tpc_reject tpc_answer_reject(const uint8_t *bytes, const struct tpc_answer *answer, uint32_t which)
+{
+	const uint8_t *at = bytes + answer->rejects_at + which * TPC_REJECT_BYTES;
 	return (struct tpc_reject){.index = (uint16_t)get16(at), .reason = at[2], .field = at[3]};
 }

@@ -1,9 +1,10 @@
 /*
  * How a program sends clicks: open, add, poll now and then, flush, poll until nothing is owed.
  *
- *     turnpike-client-example 127.0.0.1 7771 1000
+ *     turnpike-client-example 127.0.0.1 7771 1000 [SOURCE KEY]
  *
- * sends 1,000 clicks and prints what the server said about them.
+ * sends 1,000 clicks and prints what the server said about them. With the number of a source and its key, 32 hex digits, the batches are
+ * signed, and only signed answers are taken.
  */
 #include "turnpike/client.h"
 
@@ -30,14 +31,32 @@ static void on_ack(void *context, const struct tpc_ack *ack)
 			(unsigned long long)ack->batch, ack->rejects[i].reason, ack->rejects[i].field);
 }
 
+static bool key_read(const char *text, uint8_t key[16])
+{
+	bool good = strlen(text) == 32 && strspn(text, "0123456789abcdefABCDEF") == 32;
+	for (int i = 0; good && i < 16; i++) {
+		char pair[3] = {text[2 * i], text[2 * i + 1], 0};
+		key[i] = (uint8_t)strtoul(pair, NULL, 16);
+	}
+	return good;
+}
+
 int main(int argc, char **argv)
 {
-	if (argc != 4) {
-		fprintf(stderr, "usage: %s ADDRESS PORT CLICKS\n", argv[0]);
+	uint8_t key[16];
+	if ((argc != 4 && argc != 6) || (argc == 6 && !key_read(argv[5], key))) {
+		fprintf(stderr, "usage: %s ADDRESS PORT CLICKS [SOURCE KEY]\n", argv[0]);
 		return 2;
 	}
 	struct totals totals = {0};
 	struct tpc_options options = {.host = argv[1], .port = (uint16_t)atoi(argv[2])};
+	if (argc == 6) {
+		options.source_id = strtoull(argv[4], NULL, 0);
+		options.key = key;
+		options.version = 2;
+		options.sockets = 4;
+		options.shard_aware = true;
+	}
 	struct tpc_client *client = tpc_open(&options, on_ack, &totals);
 	if (!client) {
 		fprintf(stderr, "cannot open a client for %s port %s: %s\n", argv[1], argv[2], strerror(errno));
@@ -82,6 +101,10 @@ int main(int argc, char **argv)
 
 	printf("batches %lu, accepted %lu, other %lu, sent again %lu\n", totals.batches, totals.accepted, totals.other,
 	       totals.resent);
+	struct tpc_stats stats;
+	tpc_stats(client, &stats);
+	fprintf(stderr, "acknowledged after %.3f ms (p50), %.3f ms (p99)\n", (double)stats.latency_ns_p50 / 1e6,
+		(double)stats.latency_ns_p99 / 1e6);
 	tpc_close(client);
 	return totals.accepted + totals.other == clicks ? 0 : 1;
 }

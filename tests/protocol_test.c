@@ -9,6 +9,7 @@
 #include "encode.h"
 #include "turnpike/addr.h"
 
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -76,17 +77,22 @@ static const struct tpc_event page_event[2] = {
 	 .advertiser_id = "adv_789"},
 };
 
-static uint32_t client_batch(uint8_t *to, const struct tpc_event *events, uint32_t count, const uint8_t *key)
+static uint32_t client_batch_of(int version, uint8_t *to, const struct tpc_event *events, uint32_t count, const uint8_t *key)
 {
-	uint32_t at = tpc_batch_begin(key);
+	uint32_t at = tpc_batch_begin(version, key);
 	for (uint32_t i = 0; i < count; i++) {
 		struct tpc_plan plan;
 		assert_int_equal(tpc_plan(&plan, &events[i]), 0);
 		tpc_encode(&plan, to + at);
 		at += plan.bytes;
 	}
-	tpc_batch_seal(to, at, 0x1122334455667788, 1, count, key);
+	tpc_batch_seal(to, version, at, 0x1122334455667788, 1, count, key);
 	return at;
+}
+
+static uint32_t client_batch(uint8_t *to, const struct tpc_event *events, uint32_t count, const uint8_t *key)
+{
+	return client_batch_of(1, to, events, count, key);
 }
 
 static void seal_again(uint8_t *datagram, size_t bytes)
@@ -163,14 +169,102 @@ static void test_page_acknowledgement(void **state)
 	assert_memory_equal(made, shown, bytes);
 
 	struct tpc_answer answer;
-	assert_int_equal(tpc_answer_read(shown, bytes, &answer), 0);
-	assert_true(answer.source == batch.source && answer.ack.batch == batch.number);
+	assert_int_equal(tpc_answer_read(shown, bytes, NULL, &answer), 0);
+	assert_true(answer.source == batch.source && answer.ack.batch == batch.number && answer.kind == TPC_ANSWER_ACK);
 	assert_int_equal(answer.batch_checksum, batch.checksum);
 	assert_true(answer.ack.accepted == 1 && answer.ack.rejected == 1 && answer.ack.listed == 1);
-	struct tpc_reject told = tpc_answer_reject(shown, 0);
+	struct tpc_reject told = tpc_answer_reject(shown, &answer, 0);
 	assert_true(told.index == 1 && told.reason == TP_FUTURE && told.field == TP_FIELD_TIMESTAMP);
 	/* an acknowledgement that comes to the server is no batch */
 	assert_int_equal(dp_batch_open(shown, bytes, &batch), DP_BATCH_MALFORMED);
+}
+
+/* ---- version 2 ---- */
+
+static const uint8_t page_key[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+static const uint64_t page_key64[2] = {0x0706050403020100, 0x0f0e0d0c0b0a0908};
+
+/* The client's batch and hello, and the server's three answers, are the page's bytes; and each reads the other's. */
+static void test_page_version_2(void **state)
+{
+	(void)state;
+	uint8_t shown[4096], made[4096], hello[4096];
+	struct dp_batch batch;
+	struct tpc_answer answer;
+	struct dp_batch_counts counts = {.accepted = 1, .rejected = 1};
+	struct dp_batch_reject reject = {.index = 1, .reason = TP_FUTURE, .field = TP_FIELD_TIMESTAMP};
+	size_t bytes = page_hex("batch-2", shown);
+	assert_int_equal(client_batch_of(2, made, page_event, 2, page_key), bytes);
+	assert_memory_equal(made, shown, bytes);
+	assert_int_equal(dp_batch_open(shown, bytes, &batch), DP_BATCH_OK);
+	assert_true(batch.tagged && batch.version == 2 && batch.events_at == 48 && batch.kind == DP_BATCH_KIND_EVENTS);
+
+	bytes = page_hex("acknowledgement-2", shown);
+	struct dp_batch_told told = {.window = 1024, .core = 0};
+	assert_int_equal(dp_batch_ack(made, &batch, &counts, &told, &reject, 1, page_key64), bytes);
+	assert_memory_equal(made, shown, bytes);
+	assert_int_equal(tpc_answer_read(shown, bytes, page_key, &answer), 0);
+	assert_true(answer.kind == TPC_ANSWER_ACK && answer.window == 1024 && answer.batch_checksum == batch.checksum);
+	struct tpc_reject named = tpc_answer_reject(shown, &answer, 0);
+	assert_true(named.index == 1 && named.reason == TP_FUTURE && named.field == TP_FIELD_TIMESTAMP);
+
+	bytes = page_hex("later-2", shown);
+	told.window = 512;
+	assert_int_equal(dp_batch_later(made, &batch, &told, 20, DP_BATCH_WHY_FULL, page_key64), bytes);
+	assert_memory_equal(made, shown, bytes);
+	assert_int_equal(tpc_answer_read(shown, bytes, page_key, &answer), 0);
+	assert_true(answer.kind == TPC_ANSWER_LATER && answer.window == 512 && answer.wait_ms == 20 &&
+		    answer.batch_checksum == batch.checksum);
+
+	bytes = page_hex("hello-2", hello);
+	assert_int_equal(tpc_hello_make(made, 0x1122334455667788, 0x0102030405060708, page_key), bytes);
+	assert_memory_equal(made, hello, bytes);
+	assert_int_equal(dp_batch_open(hello, bytes, &batch), DP_BATCH_OK);
+	assert_int_equal(batch.kind, DP_BATCH_KIND_HELLO);
+	bytes = page_hex("layout-2", shown);
+	told = (struct dp_batch_told){.window = 1024, .core = 1};
+	struct dp_batch_layout layout = {.shards = 2, .cores = 2, .datagram_bytes = 65507, .shard_core = (const uint8_t[]){0, 1}};
+	assert_int_equal(dp_batch_layout(made, &batch, &told, &layout, page_key64), bytes);
+	assert_memory_equal(made, shown, bytes);
+	assert_int_equal(tpc_answer_read(shown, bytes, page_key, &answer), 0);
+	assert_true(answer.kind == TPC_ANSWER_LAYOUT && answer.shards == 2 && answer.cores == 2 && answer.core == 1 &&
+		    answer.hash_known);
+	assert_true(answer.datagram_bytes == 65507 && answer.shard_core[0] == 0 && answer.shard_core[1] == 1);
+
+	char row[64];
+	snprintf(row, sizeof row, "of `a` `0x%016llx`", (unsigned long long)tpc_xxh3("a", 1));
+	assert_non_null(strstr(page, row));
+	snprintf(row, sizeof row, "`0x%016llx`", (unsigned long long)tpc_xxh3("123e4567-e89b-12d3-a456-426614174000", 36));
+	assert_non_null(strstr(page, row));
+}
+
+/* No changed answer is taken by a client with the key, whatever its checksum says; nor is one without a tag, nor another's. */
+static void test_answers_are_signed(void **state)
+{
+	(void)state;
+	static const char *const blocks[] = {"acknowledgement-2", "later-2", "layout-2"};
+	uint8_t shown[4096], other[16];
+	struct tpc_answer answer;
+	memcpy(other, page_key, 16);
+	other[15] ^= 0x80;
+	for (int block = 0; block < 3; block++) {
+		size_t bytes = page_hex(blocks[block], shown);
+		assert_int_equal(tpc_answer_read(shown, bytes, page_key, &answer), 0);
+		assert_int_equal(tpc_answer_read(shown, bytes, other, &answer), -EINVAL);
+		assert_int_equal(tpc_answer_read(shown, bytes, NULL, &answer), -EINVAL);
+		for (size_t bit = 0; bit < 8 * bytes; bit++) {
+			if (bit / 8 == 4)
+				continue; /* another version */
+			shown[bit / 8] ^= (uint8_t)(1 << bit % 8);
+			seal_again(shown, bytes);
+			bool checksum = bit / 8 >= 28 && bit / 8 < 32; /* repaired by the sealing */
+			assert_int_equal(tpc_answer_read(shown, bytes, page_key, &answer), checksum ? 0 : -EINVAL);
+			shown[bit / 8] ^= (uint8_t)(1 << bit % 8);
+			seal_again(shown, bytes);
+		}
+		for (size_t shorter = 0; shorter < bytes; shorter++)
+			assert_int_equal(tpc_answer_read(shown, shorter, page_key, &answer), -EINVAL);
+	}
 }
 
 static void test_page_codes(void **state)
@@ -386,6 +480,7 @@ static void test_client_server_and_json_agree(void **state)
 	struct dp_json_scratch *scratch = dp_json_scratch_new();
 	struct sample *s = malloc(sizeof *s);
 	rng_state = 20260101;
+	uint32_t aimed = 0;
 	for (int round = 0; round < 20000; round++) {
 		sample_make(s);
 		uint8_t bytes[8192];
@@ -404,11 +499,20 @@ static void test_client_server_and_json_agree(void **state)
 		struct dp_json_result result = dp_json_event(scratch, s->json, strlen(s->json), &limits, &json);
 		if (result.reason != TP_OK)
 			fail_msg("JSON refused, %s of %s: %s", tp_reject_name(result.reason), tp_field_name(result.field), s->json);
+		struct tpc_plan plan;
+		uint64_t hash;
+		assert_int_equal(tpc_plan(&plan, &s->event), 0);
+		bool decided = tpc_shard_hash(&plan, &hash);
+		assert_int_equal(decided,
+				 binary.string[TP_DEVICE_ID].bytes || binary.string[TP_USER_ID].bytes || s->event.ip_address);
+		assert_true(!decided || hash == binary.fixed.shard_hash); /* what the server spreads by is what the page says */
+		aimed += decided;
 		if (binary.fixed.fingerprint != json.fixed.fingerprint)
 			fail_msg("another fingerprint: %s", s->json);
 		parsed_equal(&binary, &json);
 		free(exact);
 	}
+	assert_true(aimed > 10000);
 	free(s);
 	dp_json_scratch_free(scratch);
 }
@@ -684,6 +788,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_page_batch),
 		cmocka_unit_test(test_page_signed),
 		cmocka_unit_test(test_page_acknowledgement),
+		cmocka_unit_test(test_page_version_2),
+		cmocka_unit_test(test_answers_are_signed),
 		cmocka_unit_test(test_page_codes),
 		cmocka_unit_test(test_page_checksums),
 		cmocka_unit_test(test_client_server_and_json_agree),

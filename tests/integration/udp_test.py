@@ -4,6 +4,7 @@ import random
 import re
 import socket
 import struct
+import subprocess
 import uuid
 
 from harness import ROOT, SMALL, event, findings, folder as temporary, node, now_ms, wait_until
@@ -544,3 +545,25 @@ def test_hello_and_window_without_keys(build):
             same("version 1", (answer[4], answer[5]), (1, 2))
         client.close()
         n.audit()
+
+
+def test_client_library_against_a_keyed_node(build):
+    """The C library signs, learns the layout, and takes signed answers only; with another key nothing of it is counted."""
+    with temporary() as folder:
+        keys_file(folder)
+        with keyed_node(build, folder) as n:
+            def send(key, seconds):
+                done = subprocess.Popen([f"{build}/client/turnpike-client-example", "127.0.0.1", str(n.udp[0][1]), "5000", "7", key.hex()], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+                try:
+                    return done.communicate(timeout=seconds)
+                except subprocess.TimeoutExpired:
+                    done.kill()
+                    done.communicate()
+                    return None
+            out, err = send(KEYS[7], 60)
+            assert "accepted 5000, other 0" in out and "(p99)" in err, (out, err)
+            sheet = n.audit()
+            assert sheet["events"]["accepted"] == 5000 and not any(sheet["datagrams"]["rejected"].values()), sheet
+            assert send(KEYS[8], 2) is None
+            sheet = n.audit()
+            assert sheet["events"]["accepted"] == 5000 and sheet["datagrams"]["rejected"]["bad_tag"] > 0, sheet["datagrams"]
