@@ -32,6 +32,8 @@ struct fill {
 	bool no_memory;
 };
 
+enum { CONNECTIONS_LEAST = 64, CONNECTIONS_MOST = 4194304 };
+
 static void say(struct fill *fill, const char *dotted, const char *text)
 {
 	char room[80];
@@ -288,6 +290,11 @@ static void fill_sizes(struct fill *fill, const struct raw_config *raw, struct t
 	     "a size from 4MiB to 1GiB that is a power of two", &config->memory_hop_bytes);
 	size(fill, raw->memory.fraud, "memory.fraud", 32 * MIB, 4 * MIB, UINT64_MAX, 1, "a size of at least 4MiB",
 	     &config->memory_fraud_bytes);
+	config->memory_connections = raw->memory.connections ? *raw->memory.connections : 16384;
+	if (config->memory_connections < CONNECTIONS_LEAST || config->memory_connections > CONNECTIONS_MOST)
+		config_error(fill->errors, config_tree_line(fill->tree, "memory.connections"), "memory.connections",
+			     "expected a whole number from %d to %d, found %u", CONNECTIONS_LEAST, CONNECTIONS_MOST,
+			     config->memory_connections);
 	size(fill, raw->durability.log_file, "durability.log_file", 64 * MIB, 16 * MIB, 65536 * MIB, MIB,
 	     "a size from 16MiB to 64GiB in whole MiB", &config->log_file_bytes);
 }

@@ -127,6 +127,7 @@ static const cyaml_schema_field_t memory_fields[] = {
 	TEXT(raw_memory, dedup),
 	TEXT(raw_memory, hop),
 	TEXT(raw_memory, fraud),
+	WHOLE(raw_memory, connections),
 	CYAML_FIELD_END,
 };
 

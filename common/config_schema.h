@@ -81,6 +81,7 @@ struct raw_control {
 
 struct raw_memory {
 	char *dedup, *hop, *fraud;
+	uint32_t *connections;
 };
 
 struct raw_config {

@@ -114,6 +114,7 @@ static void assert_common_values(const struct tp_config *config)
 	assert_true(config->control_auth_tokens);
 	assert_int_equal(config->memory_dedup_bytes, 256 << 20);
 	assert_int_equal(config->memory_hop_bytes, 8 << 20);
+	assert_int_equal(config->memory_connections, 16384);
 	assert_int_equal(config->log_file_bytes, 64 << 20);
 	assert_int_equal(config->seal_after_ms, 300000);
 	assert_int_equal(config->ingest[0].driver, TP_DRIVER_SOCKET);
@@ -206,7 +207,7 @@ static void other_values_and_styles_load(void **state)
 				   "  udp_port: 1\n"
 				   "cores: {rx: [0], shard: [0], background: [0], idle: poll}\n"
 				   "durability: {commit_interval: 0, preallocate: false, log_file: 64MiB, seal_after: 10s}\n"
-				   "memory: {dedup: 1GiB, hop: \"16MiB\"}\n"
+				   "memory: {dedup: 1GiB, hop: \"16MiB\", connections: 1000000}\n"
 				   "time: {lateness: 0, horizon: 2h, max_future: 250ms}\n"
 				   "retention: {raw: 1y}\n"
 				   "fraud: {clicks_per_ip_hour: 0, min_ms_since_impression: 4294967295}\n"
@@ -250,6 +251,7 @@ static void other_values_and_styles_load(void **state)
 	assert_int_equal(config.seal_after_ms, 10000);
 	assert_int_equal(config.memory_dedup_bytes, 1 << 30);
 	assert_int_equal(config.memory_hop_bytes, 16 << 20);
+	assert_int_equal(config.memory_connections, 1000000);
 	assert_int_equal(config.lateness_ms, 0);
 	assert_int_equal(config.horizon_ms, 7200000);
 	assert_int_equal(config.max_future_ms, 250);
@@ -351,6 +353,9 @@ static const struct broken broken[] = {
 	{"memory: {dedup: 256MB}\n", "F:1: memory.dedup: expected a size such as 256MiB, found \"256MB\"\n"},
 	{"memory: {dedup: 1KiB}\n", "F:1: memory.dedup: expected a size of at least 1MiB, found \"1KiB\"\n"},
 	{"memory: {hop: 12MiB}\n", "F:1: memory.hop: expected a size from 4MiB to 1GiB that is a power of two, found \"12MiB\"\n"},
+	{"memory: {connections: 63}\n", "F:1: memory.connections: expected a whole number from 64 to 4194304, found 63\n"},
+	{"memory: {connections: 4194305}\n",
+	 "F:1: memory.connections: expected a whole number from 64 to 4194304, found 4194305\n"},
 	{"memory: {hop: 1MiB}\n", "F:1: memory.hop: expected a size from 4MiB to 1GiB that is a power of two, found \"1MiB\"\n"},
 	{"durability: {log_file: 33554433}\n",
 	 "F:1: durability.log_file: expected a size from 16MiB to 64GiB in whole MiB, found \"33554433\"\n"},

@@ -18,7 +18,6 @@
 
 enum {
 	REQUESTS_MAX = 16384,
-	CONNECTIONS_MAX = 16384,
 	SMALL_BUFFERS = 1024,
 	LARGE_BUFFERS = 64,
 	LOG_FILE_BYTES_MIN = 16 << 20,
@@ -111,7 +110,7 @@ static int beacons_create(struct dp_node *node)
 		struct dp_beacon_options beacon = {
 			.config = &node->config,
 			.intake = core->intake,
-			.connections_max = CONNECTIONS_MAX,
+			.connections_max = node->config.memory_connections,
 			.small_buffers = SMALL_BUFFERS,
 			.large_buffers = LARGE_BUFFERS,
 			.blocked = dp_blocklist_blocked,

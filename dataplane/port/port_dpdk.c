@@ -38,7 +38,6 @@ enum {
 	PREFETCH_AHEAD = 4,
 	PREFETCH_BYTES = 1024,
 	TAP_BURST = 32,
-	CONNECTIONS_MAX = 16384,
 	SEND_BUFFER_BYTES = 65536,
 };
 
@@ -536,7 +535,7 @@ static int stack_make(struct dp_port *port, const struct dp_port_options *option
 		.http_port = ingest->http_port,
 		.udp_port = ingest->udp_port,
 		.ingest = options->ingest_index,
-		.connections_max = CONNECTIONS_MAX,
+		.connections_max = options->config->memory_connections,
 		.send_buffer_bytes = SEND_BUFFER_BYTES,
 		.beacon = options->beacon,
 		.counters = options->counters,

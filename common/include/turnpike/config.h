@@ -85,6 +85,7 @@ struct tp_config {
 	bool control_auth_tokens;
 	/* not in the contract's example; documented in docs/tuning.md */
 	uint64_t memory_dedup_bytes; /* memory.dedup, default 256MiB */
+	uint32_t memory_connections; /* memory.connections, TCP connections per rx core and DPDK port, default 16384 */
 	uint64_t memory_hop_bytes;   /* memory.hop, per rx × shard ring, default 8MiB, power of two >= 4MiB */
 	uint64_t memory_fraud_bytes; /* memory.fraud, per shard, default 32MiB */
 	uint64_t log_file_bytes;     /* durability.log_file, default 64MiB, multiple of 1MiB, >= 4 × memory.hop */
