@@ -5,7 +5,7 @@
  *   │ 1  │0800│6 │4 │op │ sender MAC │ sender IP│ target MAC │target IP│
  *
  * What is refused: a sender MAC that differs from the frame's (nobody honest does that on a plain link), a sender that claims an
- * address of ours, and, in neighbour.c, whatever contradicts an entry that was confirmed lately.
+ * address of ours (claim.c hears of it), and, in neighbour.c, whatever contradicts an entry that was confirmed lately.
  */
 #include "net.h"
 
@@ -41,10 +41,20 @@ enum tp_counter dp_arp_input(struct dp_stack *stack, const struct dp_link *link,
 	if (memcmp(arp + 8, link->mac, 6))
 		return TP_C_FRAMES_BAD_ARP;
 	struct tp_addr sender = dp_addr_from4(arp + 14), target = dp_addr_from4(arp + 24);
-	if (dp_local_find(stack, &sender) >= 0)
-		return TP_C_FRAMES_BAD_ARP;
-	int local = dp_local_find(stack, &target);
+	int claimed = dp_local_configured(stack, &sender);
 	bool probe = !dp_get32(arp + 14); /* RFC 5227: the sender asks whether its future address is taken */
+	if (claimed < 0 && probe) {
+		claimed = dp_local_configured(stack, &target);
+		if (claimed >= 0 && stack->local[claimed].claim != DP_CLAIM_PROBING &&
+		    stack->local[claimed].claim != DP_CLAIM_TAKEN)
+			claimed =
+				-1; /* it hears below that it is ours; only one that probes when we do is a rival: section 2.1.1 */
+	}
+	if (claimed >= 0) {
+		dp_claim_conflict(stack, (uint32_t)claimed, link);
+		return TP_C_FRAMES_BAD_ARP;
+	}
+	int local = dp_local_find(stack, &target);
 	if (local < 0)
 		return TP_C_FRAMES_NOT_OURS; /* talk of others, gratuitous announcements: nothing to learn from */
 	if (!probe && dp_local_onlink(stack, &sender) < 0)
@@ -60,9 +70,27 @@ enum tp_counter dp_arp_input(struct dp_stack *stack, const struct dp_link *link,
 	return TP_C_FRAMES_ACCEPTED;
 }
 
-void dp_arp_ask(struct dp_stack *stack, uint32_t local, const struct tp_addr *whom)
+static void ask(struct dp_stack *stack, const uint8_t sender[4], const uint8_t target[4])
 {
 	static const uint8_t unknown[6];
 	const struct dp_link everyone = {.mac = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, .tci = DP_UNTAGGED};
-	send(stack, &everyone, ARP_REQUEST, stack->local[local].addr.byte + 12, unknown, whom->byte + 12);
+	send(stack, &everyone, ARP_REQUEST, sender, unknown, target);
+}
+
+void dp_arp_ask(struct dp_stack *stack, uint32_t local, const struct tp_addr *whom)
+{
+	ask(stack, stack->local[local].addr.byte + 12, whom->byte + 12);
+}
+
+/* RFC 5227 section 2.1.1: from nobody, so that nobody learns anything. */
+void dp_arp_probe(struct dp_stack *stack, uint32_t local)
+{
+	static const uint8_t nobody[4];
+	ask(stack, nobody, stack->local[local].addr.byte + 12);
+}
+
+/* Section 2.3: everybody who knows the address updates its entry. */
+void dp_arp_announce(struct dp_stack *stack, uint32_t local)
+{
+	ask(stack, stack->local[local].addr.byte + 12, stack->local[local].addr.byte + 12);
 }

@@ -19,6 +19,7 @@ enum {
 	ICMP6_TOO_BIG = 2,
 	ICMP6_ECHO = 128,
 	ICMP6_ECHO_ANSWER = 129,
+	ICMP6_MLD_QUERY = 130,
 	ICMP6_ND_FIRST = 133,
 	ICMP6_ND_LAST = 137,
 	ICMP6_CODE_PORT = 4,
@@ -118,8 +119,10 @@ enum tp_counter dp_icmp6_input(struct dp_stack *stack, const struct dp_packet *p
 	if (type >= ICMP6_ND_FIRST && type <= ICMP6_ND_LAST)
 		return dp_nd_input(stack, packet);
 	static const struct tp_addr none = {.family = 6};
-	if (dp_addr_same(&packet->peer, &none))
+	if (dp_addr_same(&packet->peer, &none) || dp_local_configured(stack, &packet->peer) >= 0)
 		return TP_C_FRAMES_BAD_IP;
+	if (type == ICMP6_MLD_QUERY)
+		return dp_mld_query(stack, packet);
 	if (type == ICMP6_ECHO)
 		return echo(stack, packet, ICMP6_ECHO_ANSWER);
 	if (type == ICMP6_TOO_BIG)

@@ -29,12 +29,10 @@ static int group_find(const struct dp_stack *stack, const uint8_t *group)
 	return -1;
 }
 
-static bool bad_source(const struct dp_stack *stack, const struct tp_addr *source, bool unspecified)
+static bool bad_source(const struct tp_addr *source)
 {
 	static const uint8_t loopback[16] = {[15] = 1};
-	if (source->byte[0] == 0xff || !memcmp(source->byte, loopback, 16) || !memcmp(source->byte, mapped, 12))
-		return true;
-	return !unspecified && dp_local_find(stack, source) >= 0;
+	return source->byte[0] == 0xff || !memcmp(source->byte, loopback, 16) || !memcmp(source->byte, mapped, 12);
 }
 
 enum tp_counter dp_ip6_input(struct dp_stack *stack, struct dp_packet *packet, const uint8_t *ip, size_t bytes)
@@ -49,7 +47,11 @@ enum tp_counter dp_ip6_input(struct dp_stack *stack, struct dp_packet *packet, c
 		return TP_C_FRAMES_RUNT;
 	packet->peer = dp_addr_from6(ip + 8);
 	bool unspecified = !memcmp(ip + 8, none, 16);
-	if (bad_source(stack, &packet->peer, unspecified))
+	if (bad_source(&packet->peer))
+		return TP_C_FRAMES_BAD_IP;
+	/* Our own address: a rival, of whom neighbour discovery (hop limit 255) should hear, or a forgery. */
+	bool ours = dp_local_configured(stack, &packet->peer) >= 0;
+	if (ours && (ip[6] != DP_PROTOCOL_ICMP6 || ip[7] != 255))
 		return TP_C_FRAMES_BAD_IP;
 	struct tp_addr target = dp_addr_from6(ip + 24);
 	int local;

@@ -18,6 +18,9 @@ enum {
 	FLAG_OVERRIDE = 0x20,
 };
 
+static const struct tp_addr nobody = {.family = 6};
+static const struct tp_addr all_nodes = {.byte = {0xff, 0x02, [15] = 1}, .family = 6};
+
 /* Walks the options; *mac points at the wanted one's address or is NULL. False: malformed. */
 static bool options(const struct dp_packet *packet, uint8_t wanted, const uint8_t **mac)
 {
@@ -39,7 +42,9 @@ static bool options(const struct dp_packet *packet, uint8_t wanted, const uint8_
 static void send(struct dp_stack *stack, const struct dp_link *link, uint8_t type, uint8_t flags, const struct tp_addr *from,
 		 const struct tp_addr *to, const struct tp_addr *target)
 {
-	uint8_t *nd = dp_ip_open(stack, link, from, to, DP_PROTOCOL_ICMP6, 255, ND_BYTES + 8);
+	bool probe = dp_addr_same(from, &nobody); /* names no MAC: RFC 4861 section 4.3 */
+	uint32_t bytes = ND_BYTES + (probe ? 0 : 8);
+	uint8_t *nd = dp_ip_open(stack, link, from, to, DP_PROTOCOL_ICMP6, 255, bytes);
 	if (!nd)
 		return;
 	nd[0] = type;
@@ -47,32 +52,50 @@ static void send(struct dp_stack *stack, const struct dp_link *link, uint8_t typ
 	dp_put16(nd + 2, 0);
 	dp_put32(nd + 4, (uint32_t)flags << 24);
 	memcpy(nd + 8, target->byte, 16);
-	nd[24] = type == ND_SOLICITATION ? OPTION_SOURCE_MAC : OPTION_TARGET_MAC;
-	nd[25] = 1;
-	memcpy(nd + 26, stack->options.mac, 6);
-	dp_put_sum(nd + 2, dp_sum(nd, ND_BYTES + 8, dp_ip_pseudo(from, to, DP_PROTOCOL_ICMP6, ND_BYTES + 8)));
+	if (!probe) {
+		nd[24] = type == ND_SOLICITATION ? OPTION_SOURCE_MAC : OPTION_TARGET_MAC;
+		nd[25] = 1;
+		memcpy(nd + 26, stack->options.mac, 6);
+	}
+	dp_put_sum(nd + 2, dp_sum(nd, bytes, dp_ip_pseudo(from, to, DP_PROTOCOL_ICMP6, bytes)));
 	dp_eth_send(stack);
+}
+
+/* Advertisements while we still probe leave others' entries as they are: RFC 4429 section 3.3. */
+static uint8_t override(const struct dp_local *local)
+{
+	return local->claim == DP_CLAIM_PROBING ? 0 : FLAG_OVERRIDE;
 }
 
 static enum tp_counter solicitation(struct dp_stack *stack, const struct dp_packet *packet, const struct tp_addr *target)
 {
-	static const struct tp_addr none = {.family = 6};
-	static const struct tp_addr all_nodes = {.byte = {0xff, 0x02, [15] = 1}, .family = 6};
 	const uint8_t *mac;
 	if (!options(packet, OPTION_SOURCE_MAC, &mac))
 		return TP_C_FRAMES_BAD_ICMP;
-	int local = dp_local_find(stack, target);
+	int rival = dp_local_configured(stack, &packet->peer);
+	if (rival >= 0) {
+		dp_claim_conflict(stack, (uint32_t)rival, &packet->link);
+		return TP_C_FRAMES_BAD_ICMP;
+	}
+	int local = dp_local_configured(stack, target);
 	if (local < 0)
 		return TP_C_FRAMES_NOT_OURS;
 	const struct tp_addr *ours = &stack->local[local].addr;
-	if (dp_addr_same(&packet->peer, &none)) {
+	uint8_t claim = stack->local[local].claim;
+	if (dp_addr_same(&packet->peer, &nobody)) {
 		/* Section 7.1.1: a duplicate-address probe comes to the group and names no MAC. All may hear that it is taken. */
 		if (mac || packet->to_our_addr)
 			return TP_C_FRAMES_BAD_ICMP;
+		if (claim == DP_CLAIM_PROBING || claim == DP_CLAIM_TAKEN) { /* both want it: RFC 4862 section 5.4.3 */
+			dp_claim_conflict(stack, (uint32_t)local, &packet->link);
+			return TP_C_FRAMES_BAD_ICMP;
+		}
 		const struct dp_link group = {.mac = {0x33, 0x33, 0, 0, 0, 1}, .tci = packet->link.tci};
 		send(stack, &group, ND_ADVERTISEMENT, FLAG_OVERRIDE, ours, &all_nodes, ours);
 		return TP_C_FRAMES_ACCEPTED;
 	}
+	if (claim == DP_CLAIM_TAKEN)
+		return TP_C_FRAMES_NOT_OURS;
 	if (mac) {
 		/* As with ARP: who speaks for another MAC than his own is not believed. */
 		if (memcmp(mac, packet->link.mac, 6))
@@ -81,7 +104,7 @@ static enum tp_counter solicitation(struct dp_stack *stack, const struct dp_pack
 		    !dp_neighbour_learn(stack, &packet->peer, &packet->link, DP_HINT_REQUEST))
 			return TP_C_FRAMES_BAD_ICMP;
 	}
-	send(stack, &packet->link, ND_ADVERTISEMENT, FLAG_SOLICITED | FLAG_OVERRIDE, ours, &packet->peer, ours);
+	send(stack, &packet->link, ND_ADVERTISEMENT, FLAG_SOLICITED | override(&stack->local[local]), ours, &packet->peer, ours);
 	return TP_C_FRAMES_ACCEPTED;
 }
 
@@ -93,7 +116,10 @@ static enum tp_counter advertisement(struct dp_stack *stack, const struct dp_pac
 		return TP_C_FRAMES_BAD_ICMP;
 	if (solicited && !packet->to_our_addr) /* section 7.1.2 */
 		return TP_C_FRAMES_BAD_ICMP;
-	if (dp_local_find(stack, target) >= 0 || (mac && memcmp(mac, packet->link.mac, 6)))
+	int local = dp_local_configured(stack, target);
+	if (local >= 0)
+		dp_claim_conflict(stack, (uint32_t)local, &packet->link); /* RFC 4862 section 5.4.4 */
+	if (local >= 0 || (mac && memcmp(mac, packet->link.mac, 6)))
 		return TP_C_FRAMES_BAD_ICMP;
 	enum dp_hint hint = solicited ? DP_HINT_ANSWER : DP_HINT_UNASKED;
 	return dp_neighbour_learn(stack, target, &packet->link, hint) ? TP_C_FRAMES_ACCEPTED : TP_C_FRAMES_BAD_ICMP;
@@ -117,11 +143,30 @@ enum tp_counter dp_nd_input(struct dp_stack *stack, const struct dp_packet *pack
 	}
 }
 
-void dp_nd_ask(struct dp_stack *stack, uint32_t local, const struct tp_addr *whom)
+static void ask(struct dp_stack *stack, const struct tp_addr *from, const struct tp_addr *whom)
 {
 	struct tp_addr group = {.byte = {0xff, 0x02, [11] = 1, [12] = 0xff}, .family = 6};
 	struct dp_link link = {.mac = {0x33, 0x33, 0xff}, .tci = DP_UNTAGGED};
 	memcpy(group.byte + 13, whom->byte + 13, 3);
 	memcpy(link.mac + 3, whom->byte + 13, 3);
-	send(stack, &link, ND_SOLICITATION, 0, &stack->local[local].addr, &group, whom);
+	send(stack, &link, ND_SOLICITATION, 0, from, &group, whom);
+}
+
+void dp_nd_ask(struct dp_stack *stack, uint32_t local, const struct tp_addr *whom)
+{
+	ask(stack, &stack->local[local].addr, whom);
+}
+
+/* RFC 4862 section 5.4.2. */
+void dp_nd_probe(struct dp_stack *stack, uint32_t local)
+{
+	ask(stack, &nobody, &stack->local[local].addr);
+}
+
+/* RFC 4861 section 7.2.6. */
+void dp_nd_announce(struct dp_stack *stack, uint32_t local)
+{
+	const struct dp_link group = {.mac = {0x33, 0x33, 0, 0, 0, 1}, .tci = DP_UNTAGGED};
+	const struct tp_addr *ours = &stack->local[local].addr;
+	send(stack, &group, ND_ADVERTISEMENT, FLAG_OVERRIDE, ours, &all_nodes, ours);
 }

@@ -98,10 +98,15 @@ struct dp_link {
 	uint16_t tci;
 };
 
+enum dp_claim { DP_CLAIM_UNASKED, DP_CLAIM_PROBING, DP_CLAIM_OURS, DP_CLAIM_TAKEN };
+
 /* One of our addresses. The last one is the link-local address made from the MAC. */
 struct dp_local {
 	struct tp_addr addr;
-	uint8_t bits; /* on-link prefix, of the family */
+	uint8_t bits;  /* on-link prefix, of the family */
+	uint8_t claim; /* enum dp_claim: claim.c */
+	uint8_t claim_step;
+	uint64_t claim_ns, conflict_ns; /* the next step, 0: none; when one was told last */
 };
 
 /* What the layers below found out about a frame. `peer` may be "::" only for ND. */
@@ -136,6 +141,9 @@ static inline bool dp_limit_take(struct dp_limit *limit, uint64_t now_ns, uint64
 	return true;
 }
 
+/* What a node of the wheel belongs to. */
+enum dp_timer_kind { DP_TIMER_CONN, DP_TIMER_HALF, DP_TIMER_CLAIM };
+
 struct dp_neighbours;
 struct dp_tcp;
 
@@ -157,7 +165,9 @@ struct dp_stack {
 	/* the frame being built */
 	uint8_t *out;
 	size_t out_bytes;
-	struct dp_limit echo, unreachable, reset;
+	struct dp_limit echo, unreachable, reset, mld;
+	struct dp_wheel_node claim_timer;
+	uint8_t mld_reports;
 	struct dp_wheel wheel;
 	struct dp_neighbours *neighbours;
 	struct dp_tcp *tcp;
@@ -197,8 +207,9 @@ static inline void dp_put_l4_sum(const struct dp_stack *stack, uint8_t *field, c
 	memcpy(field, &sum, 2);
 }
 
-/* Index of our address, or -1. */
+/* Index of our address, or -1; not of one that another host has. */
 int dp_local_find(const struct dp_stack *stack, const struct tp_addr *addr);
+int dp_local_configured(const struct dp_stack *stack, const struct tp_addr *addr); /* of those too */
 /* Index of the address of ours whose on-link prefix holds addr, or -1: then it is reached through the gateway. */
 int dp_local_onlink(const struct dp_stack *stack, const struct tp_addr *addr);
 /* True if the source is blocklisted; cuts its TCP connection too. */
@@ -211,6 +222,22 @@ enum tp_counter dp_arp_input(struct dp_stack *stack, const struct dp_link *link,
 enum tp_counter dp_nd_input(struct dp_stack *stack, const struct dp_packet *packet);
 void dp_arp_ask(struct dp_stack *stack, uint32_t local, const struct tp_addr *whom);
 void dp_nd_ask(struct dp_stack *stack, uint32_t local, const struct tp_addr *whom);
+
+void dp_arp_probe(struct dp_stack *stack, uint32_t local);
+void dp_arp_announce(struct dp_stack *stack, uint32_t local);
+void dp_nd_probe(struct dp_stack *stack, uint32_t local);
+void dp_nd_announce(struct dp_stack *stack, uint32_t local);
+
+/* ---- claim.c, mld.c: our addresses on the link ---- */
+
+enum { DP_MLD_ROBUSTNESS = 2 };
+
+void dp_claim_start(struct dp_stack *stack);
+void dp_claim_timer(struct dp_stack *stack);
+/* Somebody else at `link` says that one of our configured addresses is his. */
+void dp_claim_conflict(struct dp_stack *stack, uint32_t local, const struct dp_link *link);
+void dp_mld_report(struct dp_stack *stack, bool change);
+enum tp_counter dp_mld_query(struct dp_stack *stack, const struct dp_packet *packet);
 
 /* How a neighbour made itself known, weakest first. */
 enum dp_hint { DP_HINT_UNASKED, DP_HINT_REQUEST, DP_HINT_ANSWER };

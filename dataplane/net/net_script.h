@@ -35,6 +35,7 @@ struct script_options {
 	uint8_t family;
 	uint16_t vlan; /* default tag, DP_UNTAGGED */
 	uint32_t connections_max, reserve_max;
+	bool claim;
 };
 
 /* Runs one case on a fresh stack; fails through cmocka with the line at fault. */
@@ -53,6 +54,7 @@ struct script_net {
 	uint32_t frames_first, frames; /* ring of what the stack sent and nobody looked at yet */
 	int32_t grant;                 /* frames that frame_open still gives, -1: any number */
 	bool blocked;
+	uint32_t conflicts; /* told by the stack */
 	/* the latest datagram */
 	uint32_t datagrams;
 	size_t datagram_bytes;

@@ -52,6 +52,13 @@ static void frame_send(void *context, void *frame, size_t bytes)
 	net->frames++;
 }
 
+static void conflict(void *context, const struct tp_addr *addr, const uint8_t mac[6])
+{
+	assert_true(addr->family == 4 || addr->family == 6);
+	assert_memory_not_equal(mac, script_our_mac, 6);
+	((struct script_net *)context)->conflicts++;
+}
+
 static bool blocked(void *context, const struct tp_addr *peer)
 {
 	(void)peer;
@@ -85,6 +92,8 @@ void script_open(struct script_net *net, const struct script_options *options)
 		.frame_open = frame_open,
 		.frame_send = frame_send,
 		.context = net,
+		.claim = options->claim,
+		.conflict = conflict,
 		.blocked = blocked,
 		.blocked_context = net,
 	};

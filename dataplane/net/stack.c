@@ -29,12 +29,18 @@ static struct dp_local link_local(const uint8_t mac[6])
 	return local;
 }
 
-int dp_local_find(const struct dp_stack *stack, const struct tp_addr *addr)
+int dp_local_configured(const struct dp_stack *stack, const struct tp_addr *addr)
 {
 	for (uint32_t i = 0; i < stack->locals; i++)
 		if (dp_addr_same(&stack->local[i].addr, addr))
 			return (int)i;
 	return -1;
+}
+
+int dp_local_find(const struct dp_stack *stack, const struct tp_addr *addr)
+{
+	int local = dp_local_configured(stack, addr);
+	return local >= 0 && stack->local[local].claim == DP_CLAIM_TAKEN ? -1 : local;
 }
 
 static bool same_bits(const uint8_t *a, const uint8_t *b, uint32_t bits)
@@ -95,7 +101,8 @@ int dp_stack_create(struct dp_stack **made, const struct dp_stack_options *optio
 	stack->options.address = NULL; /* copied below; the caller's may go */
 	stack->options.gateway = NULL;
 	for (uint32_t i = 0; i < options->address_count; i++)
-		stack->local[stack->locals++] = (struct dp_local){options->address[i].addr, options->address[i].bits};
+		stack->local[stack->locals++] =
+			(struct dp_local){.addr = options->address[i].addr, .bits = options->address[i].bits};
 	stack->local[stack->locals++] = link_local(options->mac);
 	static const uint64_t label[2] = {0x6973, 0x6e};
 	stack->secret_isn[0] = dp_siphash24(options->secret, label, 1);
@@ -113,6 +120,8 @@ int dp_stack_create(struct dp_stack **made, const struct dp_stack_options *optio
 		dp_stack_destroy(stack);
 		return error;
 	}
+	if (options->claim)
+		dp_claim_start(stack);
 	*made = stack;
 	return 0;
 }
@@ -175,6 +184,8 @@ static void fire(void *context, struct dp_wheel_node *node)
 	struct dp_stack *stack = context;
 	if (node->kind == DP_TIMER_CONN)
 		dp_conn_timer((struct dp_conn *)(void *)((char *)node - offsetof(struct dp_conn, timer)));
+	else if (node->kind == DP_TIMER_CLAIM)
+		dp_claim_timer(stack);
 	else
 		dp_half_timer(stack, (struct dp_mini *)(void *)((char *)node - offsetof(struct dp_mini, timer)));
 }

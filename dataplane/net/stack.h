@@ -34,6 +34,10 @@ struct dp_stack_options {
 	void *(*frame_open)(void *context, size_t bytes);
 	void (*frame_send)(void *context, void *frame, size_t bytes);
 	void *context;
+	/* Probe for our addresses, announce and defend them, report the multicast groups: one of the stacks of a device does. */
+	bool claim;
+	/* Another host uses an address of ours: for the log, at most each 10 s per address. May be NULL. */
+	void (*conflict)(void *context, const struct tp_addr *addr, const uint8_t mac[6]);
 	bool l4_sum_offload; /* the port computes TCP and UDP checksums: their fields leave here holding the pseudo header's sum */
 	/*
 	 * What the stack has no use for (another address, protocol or port) is offered to the kernel's side of the port before it is
@@ -47,8 +51,9 @@ struct dp_stack_options {
 };
 
 /*
- * Cold. Allocates and touches all memory: about 4 KiB a connection for the first 65,536, 0.4 KiB for more. 0, -EINVAL (no address, a mtu below 576, or below 1280 with an
- * IPv6 address, no connections) or -ENOMEM. Addresses and gateways are copied. A link-local IPv6 address is made from the MAC.
+ * Cold. Allocates and touches all memory: about 4 KiB a connection for the first 65,536, 0.4 KiB for more. 0, -EINVAL (no address, a
+ * mtu below 576, or below 1280 with an IPv6 address, no connections) or -ENOMEM. Addresses and gateways are copied. A link-local
+ * IPv6 address is made from the MAC.
  */
 int dp_stack_create(struct dp_stack **stack, const struct dp_stack_options *options);
 /* Cold. Sends a RST on every connection (frame_open and frame_send must still work), calls dp_stream_closed() for each stream. */

@@ -442,6 +442,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		.udp_port = 7771,
 		.connections_max = 6,
 		.reserve_max = size & 1 ? 1 : 0,
+		.claim = size & 4,
 		.send_buffer_bytes = size & 2 ? 8192 : 63488,
 		.secret = {1, 2},
 		.counters = &counters,

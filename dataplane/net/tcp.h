@@ -71,8 +71,6 @@ enum {
 #define DP_LINGER_NS    (30 * DP_SECOND) /* how long the peer of a closed connection has to finish */
 #define DP_TIME_WAIT_NS (60 * DP_SECOND)
 
-enum dp_timer_kind { DP_TIMER_CONN, DP_TIMER_HALF };
-
 enum dp_tcp_state {
 	DP_TCP_CLOSED,
 	DP_TCP_ESTABLISHED,

@@ -72,7 +72,8 @@ static void test_order(void **state)
 		line("< P. 11:21 ack 6 port 3\n> R 6:6 port 3\n< P. 11:21 ack 6 port 3\n> R 6:6 port 3\n");
 		/* Who spoke lately stays: the new ones are not worth more than those. */
 		line("< P. 11:13 ack 6 port 1\n+40\n> . ack 13 port 1\nconns 15\n");
-		check("shed: closed by us, then silent, then idle longest", &(struct script_options){family, DP_UNTAGGED, 16, 0});
+		check("shed: closed by us, then silent, then idle longest",
+		      &(struct script_options){.family = family, .vlan = DP_UNTAGGED, .connections_max = 16, .reserve_max = 0});
 	}
 }
 
@@ -97,7 +98,8 @@ static void test_nobody_idle(void **state)
 	line("< R 1:1 port 17\n< P. 11:12 ack 1 port 4\n+40\n> . ack 12 port 4\n+2200\n");
 	handshake(18);
 	line("> F. 1:1 port 1\ncount CONNECTIONS_EVICTED 2\n");
-	check("shed: nobody who is served, the newest is refused", &(struct script_options){4, DP_UNTAGGED, 16, 0});
+	check("shed: nobody who is served, the newest is refused",
+	      &(struct script_options){.family = 4, .vlan = DP_UNTAGGED, .connections_max = 16, .reserve_max = 0});
 }
 
 /* One chunk set aside and 64 more; four connections take all of them and do not acknowledge. */
@@ -126,7 +128,8 @@ static void test_buffers(void **state)
 	line("app send 10 port 7\nnone\nframes 0\n+990\ncount CONNECTIONS_EVICTED 0\nconns 7\n+20\nframes -1\n");
 	line("count CONNECTIONS_EVICTED 1\nconns 6\napp closed 0 port 6\napp writable 2 port 7\napp send 10 port 7\n> P. 11:21 "
 	     "port 7\n");
-	check("shed: an answer waits for a buffer, and who stalls is reset", &(struct script_options){4, DP_UNTAGGED, 16, 1});
+	check("shed: an answer waits for a buffer, and who stalls is reset",
+	      &(struct script_options){.family = 4, .vlan = DP_UNTAGGED, .connections_max = 16, .reserve_max = 1});
 }
 
 int main(void)

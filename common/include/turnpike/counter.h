@@ -66,6 +66,8 @@
 	  "Frames that the port's send queue did not take; TCP sends them again") \
 	X(FRAMES_SPREAD, CORE, OTHER, "frames_spread_total", "Frames handed to the rx core that owns their flow") \
 	X(FRAMES_FROM_TAP, CORE, OTHER, "tap_frames_total", "Frames of the kernel, taken from the tap to the wire") \
+	X(ADDRESS_CONFLICTS, CORE, OTHER, "address_conflicts_total", \
+	  "ARP and ND messages of others that claim an address of ours") \
 	/* connections */ \
 	X(CONNECTIONS_OPENED, CORE, OTHER, "connections_opened_total", "TCP connections opened") \
 	X(CONNECTIONS_CLOSED, CORE, OTHER, "connections_closed_total", "TCP connections gone") \
