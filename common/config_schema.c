@@ -124,11 +124,7 @@ static const cyaml_schema_field_t control_fields[] = {
 };
 
 static const cyaml_schema_field_t memory_fields[] = {
-	TEXT(raw_memory, dedup),
-	TEXT(raw_memory, hop),
-	TEXT(raw_memory, fraud),
-	WHOLE(raw_memory, connections),
-	CYAML_FIELD_END,
+	TEXT(raw_memory, dedup), TEXT(raw_memory, hop), TEXT(raw_memory, fraud), WHOLE(raw_memory, connections), CYAML_FIELD_END,
 };
 
 static const cyaml_schema_field_t config_fields[] = {

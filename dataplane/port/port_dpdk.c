@@ -523,6 +523,17 @@ static void sleep_prepare(struct dp_port *port)
 	}
 }
 
+/* At most once in 10 s and address. */
+static void address_conflict(void *context, const struct tp_addr *addr, const uint8_t mac[6])
+{
+	char text[TP_ADDR_TEXT_BYTES];
+
+	(void)context;
+	tp_addr_text(addr, text);
+	tp_logf(TP_WARN, "another host uses an address of ours", "address=%s mac=%02x:%02x:%02x:%02x:%02x:%02x", text, mac[0],
+		mac[1], mac[2], mac[3], mac[4], mac[5]);
+}
+
 static int stack_make(struct dp_port *port, const struct dp_port_options *options)
 {
 	const struct tp_config_ingest *ingest = options->ingest;
@@ -542,6 +553,8 @@ static int stack_make(struct dp_port *port, const struct dp_port_options *option
 		.frame_open = frame_open,
 		.frame_send = frame_send,
 		.context = port,
+		.claim = options->queue == 0,
+		.conflict = address_conflict,
 		.l4_sum_offload = port->l4_sum_offload,
 		.pass = port->tap != NULL ? frame_pass : NULL,
 		.blocked = options->blocked != NULL ? source_blocked : NULL,
