@@ -1,0 +1,81 @@
+"""Our TCP against Linux's over a wire that loses, doubles, delays, cuts and corrupts frames each way (tests/tamper), by seed.
+
+TURNPIKE_TAMPER_REQUESTS sets the requests of each row (300 in `make test`; 10,000 is the proof) and prints the table.
+"""
+import contextlib
+import json
+import os
+import re
+
+from harness import ROOT, Process, DPDK_INGEST, network, node, run
+
+ROWS = (("clean", {}), ("1% loss", {"loss": 100}), ("5% loss", {"loss": 500}), ("20% loss", {"loss": 2000}),
+        ("everything", {"loss": 200, "twice": 200, "late": 500, "cut": 200, "flip": 200, "delay": 5}))
+
+
+@contextlib.contextmanager
+def wire(build, log, namespace, ours, options):
+    """Puts the bad wire between the two ends of a veth pair: its own namespace with the far ends of two pairs in it. Yields the
+    client's interface's namespace and, at the end, fills the list with what was done to the frames."""
+    middle, near, far = f"w{ours}"[:15], f"n{ours}"[:15], f"f{ours}"[:15]
+    run("ip", "netns", "add", middle)
+    said = []
+    try:
+        # The client's end of the pair moves into the middle, and the client gets a new pair that ends there too.
+        theirs = re.search(r"^\d+: (tpb\w+)@", run("ip", "netns", "exec", namespace, "ip", "-o", "link").stdout, re.M).group(1)
+        run("ip", "-n", namespace, "link", "set", theirs, "netns", middle)
+        run("ip", "link", "add", near, "numtxqueues", "1", "numrxqueues", "1", "netns", namespace, "type", "veth", "peer", "name", far,
+            "netns", middle, "numtxqueues", "1", "numrxqueues", "1")
+        for where, name in ((namespace, near), (middle, far), (middle, theirs)):
+            run("ip", "netns", "exec", where, "ethtool", "-K", name, "tx", "off", "gso", "off", "tso", "off", "gro", "off")
+            run("ip", "netns", "exec", where, "sysctl", "-q", "-w", f"net.ipv6.conf.{name}.disable_ipv6=1", check=False)
+            run("ip", "-n", where, "link", "set", name, "up")
+        run("ip", "netns", "exec", namespace, "sysctl", "-q", "-w", f"net.ipv6.conf.{near}.disable_ipv6=0")
+        run("ip", "-n", namespace, "addr", "add", "10.77.0.2/24", "dev", near)
+        run("ip", "-n", namespace, "addr", "add", "fd00:77::2/64", "dev", near, "nodad")
+        arguments = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+        process = Process([f"{build}/tests/tamper_wire", *arguments, far, theirs], log, netns=middle)
+        assert process.line() == "ready"
+        yield said
+        process.kill(15)
+        said.append(json.loads(process.line()))
+        process.popen.wait()
+        process.popen.stdout.close()
+        process.log.close()
+    finally:
+        run("ip", "netns", "del", middle, check=False)
+
+
+def row(build, options, requests, connections, address, seed):
+    with network() as (namespace, ours), node(build, ingest=DPDK_INGEST.format(ours)) as n:
+        with wire(build, n.folder / "wire.log", namespace, ours, {"seed": seed, **options}) as said:
+            done = run("ip", "netns", "exec", namespace, str(ROOT / "tests/tamper/tamper_client.py"), address, "80", str(requests),
+                       str(connections), str(seed), timeout=1800)
+        result = json.loads(done.stdout)
+        assert not result["wrong"], result["wrong"][:3]
+        assert result["answered"] == requests, result
+        counted = n.totals("campaigns", "tamper")["impressions"]
+        assert counted == result["events"], (counted, result)  # each once: nothing lost, nothing twice
+        sheet = n.audit()
+        text = n.request("GET", "/metrics", at=n.api)[2].decode()
+        again = sum(float(value) for value in re.findall(r"^turnpike_tcp_retransmits_total(?:\{[^}]*\})? (\S+)$", text, re.M))
+        dropped = sum(direction[what] for direction in said[0].values() if isinstance(direction, dict) for what in ("loss",))
+        if options.get("loss"):
+            assert dropped > 0 and again > 0, said
+        if options.get("flip"):
+            assert sheet["frames"]["dropped"]["bad_l4_checksum"] > 0, sheet["frames"]
+        return result, said[0], int(again)
+
+
+def test_linux_over_a_bad_wire(build):
+    requests = int(os.environ.get("TURNPIKE_TAMPER_REQUESTS", "300"))
+    connections = 32 if requests <= 1000 else 64
+    for i, (name, options) in enumerate(ROWS):
+        address = ("10.77.0.1", "fd00:77::1")[i % 2]
+        result, wire_did, again = row(build, options, requests, connections, address, i + 1)
+        if requests > 1000:
+            lost = sum(side["loss"] for side in wire_did.values() if isinstance(side, dict))
+            seen = sum(side["frames"] for side in wire_did.values() if isinstance(side, dict))
+            print(f"{name:11} {address:12} {result['answered']} answered, {result['events']} events counted once, {len(result['wrong'])} "
+                  f"wrong, {result['sent_again']} sent again {result['why']}, {seen} frames, {lost} lost, {again} retransmitted by us, "
+                  f"{result['connections']} connections, {result['seconds']} s", flush=True)
