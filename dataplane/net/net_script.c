@@ -627,6 +627,10 @@ static void do_line(struct run *run)
 void script_run(const struct script_case *script, const struct script_options *options)
 {
 	static struct run run;
+	if (getenv("SCRIPT_LIST")) {
+		printf("case: %s\n", script->name);
+		return;
+	}
 	run = (struct run){.options = *options};
 	peers_used = 0;
 	snprintf(where, sizeof(where), "%s", script->name);

@@ -38,7 +38,7 @@ struct script_options {
 	bool claim;
 };
 
-/* Runs one case on a fresh stack; fails through cmocka with the line at fault. */
+/* Runs one case on a fresh stack; fails through cmocka with the line at fault. With SCRIPT_LIST set it only prints the name. */
 void script_run(const struct script_case *script, const struct script_options *options);
 /* Runs all cases over IPv4 untagged and over IPv6 with a VLAN tag. */
 void script_run_all(const struct script_case *cases, size_t count);

@@ -95,6 +95,8 @@ static const struct script_case cases[] = {
 	{"RST in FIN_WAIT_1", PLAIN "app close\n> F. 1:1\n< R 1:1\nnone\napp closed 1\n"},
 	{"RFC 9293 3.10.7.4: TIME_WAIT acknowledges the FIN again",
 	 CLOSED "< F. 1:1 ack 2\n> . 2:2 ack 2\n< F. 1:1 ack 2\nnone\n+60\n< F. 1:1 ack 2\n> . 2:2 ack 2\n"},
+	{"RFC 7323 2.3: the window shown in TIME_WAIT is scaled",
+	 HELLO "app close\n> F. 1:1\n< F. 1:1 ack 2 ts 200 0\n> . 2:2 ack 2\n< F. 1:1 ack 2 ts 200 0\n> . 2:2 ack 2 win 15872\n"},
 	{"RFC 9293 3.10.7.4: TIME_WAIT ends after 60 s",
 	 CLOSED "+59900\n< P. 2:9 ack 2\n> . 2:2 ack 2\n+200\n< P. 2:9 ack 2\n> R 2:2\n"},
 	{"RFC 9293 3.10.7.4: a FIN starts TIME_WAIT again", CLOSED "+40000\n< F. 1:1 ack 2\n> .\n+40000\n< F. 1:1 ack 2\n> .\n"},

@@ -56,6 +56,11 @@ static const struct script_case cases[] = {
 	{"RFC 9293 3.10.7.4: unacceptable ACK in SYN-RECEIVED is reset",
 	 "< S 0:0 mss 1460\n> S. 0:0 ack 1\n< . 1:1 ack 2\n> R 2:2\n"
 	 "< . 1:1 ack 1\napp opened 1\n"},
+	{"RFC 7323 2.3: the window of a challenge in SYN-RECEIVED is scaled",
+	 "< S 0:0 mss 1460 ws 7\n> S. 0:0 ack 1 win 63488 ws 2\n< R 100:100\n> . 1:1 ack 1 win 15872\n< . 1:1 ack 1\napp opened "
+	 "1\n"},
+	{"RFC 9293 3.8.1: the SYN again by another way is answered that way",
+	 "< S 0:0 mss 1460 mac 9\n> S. 0:0 ack 1 mac 9\n+101\n< S 0:0 mss 1460\n> S. 0:0 ack 1\n< . 1:1 ack 1\napp opened 1\n"},
 	{"RFC 5961 4.2: another SYN in SYN-RECEIVED is challenged",
 	 "< S 0:0 mss 1460\n> S. 0:0 ack 1\n< S 500:500\n> . 1:1 ack 1\n< R 1:1\n"
 	 "< S 500:500 mss 1460\n> S. ack 501\n< . 501:501 ack 1\napp opened 1\n"},

@@ -215,6 +215,7 @@ enum tp_counter dp_half_segment(struct dp_stack *stack, struct dp_mini *half, st
 		if (half->answered_ns && stack->now_ns - half->answered_ns < ANSWER_GAP_NS)
 			return TP_C_FRAMES_ACCEPTED;
 		half->answered_ns = stack->now_ns;
+		half->link = segment->packet->link; /* if the first came by a way that does not lead back */
 		syn_ack(stack, half);
 		return TP_C_FRAMES_ACCEPTED;
 	}

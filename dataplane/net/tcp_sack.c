@@ -58,9 +58,8 @@ bool dp_sack_update(struct dp_conn *conn, const struct dp_segment *segment)
 	bool news = false;
 	for (uint32_t at = 0; at + BLOCK_BYTES <= segment->sack_bytes; at += BLOCK_BYTES) {
 		uint32_t from = dp_get32(segment->sack_blocks + at), to = dp_get32(segment->sack_blocks + at + 4);
-		/* Below the acknowledgement it is a duplicate told (RFC 2883); beyond what was sent it is a lie. */
-		if (dp_seq_lt(segment->ack, from) && dp_seq_lt(from, to) && dp_seq_le(to, conn->snd_max) &&
-		    dp_seq_lt(conn->snd_una, from))
+		/* Below snd_una it is a duplicate told (RFC 2883); beyond what was sent it is a lie. */
+		if (dp_seq_lt(conn->snd_una, from) && dp_seq_lt(from, to) && dp_seq_le(to, conn->snd_max))
 			news |= add(conn, from, to);
 	}
 	return news;
@@ -70,13 +69,11 @@ void dp_sack_advance(struct dp_conn *conn)
 {
 	struct dp_range *sacked = board(conn);
 	uint32_t gone = 0;
-	while (gone < conn->sacked && dp_seq_le(sacked[gone].to, conn->snd_una))
+	/* Also one that begins at or before snd_una and goes on: the peer stopped there, so it does not hold what follows any more. */
+	while (gone < conn->sacked && dp_seq_le(sacked[gone].from, conn->snd_una))
 		gone++;
 	conn->sacked = (uint8_t)(conn->sacked - gone);
 	memmove(sacked, sacked + gone, conn->sacked * sizeof(*sacked));
-	/* The peer's cumulative number stands inside what it said that it holds: it holds no more of that. */
-	if (conn->sacked && dp_seq_lt(sacked[0].from, conn->snd_una))
-		sacked[0].from = conn->snd_una;
 }
 
 /* IsLost() for the bytes right before sacked[which]. */

@@ -4,9 +4,12 @@
  *
  *   a peer ── veth ── A │ tamper_wire │ B ── veth ── the other peer
  *
- * Chances are of 10,000 frames. A frame that is late waits 1 to 30 ms, so that others overtake it; all frames wait --delay ms. Ends at
- * SIGTERM with a line of what it did on standard output. Frames are seen as the veth has them: offloads must be off at all ends
- * (ethtool -K … tx off gso off tso off gro off), or a frame is larger than any wire carries.
+ * Chances are of 10,000 frames. A frame that is late waits 1 to 30 ms, so that others overtake it; all frames wait --delay ms. Ends
+ * at SIGTERM with a line of what it did on standard output.
+ *
+ * One bit is flipped, of what IP and TCP have checksums for: two can cancel out, and MAC addresses and ARP have none but the wire's
+ * own, so no stack could help there. Frames are seen as the veth has them: offloads must be off at all ends (ethtool -K … tx off gso
+ * off tso off gro off), or a frame is larger than any wire carries.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -31,7 +34,7 @@ enum what { LOSS, TWICE, LATE, CUT, FLIP, WHATS };
 static const char *const names[WHATS] = {"loss", "twice", "late", "cut", "flip"};
 
 struct frame {
-	uint64_t due_ns;
+	uint64_t due_ns, order; /* those that are due at once leave as they came */
 	uint32_t bytes;
 	int next, to; /* list of free ones; which socket */
 	uint8_t data[FRAME_MAX];
@@ -40,7 +43,7 @@ struct frame {
 static struct frame frames[WAITING_MAX];
 static int heap[WAITING_MAX], waiting, free_first; /* by due_ns */
 static uint32_t chance[WHATS], delay_ms;
-static uint64_t state, seen[2], done[2][WHATS], overflow;
+static uint64_t state, order, seen[2], done[2][WHATS], overflow;
 static int sockets[2];
 static volatile sig_atomic_t ended;
 
@@ -87,6 +90,11 @@ static uint64_t due(int place)
 	return frames[heap[place]].due_ns;
 }
 
+static bool before(int a, int b)
+{
+	return due(a) < due(b) || (due(a) == due(b) && frames[heap[a]].order < frames[heap[b]].order);
+}
+
 static void frame_wait(int to, const uint8_t *data, uint32_t bytes, uint64_t due_ns)
 {
 	if (free_first < 0) {
@@ -96,12 +104,13 @@ static void frame_wait(int to, const uint8_t *data, uint32_t bytes, uint64_t due
 	int index = free_first;
 	free_first = frames[index].next;
 	frames[index].due_ns = due_ns;
+	frames[index].order = order++;
 	frames[index].bytes = bytes;
 	frames[index].to = to;
 	memcpy(frames[index].data, data, bytes);
 	int place = waiting++;
 	heap[place] = index;
-	for (; place && due(place) < due((place - 1) / 2); place = (place - 1) / 2)
+	for (; place && before(place, (place - 1) / 2); place = (place - 1) / 2)
 		heap_swap(place, (place - 1) / 2);
 }
 
@@ -115,9 +124,9 @@ static void frame_leave(void)
 	heap[0] = heap[--waiting];
 	for (int place = 0;;) {
 		int least = place, left = 2 * place + 1;
-		if (left < waiting && due(left) < due(least))
+		if (left < waiting && before(left, least))
 			least = left;
-		if (left + 1 < waiting && due(left + 1) < due(least))
+		if (left + 1 < waiting && before(left + 1, least))
 			least = left + 1;
 		if (least == place)
 			return;
@@ -134,9 +143,9 @@ static void frame_came(int from, uint8_t *data, uint32_t bytes, uint64_t now)
 	int copies = happens(from, TWICE) ? 2 : 1;
 	if (happens(from, CUT))
 		bytes = 1 + below(bytes - 1);
-	if (happens(from, FLIP))
-		for (uint32_t bits = 1 + below(3); bits > 0; bits--)
-			data[below(bytes)] ^= (uint8_t)(1U << below(8));
+	bool ip = bytes > ETH_HLEN && ((data[12] == 0x08 && data[13] == 0x00) || (data[12] == 0x86 && data[13] == 0xdd));
+	if (ip && happens(from, FLIP))
+		data[ETH_HLEN + below(bytes - ETH_HLEN)] ^= (uint8_t)(1U << below(8));
 	for (; copies > 0; copies--) {
 		uint64_t wait_ms = delay_ms + (happens(from, LATE) ? 1 + below(LATE_MS_MAX) : 0);
 		frame_wait(!from, data, bytes, now + wait_ms * 1000000);
