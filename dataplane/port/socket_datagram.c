@@ -267,6 +267,10 @@ int dp_socket_datagram_open(struct dp_port *port)
 		option_set(fd, IPPROTO_IP, IP_PKTINFO, 1);
 	else if (port->udp_any)
 		option_set(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);
+	/* Answers are small: "do not fragment" costs nothing, and spares peers a way to have us work for forged path-MTU news. */
+	option_set(fd, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE);
+	if (port->udp_family == AF_INET6)
+		option_set(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_PROBE);
 	port->udp_message.msg_namelen = NAME_BYTES;
 	port->udp_message.msg_controllen = port->udp_any ? CONTROL_BYTES : 0;
 	port->slot = dp_socket_memory(DP_SOCKET_SLOTS * sizeof(*port->slot), true);

@@ -1,5 +1,6 @@
 """Beacons over UDP, by a client written from docs/protocol.md alone. Contract section 6."""
 import json
+import os
 import random
 import re
 import socket
@@ -7,7 +8,7 @@ import struct
 import subprocess
 import uuid
 
-from harness import ROOT, SMALL, event, findings, folder as temporary, node, now_ms, wait_until
+from harness import ROOT, SMALL, Skip, event, findings, folder as temporary, node, now_ms, wait_until
 
 MAGIC = b"\x9eTPB"
 TYPES = ("impression", "click", "conversion")
@@ -567,3 +568,23 @@ def test_client_library_against_a_keyed_node(build):
             assert send(KEYS[8], 2) is None
             sheet = n.audit()
             assert sheet["events"]["accepted"] == 5000 and sheet["datagrams"]["rejected"]["bad_tag"] > 0, sheet["datagrams"]
+
+
+def test_answers_are_not_to_be_fragmented(build):
+    """Seen on the wire: every acknowledgement of a kernel socket has "do not fragment" set."""
+    if os.geteuid() != 0:
+        raise Skip("needs root: a packet socket")
+    with node(build, control=False, extra=SMALL) as n:
+        client = Client(n)
+        port = client.socket.getsockname()[1]
+        with socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x0800)) as wire:
+            wire.bind(("lo", 0))
+            wire.settimeout(10)
+            client.acknowledged(pack_batch([pack_event()]))
+            while True:
+                packet = wire.recv(65536)
+                head = (packet[0] & 15) * 4
+                if packet[9] == 17 and struct.unpack(">HH", packet[head:head + 4]) == (n.udp[0][1], port):
+                    break
+        assert struct.unpack(">H", packet[6:8])[0] == 0x4000, packet[:20]
+        client.close()
