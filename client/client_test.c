@@ -705,8 +705,7 @@ static void test_later_is_no_loss(void **state)
 	(void)state;
 	struct wide_server server = {.window = 8, .cores = 1, .shards = 1, .full = true};
 	struct heard heard = {0};
-	struct tpc_client *client =
-		wide_open(&server, (struct tpc_options){.source_id = 1, .retry_ms = 1000, .version = 2}, &heard);
+	struct tpc_client *client = wide_open(&server, (struct tpc_options){.source_id = 1, .retry_ms = 500, .version = 2}, &heard);
 	struct tpc_stats stats;
 	struct tpc_event event = click("a");
 	event.device_id = "d";
@@ -716,7 +715,7 @@ static void test_later_is_no_loss(void **state)
 		wide_turn(&server);
 		assert_int_equal(tpc_poll(client, 3), 1);
 	}
-	assert_int_equal(server.laters, 5); /* with the timeout alone, and doubled, it would take half a minute */
+	assert_int_equal(server.laters, 5); /* with the timeout alone, and doubled, it would take seconds */
 	server.full = false;
 	for (int i = 0; i < 2000 && heard.acks == 0; i++) {
 		wide_turn(&server);
@@ -726,7 +725,7 @@ static void test_later_is_no_loss(void **state)
 	assert_int_equal(heard.acks, 1);
 	tpc_stats(client, &stats);
 	assert_true(stats.laters >= 4 && stats.resent >= 5 && stats.in_flight == 0);
-	assert_int_equal(client->timeout_ns, 1000000000); /* no timeout was doubled */
+	assert_int_equal(client->timeout_ns, 500000000); /* no timeout was doubled */
 	tpc_close(client);
 	close(server.fd);
 }
