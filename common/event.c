@@ -182,6 +182,18 @@ void tp_event_finish(struct tp_parsed *parsed)
 	parsed->fixed.shard_hash = shard_hash(parsed);
 }
 
+void tp_event_hashes(const struct tp_event *event, uint64_t *fingerprint_of, uint64_t *shard_hash_of)
+{
+	struct tp_parsed parsed = {.fixed = *event};
+	const char *at = (const char *)(event + 1);
+	for (int i = 0; i < TP_STRINGS; i++) {
+		parsed.string[i] = (struct tp_str){.at = at, .bytes = event->string_bytes[i]};
+		at += event->string_bytes[i];
+	}
+	*fingerprint_of = fingerprint(&parsed);
+	*shard_hash_of = shard_hash(&parsed);
+}
+
 struct tp_str tp_event_string(const struct tp_event *event, enum tp_string which)
 {
 	const char *at = (const char *)(event + 1);

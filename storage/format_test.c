@@ -2,10 +2,12 @@
  * The byte tables of docs/log-format.md and docs/segment-format.md against the structs: every field is there, at its place, with
  * its size, in order, and nothing else.
  */
+#include "column.h"
 #include "log_format.h"
 #include "manifest_format.h"
 #include "rollup_format.h"
 #include "segment_format.h"
+#include "segment_v1.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -39,14 +41,54 @@ static const struct field log_block[] = {
 };
 
 static const struct field segment_header[] = {
-	F(segment_header, magic),     F(segment_header, version),  F(segment_header, shard),
-	F(segment_header, sequence),  F(segment_header, file_id),  F(segment_header, node_id),
-	F(segment_header, sealed_ms), F(segment_header, checksum), {0},
+	F(segment_header, magic),         F(segment_header, version),      F(segment_header, shard),
+	F(segment_header, sequence),      F(segment_header, file_id),      F(segment_header, node_id),
+	F(segment_header, sealed_ms),     F(segment_header, checksum),     F(segment_header, prev_sha256),
+	F(segment_header, footer_offset), F(segment_header, footer_bytes), F(segment_header, footer_checksum),
+	F(segment_header, file_bytes),    F(segment_header, hashing),      F(segment_header, block_rows),
+	F(segment_header, zeros),         F(segment_header, checksum_two), {0},
 };
 
-static const struct field segment_index_entry[] = {
-	F(segment_index_entry, id),   F(segment_index_entry, fingerprint), F(segment_index_entry, minute),
-	F(segment_index_entry, zero), F(segment_index_entry, row_at),      {0},
+static const struct field segment_tail[] = {
+	F(segment_tail, magic),        F(segment_tail, footer_offset),
+	F(segment_tail, footer_bytes), F(segment_tail, footer_checksum),
+	F(segment_tail, file_bytes),   F(segment_tail, version),
+	F(segment_tail, zero),         F(segment_tail, zero_too),
+	F(segment_tail, checksum),     {0},
+};
+
+static const struct field segment_place[] = {
+	F(segment_place, offset), F(segment_place, bytes), F(segment_place, raw_bytes), F(segment_place, checksum), {0},
+};
+
+static const struct field segment_section[] = {
+	F(segment_section, kind), F(segment_section, zero), F(segment_section, count), F(segment_section, place), {0},
+};
+
+static const struct field segment_column[] = {
+	F(segment_column, column), F(segment_column, parent),     F(segment_column, block), F(segment_column, blocks),
+	F(segment_column, texts),  F(segment_column, dictionary), F(segment_column, table), {0},
+};
+
+static const struct field segment_block[] = {
+	F(segment_block, offset), F(segment_block, bytes),    F(segment_block, raw_bytes),
+	F(segment_block, count),  F(segment_block, zero),     F(segment_block, min),
+	F(segment_block, max),    F(segment_block, checksum), {0},
+};
+
+static const struct field column_head[] = {
+	F(column_head, encoding),
+	F(column_head, width),
+	F(column_head, width_patch),
+	F(column_head, zero),
+	F(column_head, extra),
+	F(column_head, base),
+	{0},
+};
+
+static const struct field segment_v1_index_entry[] = {
+	F(segment_v1_index_entry, id),   F(segment_v1_index_entry, fingerprint), F(segment_v1_index_entry, minute),
+	F(segment_v1_index_entry, zero), F(segment_v1_index_entry, row_at),      {0},
 };
 
 static const struct field tp_rollup_row[] = {
@@ -59,7 +101,9 @@ static const struct field tp_rollup_row[] = {
 };
 
 static const struct field segment_footer[] = {
-	F(segment_footer, section),
+	F(segment_footer, bytes),
+	F(segment_footer, version),
+	F(segment_footer, file_bytes),
 	F(segment_footer, totals.rows),
 	F(segment_footer, totals.counted),
 	F(segment_footer, totals.late),
@@ -74,13 +118,38 @@ static const struct field segment_footer[] = {
 	F(segment_footer, totals.flagged_clicks),
 	F(segment_footer, totals.conversions),
 	F(segment_footer, totals.spend_micros),
-	F(segment_footer, id_first),
-	F(segment_footer, id_last),
+	F(segment_footer, raw_records),
+	F(segment_footer, sections),
+	F(segment_footer, columns),
+	F(segment_footer, blocks),
+	F(segment_footer, zero),
 	F(segment_footer, zeros),
-	F(segment_footer, bytes),
-	F(segment_footer, version),
-	F(segment_footer, magic),
-	F(segment_footer, checksum),
+	{0},
+};
+
+static const struct field segment_v1_footer[] = {
+	F(segment_v1_footer, part),
+	F(segment_v1_footer, totals.rows),
+	F(segment_v1_footer, totals.counted),
+	F(segment_v1_footer, totals.late),
+	F(segment_v1_footer, totals.conflicts),
+	F(segment_v1_footer, totals.from_ms),
+	F(segment_v1_footer, totals.to_ms),
+	F(segment_v1_footer, totals.minute_min),
+	F(segment_v1_footer, totals.minute_max),
+	F(segment_v1_footer, totals.watermark_ms),
+	F(segment_v1_footer, totals.impressions),
+	F(segment_v1_footer, totals.clicks),
+	F(segment_v1_footer, totals.flagged_clicks),
+	F(segment_v1_footer, totals.conversions),
+	F(segment_v1_footer, totals.spend_micros),
+	F(segment_v1_footer, id_first),
+	F(segment_v1_footer, id_last),
+	F(segment_v1_footer, zeros),
+	F(segment_v1_footer, bytes),
+	F(segment_v1_footer, version),
+	F(segment_v1_footer, magic),
+	F(segment_v1_footer, checksum),
 	{0},
 };
 
@@ -231,9 +300,16 @@ static void test_tables(void **state)
 #define CHECK(page, name) check_table(page, #name, name, sizeof(struct name))
 	CHECK("log-format.md", log_block);
 	CHECK("segment-format.md", segment_header);
-	CHECK("segment-format.md", segment_index_entry);
-	CHECK("segment-format.md", tp_rollup_row);
 	CHECK("segment-format.md", segment_footer);
+	CHECK("segment-format.md", segment_tail);
+	CHECK("segment-format.md", segment_place);
+	CHECK("segment-format.md", segment_section);
+	CHECK("segment-format.md", segment_column);
+	CHECK("segment-format.md", segment_block);
+	CHECK("segment-format.md", column_head);
+	CHECK("segment-format.md", tp_rollup_row);
+	CHECK("segment-format.md", segment_v1_index_entry);
+	CHECK("segment-format.md", segment_v1_footer);
 	CHECK("storage.md", manifest_header_unit);
 	CHECK("storage.md", manifest_record_unit);
 	CHECK("storage.md", rollup_header);

@@ -476,5 +476,5 @@ int sto_reader_events(struct sto_reader *reader, uint32_t index, sto_event_fn fn
 int sto_reader_section(struct sto_reader *reader, uint32_t index, uint32_t kind, const void **bytes, uint64_t *length)
 {
 	int rc = reader_segment_use(reader, index);
-	return rc ? rc : segment_section(&reader->segment[index].file, kind, bytes, length);
+	return rc ? rc : segment_section_read(&reader->segment[index].file, kind, bytes, length);
 }

@@ -33,7 +33,7 @@ static inline struct tp_event *sample_event(void *to, uint64_t n)
 	fixed->type = (uint8_t)(n % TP_EVENT_TYPES);
 	fixed->id = (struct tp_id){.hi = sample_mix(n), .lo = n + 1};
 	fixed->timestamp_ms = SAMPLE_MS + n * 997 % 600000;
-	fixed->received_ms = SAMPLE_MS + 600000;
+	fixed->received_ms = SAMPLE_MS + 600000 + n;
 	fixed->bid_micros = (int64_t)(n * 31 % 2000000);
 	fixed->flags = TP_HAS_BID;
 	memset(agent, 'a' + (int)(n % 26), sizeof(agent));

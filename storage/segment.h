@@ -1,29 +1,47 @@
 /*
- * Segments: one log file's events as an immutable file. Bytes in segment_format.h.
+ * Segments: one log file's events as an immutable file. Bytes in segment_format.h; version 1 in segment_v1.h.
  */
 #ifndef STORAGE_SEGMENT_H
 #define STORAGE_SEGMENT_H
 
+#include "buffer.h"
 #include "io.h"
 #include "manifest.h"
+#include "segment_build.h"
 #include "segment_format.h"
 #include "turnpike/store.h"
 
 /* ---- reading (segment_read.c) ---- */
 
-/* A mapped segment. Read only; checks each section before its first use. Owned by one thread. */
+/* Memory that a section took when it was decompressed, or a rollup that was derived. */
+struct segment_memory;
+
+/* A mapped segment. Read only; checks each part before its first use. Owned by one thread, but for what segment_rows.h says. */
 struct segment {
 	const struct sto_io *io;
 	const uint8_t *base; /* NULL: not open */
 	uint64_t bytes;
-	const struct segment_header *header;
-	const struct segment_footer *footer;
 	uint64_t sequence;
-	uint8_t checked; /* bit per section: good */
-	uint8_t damaged; /* bit per section: told, refused */
+	uint32_t version;
+	const struct segment_header *header; /* of version 1: only the first SEGMENT_HEADER_V1_BYTES */
+	const struct segment_totals *totals;
+	/* version 2 */
+	const struct segment_footer *footer;
+	const struct segment_section *section;
+	const struct segment_column *column;
+	const struct segment_block *block;
+	bool footer_damaged; /* the front one serves */
+	struct segment_memory *memory;
+	/* version 1 */
+	const struct segment_v1_footer *v1;
+	uint8_t checked; /* bit per part: good */
+	uint8_t damaged; /* bit per part: told, refused */
 };
 
-/* Takes `bytes` at `base` (64-byte aligned) as segment `sequence`. -EBADMSG (logged) if header or footer are not right. */
+/*
+ * Takes `bytes` at `base` (64-byte aligned) as segment `sequence`. -EBADMSG (logged) if header or footers are not right, -ENOTSUP
+ * (logged) if it is of a version that this program does not know.
+ */
 int segment_take(struct segment *segment, const uint8_t *base, uint64_t bytes, uint64_t sequence);
 /* Opens, maps and takes a file, which must be what the manifest says. */
 int segment_open(struct segment *segment, const struct sto_io *io, const char *path, const struct manifest_segment *facts);
@@ -32,24 +50,49 @@ void segment_close(struct segment *segment);
 /* Does `file` look like segment `sequence`, and of which log file is it? Header only, no mapping. 0, -EBADMSG or -errno. */
 int segment_peek(const struct sto_io *io, const char *path, uint64_t sequence, uint64_t *file_id);
 
-/* Checks one section, once. 0 or -EBADMSG (logged the first time). */
-int segment_check(struct segment *segment, enum segment_section section);
+/* Says that a segment is damaged; returns -EBADMSG. */
+int segment_damage(uint64_t sequence, const char *where, const char *what);
 
+/* Each row, in the order in which they were received, to the millisecond. Takes about the log file's size in memory meanwhile. */
 int segment_events(struct segment *segment, sto_event_fn fn, void *context);
+/* Each row in the order of the file. Much cheaper. */
+int segment_events_sorted(struct segment *segment, sto_event_fn fn, void *context);
+/* Records of other kinds than events, in the order of the log. */
+int segment_raw(struct segment *segment, sto_event_fn fn, void *context);
+/* (id, fingerprint, minute) of each counted row */
 int segment_ids(struct segment *segment, sto_id_fn fn, void *context);
-/* enum sto_lookup or -EBADMSG */
-int segment_lookup(struct segment *segment, struct tp_id id, uint32_t minute, uint64_t fingerprint);
+/* Sorted by minute, campaign, ad, advertiser, publisher, region, country, device, currency. Stays until the segment is closed. */
 int segment_rollup(struct segment *segment, const struct tp_rollup_row **rows, uint32_t *count, const char **heap);
-/* The bytes of an extra section. 0, -ENOENT or -EBADMSG. */
-int segment_section(struct segment *segment, uint32_t kind, const void **bytes, uint64_t *length);
-/* All sections, the whole file against the manifest's hash, and the totals against the rows. 0 or -EBADMSG (logged). */
-int segment_verify(struct segment *segment, const struct manifest_segment *facts);
+/* The bytes of the section of that kind, checked; they stay until the segment is closed. 0, -ENOENT or -EBADMSG. */
+int segment_section_read(struct segment *segment, uint32_t kind, const void **bytes, uint64_t *length);
 
-/* ---- totals: what sealing and verifying compare ---- */
-void segment_totals_init(struct segment_totals *totals);
-void segment_totals_add(struct segment_totals *totals, const struct tp_event *event);
+enum segment_verify { SEGMENT_VERIFY_BYTES, SEGMENT_VERIFY_ALL };
+/*
+ * BYTES: both footers, every block's and section's checksum, and the whole file against the manifest's hash. ALL: also decodes
+ * everything and holds rows, totals, filter and rollup against each other. 0 or -EBADMSG (logged).
+ */
+int segment_verify(struct segment *segment, const struct manifest_segment *facts, enum segment_verify how);
+
+/* ---- looking up an id (segment_ids.c) ---- */
+
+/*
+ * What look-ups that found an id have learnt of a segment: fingerprints by id, because they are not stored. So a client that sends old
+ * batches again costs some ten milliseconds for the first copy in a segment, and a microsecond for each one after it.
+ */
+enum { SEGMENT_RECALLS = 16 };
+struct segment_recall;
+struct segment_recalls {
+	struct segment_recall *recall[SEGMENT_RECALLS]; /* the one used last comes first */
+};
+void segment_recalls_fini(struct segment_recalls *recalls);
+
+/* enum sto_lookup, -EBADMSG or -ENOMEM. */
+int segment_lookup(struct segment *segment, struct segment_recalls *recalls, struct tp_id id, uint32_t minute,
+		   uint64_t fingerprint);
 
 /* ---- writing (segment_write.c) ---- */
+
+enum { SEGMENT_ZSTD_LEVEL = 3, SEGMENT_ZSTD_LEVEL_ARCHIVE = 19 };
 
 struct segment_source {
 	const char *log_path;
@@ -57,6 +100,12 @@ struct segment_source {
 	uint64_t expected_records;      /* UINT64_MAX: not known */
 	const struct tp_rollup *rollup; /* the sums of exactly these events */
 	const uint8_t *node_id;
+	/*
+	 * Gives the hash of the segment published before this one, when it is this one's turn to be published: everything but the writing of
+	 * the file is done then. NULL: there is none, or it is not known. 0 or -errno.
+	 */
+	int (*prev)(void *context, uint8_t sha256[32]);
+	void *prev_context;
 	uint64_t sealed_ms;
 	const struct sto_seal_options *options; /* may be NULL */
 };
@@ -67,5 +116,15 @@ struct segment_source {
  * room, later; -EIO and other -errno.
  */
 int segment_write(const struct sto_io *io, const char *path, const struct segment_source *source, struct manifest_segment *facts);
+
+/*
+ * Writes the segment anew, smaller and slower to write, to `path`: the same rows, sections, header facts and chain; also turns version
+ * 1 into version 2. Fills bytes, hash and sha256 of *facts. 0, -EBADMSG, -ENOSPC or -errno.
+ */
+int segment_archive(struct segment *segment, const char *path, const struct segment_yield *yield, struct manifest_segment *facts);
+
+/* Writes the bytes of a segment and syncs them; fills bytes, hash and sha256 of *facts. */
+int segment_file_write(const struct sto_io *io, const char *path, const struct buffer *file, const struct segment_yield *yield,
+		       struct manifest_segment *facts);
 
 #endif

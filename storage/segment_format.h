@@ -1,33 +1,26 @@
 /*
- * The segment file, version 1, byte by byte (also docs/segment-format.md). Little endian. Immutable once it has its name.
+ * The segment file, version 2, byte by byte (also docs/segment-format.md). Little endian. Immutable once it has its name.
  *
- *   header ─ rows ─ id index ─ rollup rows ─ rollup heap ─ footer        each starts at a multiple of 64, zeros between
+ *   header ─ front footer ─ sections and column blocks ─ footer ─ tail        each starts at a multiple of 64, zeros between
  *
- *   header, 64 bytes:
- *      0  u64 magic "tpseg001"        8  u32 version 1        12  u32 shard
+ *   header, 192 bytes:
+ *      0  u64 magic "tpseg001"        8  u32 version 2        12  u32 shard
  *     16  u64 segment sequence       24  u64 log file id      32  node id, 16 bytes
- *     48  u64 sealed_ms              56  u64 XXH3-64 of bytes 0..55
- *   rows: the tp_event records of the log, in its order; counted ones and conflicts. Unknown verdicts are refused.
- *   id index, 40 bytes an entry, sorted by (id.hi, id.lo, minute); the counted events only:
- *      0  u64 id.hi   8  u64 id.lo   16  u64 fingerprint   24  u32 minute   28  u32 zero   32  u64 offset of its row in the rows
- *   rollup rows: struct tp_rollup_row, 128 bytes, version 0, sorted by minute, then campaign, ad, advertiser, publisher, region,
- *     country, device, currency (strings byte for byte); string_at is an offset into the rollup heap
- *   rollup heap: each row's five strings in the order of enum tp_dimension, row after row
- *   footer, 320 bytes, the last of the file:
- *      0  4 × {u64 offset, u64 bytes, u64 count, u64 XXH3-64 of the bytes}: rows, id index, rollup rows, heap
- *    128  u64 rows, counted, late, conflicts
- *    160  u64 from_ms, to_ms (stamps of counted events, half-open; 0,0 without any)
- *    176  u32 minute_min, minute_max (UINT32_MAX,0 without any)
- *    184  u64 watermark_ms
- *    192  u64 impressions, clicks, flagged_clicks, conversions
- *    224  i128 spend in micros over the valid clicks, all currencies in one: a control total, not an amount
- *    240  u64 id.hi of the first and of the last index entry (0,0 without any)
- *    256  40 bytes of zero
- *    296  u32 footer bytes (320)    300  u32 version 1
- *    304  u64 magic "tpsegend"      312  u64 XXH3-64 of footer bytes 0..311
+ *     48  u64 sealed_ms              56  u64 XXH3-64 of bytes 0..55           (up to here as in version 1)
+ *     64  32 bytes: SHA-256 of the segment published before, as it was published first; zeros: there was none
+ *     96  u64 offset of the front footer   104  u64 footer bytes   112  u64 XXH3-64 of the footer   120  u64 file bytes
+ *    128  u32 hashing: how fingerprints and shard hashes follow from a payload (1)    132  u32 rows a block (65,536)
+ *    136  48 bytes of zero           184  u64 XXH3-64 of bytes 64..183
+ *   footer: fixed part (192 bytes), then its sections, columns and blocks; twice the same bytes
+ *   tail, 64 bytes, the last of the file: where the footer lies
  *
- * A reader checks header and footer when it opens the file, and each section's checksum and inner lengths before its first use.
- * Version 1 is the rows as they came; a columnar version follows under the same header, footer and manifest.
+ * Rows lie sorted by advertiser, campaign, ad (byte for byte), time, place in the log. A column is cut into blocks of 65,536 rows;
+ * each block is one stream of column.h, alone or compressed by zstd. A column that is zero in all rows is left out. A column of texts
+ * has a dictionary (column_text.h) for the segment.
+ *
+ * A reader checks header, tail and a footer when it opens the file, and each block and section by its checksum before use. If tail
+ * or footer are damaged, the front footer serves. Unknown section kinds are skipped; an unknown column or encoding, or another
+ * version than 1 and 2, is refused. Version 1: segment_v1.h.
  */
 #ifndef STORAGE_SEGMENT_FORMAT_H
 #define STORAGE_SEGMENT_FORMAT_H
@@ -38,9 +31,54 @@
 #define SEGMENT_MAGIC     0x3130306765737074ULL /* "tpseg001" */
 #define SEGMENT_MAGIC_END 0x646e656765737074ULL /* "tpsegend" */
 
-enum { SEGMENT_VERSION = 1, SEGMENT_ALIGN = 64 };
+enum { SEGMENT_VERSION = 2, SEGMENT_ALIGN = 64, SEGMENT_BLOCK_ROWS = 65536, SEGMENT_HASHING = 1, SEGMENT_NO_PARENT = 0xffff };
 
-enum segment_section { SEGMENT_ROWS, SEGMENT_INDEX, SEGMENT_ROLLUP, SEGMENT_HEAP, SEGMENT_SECTIONS };
+/* Sections below STO_SECTION_FIRST. Stable on disk. */
+enum segment_section_kind {
+	SEGMENT_IDS = 1,         /* 16 bytes a row: tp_event.id */
+	SEGMENT_FILTER = 2,      /* id_filter.h over (id, minute) of the counted rows */
+	SEGMENT_ROLLUP = 3,      /* struct tp_rollup_row; left out when they follow from the rows */
+	SEGMENT_ROLLUP_HEAP = 4, /* … and their strings */
+	SEGMENT_RAW = 5,         /* records of other kinds than events, as they lay in the log, in its order */
+	SEGMENT_HASHES = 6,      /* struct segment_hash: rows whose hashes do not follow from their payload */
+	SEGMENT_CAMPAIGNS = 7,   /* totals per campaign and currency */
+};
+
+/* Columns. Stable on disk. What a value is stands in segment_column.c. */
+enum segment_column_id {
+	SEGMENT_TIME,
+	SEGMENT_LAG, /* zigzag(received_ms - timestamp_ms) */
+	SEGMENT_TYPE,
+	SEGMENT_VERDICT,
+	SEGMENT_FRAUD,
+	SEGMENT_FLAGS,
+	SEGMENT_DEVICE,
+	SEGMENT_COUNTRY,
+	SEGMENT_CURRENCY,
+	SEGMENT_BID,
+	SEGMENT_POSITION,
+	SEGMENT_TIMEZONE, /* zigzag */
+	SEGMENT_MOUSE,    /* zigzag */
+	SEGMENT_IP_HIGH,  /* the first eight bytes, big endian */
+	SEGMENT_IP_LOW, /* the last eight; with 0xffff00000000 flipped if TP_HAS_IP and the first are zero: an IPv4 address is itself */
+	SEGMENT_TRACE_HIGH,
+	SEGMENT_TRACE_LOW,
+	SEGMENT_SPAN,
+	SEGMENT_TRACE_FLAGS,
+	SEGMENT_RULE_VERSION,
+	SEGMENT_RESERVED,
+	SEGMENT_EVIDENCE, /* how many entries of evidence the row has */
+	SEGMENT_ROW_NUMBERS,
+	/* a value per entry of evidence, row after row: a block has as many as its rows' counts sum up to */
+	SEGMENT_EVIDENCE_REASON = SEGMENT_ROW_NUMBERS,
+	SEGMENT_EVIDENCE_TEXT,
+	SEGMENT_EVIDENCE_DETAIL,
+	SEGMENT_EVIDENCE_LIMIT,
+	SEGMENT_EVIDENCE_SEEN, /* zigzag, or the eight bytes as they are where is_text */
+	SEGMENT_NUMBERS,
+	SEGMENT_TEXT = 32, /* + enum tp_string: codes */
+	SEGMENT_COLUMNS = SEGMENT_TEXT + TP_STRINGS,
+};
 
 struct segment_header {
 	uint64_t magic;
@@ -51,22 +89,27 @@ struct segment_header {
 	uint8_t node_id[16];
 	uint64_t sealed_ms;
 	uint64_t checksum;
+	/* version 2 */
+	uint8_t prev_sha256[32];
+	uint64_t footer_offset, footer_bytes, footer_checksum;
+	uint64_t file_bytes;
+	uint32_t hashing;
+	uint32_t block_rows;
+	uint64_t zeros[6];
+	uint64_t checksum_two;
 };
-static_assert(sizeof(struct segment_header) == 64, "disk format");
+enum { SEGMENT_HEADER_V1_BYTES = 64 };
+static_assert(offsetof(struct segment_header, prev_sha256) == SEGMENT_HEADER_V1_BYTES, "disk format");
+static_assert(sizeof(struct segment_header) == 192, "disk format");
 
-struct segment_index_entry {
-	struct tp_id id;
-	uint64_t fingerprint;
-	uint32_t minute;
-	uint32_t zero;
-	uint64_t row_at;
-};
-static_assert(sizeof(struct segment_index_entry) == 40, "disk format");
-
+/* Bytes of the file: as they are, or one zstd frame of raw_bytes. */
 struct segment_place {
-	uint64_t offset, bytes, count, checksum;
+	uint64_t offset, bytes;
+	uint64_t raw_bytes; /* 0: not compressed */
+	uint64_t checksum;  /* XXH3-64 of the bytes in the file */
 };
 
+/* Sums of what a segment holds; as in version 1. */
 struct segment_totals {
 	uint64_t rows, counted, late, conflicts;
 	uint64_t from_ms, to_ms;
@@ -75,21 +118,67 @@ struct segment_totals {
 	uint64_t impressions, clicks, flagged_clicks, conversions;
 	__int128 spend_micros;
 };
+static_assert(sizeof(struct segment_totals) == 112, "disk format");
 
 struct segment_footer {
-	struct segment_place section[SEGMENT_SECTIONS];
-	struct segment_totals totals;
-	uint64_t id_first, id_last;
-	uint64_t zeros[5];
-	uint32_t bytes;
+	uint32_t bytes; /* with all that follows */
 	uint32_t version;
-	uint64_t magic;
+	uint64_t file_bytes;
+	struct segment_totals totals;
+	uint64_t raw_records;
+	uint32_t sections, columns, blocks;
+	uint32_t zero;
+	uint64_t zeros[5];
+	/* then: sections × struct segment_section, columns × struct segment_column, blocks × struct segment_block */
+};
+static_assert(sizeof(struct segment_footer) == 192, "disk format");
+
+struct segment_section {
+	uint32_t kind;
+	uint32_t zero;
+	uint64_t count; /* entries of the kind's own */
+	struct segment_place place;
+};
+static_assert(sizeof(struct segment_section) == 48, "disk format");
+
+struct segment_column {
+	uint16_t column; /* enum segment_column_id, ascending */
+	uint16_t parent; /* the column by whose code `table` is asked in MAPPED blocks; SEGMENT_NO_PARENT */
+	uint32_t block;  /* the first of its blocks */
+	uint32_t blocks;
+	uint32_t texts; /* in the dictionary; 0: a column of numbers */
+	struct segment_place dictionary;
+	struct segment_place table; /* one value per text of the parent */
+};
+static_assert(sizeof(struct segment_column) == 80, "disk format");
+
+/* The zone map: `min` and `max` are of the values, for texts of their codes. */
+struct segment_block {
+	uint64_t offset;
+	uint32_t bytes;
+	uint32_t raw_bytes;
+	uint32_t count;
+	uint32_t zero;
+	uint64_t min, max;
 	uint64_t checksum;
 };
-static_assert(offsetof(struct segment_footer, totals) == 128, "disk format");
-static_assert(offsetof(struct segment_footer, totals.spend_micros) == 224, "disk format");
-static_assert(offsetof(struct segment_footer, id_first) == 240, "disk format");
-static_assert(offsetof(struct segment_footer, bytes) == 296, "disk format");
-static_assert(sizeof(struct segment_footer) == 320, "disk format");
+static_assert(sizeof(struct segment_block) == 48, "disk format");
+
+struct segment_tail {
+	uint64_t magic;
+	uint64_t footer_offset, footer_bytes, footer_checksum;
+	uint64_t file_bytes;
+	uint32_t version;
+	uint32_t zero;
+	uint64_t zero_too;
+	uint64_t checksum; /* of the 56 bytes before */
+};
+static_assert(sizeof(struct segment_tail) == 64, "disk format");
+
+struct segment_hash {
+	uint64_t row;
+	uint64_t fingerprint, shard_hash;
+};
+static_assert(sizeof(struct segment_hash) == 24, "disk format");
 
 #endif

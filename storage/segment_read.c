@@ -1,6 +1,6 @@
 /*
- * Reading segments by mapping. Everything in the file is foreign until its checksum and its inner lengths have been checked; each
- * section is checked once, before its first use. Format: segment_format.h.
+ * Opening segments by mapping. Everything in the file is foreign until its checksum and what it says have been checked: header, tail
+ * and a footer when it is opened, each section and block before its use. Format: segment_format.h.
  *
  * A page of a mapped file that the disk cannot read ends the process by SIGBUS: for the data process that is the fail-stop it
  * wants.
@@ -9,6 +9,10 @@
  */
 #include "segment.h"
 
+#include "segment_column.h"
+#include "segment_rows.h"
+#include "segment_state.h"
+#include "segment_v1.h"
 #include "turnpike/log.h"
 
 #define XXH_INLINE_ALL
@@ -16,60 +20,164 @@
 
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
-static const char *const section_name[SEGMENT_SECTIONS] = {"rows", "id index", "rollup", "rollup heap"};
+enum { RAW_RATIO_MAX = 256, RAW_BLOCK_BYTES_MAX = 1 << 23 };
 
-static int damage(uint64_t sequence, const char *where, const char *what)
+int segment_damage(uint64_t sequence, const char *where, const char *what)
 {
 	tp_logf(TP_ERROR, "segment is damaged, refusing it", "segment=%016" PRIx64 " part=\"%s\" found=\"%s\"", sequence, where,
 		what);
 	return -EBADMSG;
 }
 
-static bool footer_sane(const struct segment_footer *footer, uint64_t bytes)
+/* ---- the footer ---- */
+
+/* Within what lies between header and tail, so that a few bytes more may always be read. */
+static bool within(const struct segment *segment, uint64_t offset, uint64_t bytes, uint64_t raw_bytes, uint64_t align)
 {
-	static const uint64_t each[SEGMENT_SECTIONS] = {0, sizeof(struct segment_index_entry), sizeof(struct tp_rollup_row), 1};
-	uint64_t behind = sizeof(struct segment_header);
-	for (int i = 0; i < SEGMENT_SECTIONS; i++) {
-		const struct segment_place *place = &footer->section[i];
-		if (place->offset < behind || place->offset % SEGMENT_ALIGN || place->offset > bytes ||
-		    place->bytes > bytes - place->offset)
+	uint64_t end = segment->bytes - sizeof(struct segment_tail);
+	return offset >= sizeof(struct segment_header) && offset % align == 0 && offset <= end && bytes <= end - offset &&
+	       raw_bytes / RAW_RATIO_MAX <= bytes;
+}
+
+static bool place_sane(const struct segment *segment, const struct segment_place *place)
+{
+	return within(segment, place->offset, place->bytes, place->raw_bytes, SEGMENT_ALIGN);
+}
+
+static bool column_blocks_sane(const struct segment *segment, const struct segment_column *column)
+{
+	uint64_t rows = segment->totals->rows;
+	bool per_row = column->column < SEGMENT_ROW_NUMBERS || column->column >= SEGMENT_TEXT;
+	if (column->blocks != (rows + SEGMENT_BLOCK_ROWS - 1) / SEGMENT_BLOCK_ROWS || column->block > segment->footer->blocks ||
+	    column->blocks > segment->footer->blocks - column->block)
+		return false;
+	for (uint32_t i = 0; i < column->blocks; i++, rows -= SEGMENT_BLOCK_ROWS) {
+		const struct segment_block *block = &segment->block[column->block + i];
+		uint64_t count = rows < SEGMENT_BLOCK_ROWS ? rows : SEGMENT_BLOCK_ROWS;
+		if (!within(segment, block->offset, block->bytes, block->raw_bytes, 8) || block->raw_bytes > RAW_BLOCK_BYTES_MAX)
 			return false;
-		if (each[i] && (place->bytes % each[i] || place->bytes / each[i] != place->count))
+		if (per_row ? block->count != count : block->count > count * TP_FRAUD_REASONS)
 			return false;
-		behind = place->offset + place->bytes;
 	}
+	return true;
+}
+
+static bool column_known(const struct segment *segment, uint16_t which)
+{
+	for (uint32_t i = 0; i < segment->footer->columns; i++)
+		if (segment->column[i].column == which)
+			return true;
+	return false;
+}
+
+static bool columns_sane(const struct segment *segment)
+{
+	uint64_t rows = segment->totals->rows;
+	uint32_t texts = 0, evidence = 0;
+	for (uint32_t i = 0; i < segment->footer->columns; i++) {
+		const struct segment_column *column = &segment->column[i];
+		if (column->column >= SEGMENT_COLUMNS || !segment_column_rule[column->column].name ||
+		    (i && column->column <= segment->column[i - 1].column) || !column_blocks_sane(segment, column))
+			return false;
+		bool is_text = column->column >= SEGMENT_TEXT;
+		texts += is_text;
+		evidence += column->column >= SEGMENT_EVIDENCE && column->column < SEGMENT_NUMBERS;
+		if (is_text ? !column->texts || column->texts > rows || !place_sane(segment, &column->dictionary) : column->texts)
+			return false;
+		if (column->parent != SEGMENT_NO_PARENT &&
+		    (!segment_parent_may(column->column, column->parent) || !column_known(segment, column->parent) ||
+		     !place_sane(segment, &column->table)))
+			return false;
+	}
+	/* Each row has all strings; evidence comes with all that belongs to it. */
+	return texts == (rows ? TP_STRINGS : 0) && (evidence == 0 || evidence == SEGMENT_NUMBERS - SEGMENT_EVIDENCE);
+}
+
+/* Are these bytes a footer of this file? Then the segment's tables point into it. */
+static bool footer_take(struct segment *segment, uint64_t offset, uint64_t bytes, uint64_t checksum)
+{
+	if (offset > segment->bytes || bytes > segment->bytes - offset || bytes < sizeof(struct segment_footer) ||
+	    offset % SEGMENT_ALIGN || bytes > UINT32_MAX || XXH3_64bits(segment->base + offset, bytes) != checksum)
+		return false;
+	const struct segment_footer *footer = (const struct segment_footer *)(const void *)(segment->base + offset);
+	if (footer->bytes != bytes || footer->version != SEGMENT_VERSION || footer->file_bytes != segment->bytes ||
+	    footer->sections > SEGMENT_SECTIONS_MAX || footer->columns > SEGMENT_COLUMNS || footer->blocks > bytes ||
+	    bytes != sizeof(*footer) + footer->sections * sizeof(struct segment_section) +
+			     footer->columns * sizeof(struct segment_column) + footer->blocks * sizeof(struct segment_block))
+		return false;
 	const struct segment_totals *totals = &footer->totals;
-	return behind <= bytes - sizeof(*footer) && footer->section[SEGMENT_ROWS].count == totals->rows &&
-	       footer->section[SEGMENT_INDEX].count == totals->counted && totals->counted <= totals->rows &&
-	       totals->conflicts <= totals->rows - totals->counted && footer->section[SEGMENT_ROLLUP].count <= UINT32_MAX &&
-	       totals->rows <= bytes / TP_EVENT_FIXED_BYTES;
+	if (totals->rows > segment->bytes / sizeof(struct tp_id) || totals->counted > totals->rows ||
+	    totals->conflicts > totals->rows - totals->counted)
+		return false;
+	segment->footer = footer;
+	segment->totals = totals;
+	segment->section = (const struct segment_section *)(footer + 1);
+	segment->column = (const struct segment_column *)(segment->section + footer->sections);
+	segment->block = (const struct segment_block *)(segment->column + footer->columns);
+	for (uint32_t i = 0; i < footer->sections; i++)
+		if (!place_sane(segment, &segment->section[i].place))
+			return false;
+	return columns_sane(segment);
+}
+
+static bool tail_footer_take(struct segment *segment)
+{
+	const struct segment_tail *tail =
+		(const struct segment_tail *)(const void *)(segment->base + segment->bytes - sizeof(struct segment_tail));
+	return tail->magic == SEGMENT_MAGIC_END && tail->checksum == XXH3_64bits(tail, offsetof(struct segment_tail, checksum)) &&
+	       tail->version == SEGMENT_VERSION && tail->file_bytes == segment->bytes &&
+	       footer_take(segment, tail->footer_offset, tail->footer_bytes, tail->footer_checksum);
+}
+
+bool segment_front_footer_good(const struct segment *segment)
+{
+	struct segment front = {.base = segment->base, .bytes = segment->bytes};
+	const struct segment_header *header = segment->header;
+	return footer_take(&front, header->footer_offset, header->footer_bytes, header->footer_checksum);
+}
+
+static int v2_take(struct segment *segment)
+{
+	const struct segment_header *header = segment->header;
+	if (segment->bytes < sizeof(*header) + sizeof(struct segment_tail) || segment->bytes % SEGMENT_ALIGN)
+		return segment_damage(segment->sequence, "file", "its length");
+	if (header->checksum_two !=
+	    XXH3_64bits(header->prev_sha256, sizeof(*header) - SEGMENT_HEADER_V1_BYTES - sizeof(header->checksum_two)))
+		return segment_damage(segment->sequence, "header", "its second checksum");
+	if (header->hashing != SEGMENT_HASHING || header->block_rows != SEGMENT_BLOCK_ROWS)
+		return segment_damage(segment->sequence, "header", "a variant that this program does not know");
+	if (!tail_footer_take(segment)) {
+		if (header->file_bytes != segment->bytes ||
+		    !footer_take(segment, header->footer_offset, header->footer_bytes, header->footer_checksum))
+			return segment_damage(segment->sequence, "footer", "both copies are damaged");
+		segment->footer_damaged = true;
+		tp_logf(TP_WARN, "a segment's footer is damaged, reading its front copy", "segment=%016" PRIx64, segment->sequence);
+	}
+	segment->memory = calloc(1, sizeof(*segment->memory));
+	return segment->memory ? 0 : -ENOMEM;
 }
 
 int segment_take(struct segment *segment, const uint8_t *base, uint64_t bytes, uint64_t sequence)
 {
 	*segment = (struct segment){.base = base, .bytes = bytes, .sequence = sequence};
-	if (bytes < sizeof(struct segment_header) + sizeof(struct segment_footer) ||
-	    (bytes - sizeof(struct segment_footer)) % SEGMENT_ALIGN)
-		return damage(sequence, "file", "its length");
-	const struct segment_header *header = (const struct segment_header *)(const void *)base;
-	const struct segment_footer *footer =
-		(const struct segment_footer *)(const void *)(base + bytes - sizeof(struct segment_footer));
+	if (bytes < SEGMENT_HEADER_V1_BYTES)
+		return segment_damage(sequence, "file", "its length");
+	const struct segment_header *header = segment->header = (const struct segment_header *)(const void *)base;
 	if (header->magic != SEGMENT_MAGIC || header->checksum != XXH3_64bits(header, offsetof(struct segment_header, checksum)))
-		return damage(sequence, "header", "its checksum");
-	if (header->version != SEGMENT_VERSION)
-		return damage(sequence, "header", "a version that this program does not know");
+		return segment_damage(sequence, "header", "its checksum");
 	if (header->sequence != sequence)
-		return damage(sequence, "header", "another segment's sequence");
-	if (footer->magic != SEGMENT_MAGIC_END || footer->bytes != sizeof(*footer) || footer->version != SEGMENT_VERSION ||
-	    footer->checksum != XXH3_64bits(footer, offsetof(struct segment_footer, checksum)))
-		return damage(sequence, "footer", "its checksum");
-	if (!footer_sane(footer, bytes))
-		return damage(sequence, "footer", "sections that cannot be");
-	segment->header = header;
-	segment->footer = footer;
-	return 0;
+		return segment_damage(sequence, "header", "another segment's sequence");
+	segment->version = header->version;
+	if (header->version == 1)
+		return segment_v1_take(segment);
+	if (header->version == SEGMENT_VERSION)
+		return v2_take(segment);
+	tp_logf(TP_ERROR, "a segment has a version that this program does not know",
+		"segment=%016" PRIx64 " version=%u known=\"1, 2\"", sequence, header->version);
+	return -ENOTSUP;
 }
 
 int segment_open(struct segment *segment, const struct sto_io *io, const char *path, const struct manifest_segment *facts)
@@ -82,7 +190,7 @@ int segment_open(struct segment *segment, const struct sto_io *io, const char *p
 	const uint8_t *base = NULL;
 	int rc = io->size(io, fd, &bytes);
 	if (!rc && bytes != facts->bytes)
-		rc = damage(facts->sequence, "file", "a length other than the manifest's");
+		rc = segment_damage(facts->sequence, "file", "a length other than the manifest's");
 	if (!rc)
 		rc = io->map(io, fd, bytes, &base);
 	io->close(io, fd);
@@ -90,8 +198,8 @@ int segment_open(struct segment *segment, const struct sto_io *io, const char *p
 		return rc;
 	rc = segment_take(segment, base, bytes, facts->sequence);
 	segment->io = io;
-	if (!rc && (segment->header->file_id != facts->file_id || segment->footer->totals.rows != facts->rows))
-		rc = damage(facts->sequence, "header", "another log file or row count than the manifest's");
+	if (!rc && (segment->header->file_id != facts->file_id || segment->totals->rows != facts->rows))
+		rc = segment_damage(facts->sequence, "header", "another log file or row count than the manifest's");
 	if (rc)
 		segment_close(segment);
 	return rc;
@@ -101,6 +209,13 @@ void segment_close(struct segment *segment)
 {
 	if (segment->base && segment->io)
 		segment->io->unmap(segment->io, segment->base, segment->bytes);
+	if (segment->memory) {
+		for (int i = 0; i < SEGMENT_SECTIONS_MAX; i++)
+			buffer_fini(&segment->memory->section[i]);
+		free(segment->memory->rollup);
+		free(segment->memory->heap);
+		free(segment->memory);
+	}
 	*segment = (struct segment){0};
 }
 
@@ -110,210 +225,134 @@ int segment_peek(const struct sto_io *io, const char *path, uint64_t sequence, u
 	int fd = io->open(io, path, O_RDONLY, 0);
 	if (fd < 0)
 		return fd;
-	int64_t got = io->read(io, fd, &header, sizeof(header), 0);
+	int64_t got = io->read(io, fd, &header, SEGMENT_HEADER_V1_BYTES, 0);
 	io->close(io, fd);
 	if (got < 0)
 		return (int)got;
-	if (got < (int64_t)sizeof(header) || header.magic != SEGMENT_MAGIC || header.sequence != sequence ||
+	if (got < SEGMENT_HEADER_V1_BYTES || header.magic != SEGMENT_MAGIC || header.sequence != sequence ||
 	    header.checksum != XXH3_64bits(&header, offsetof(struct segment_header, checksum)))
 		return -EBADMSG;
 	*file_id = header.file_id;
 	return 0;
 }
 
-/* ---- inner checks, once per section ---- */
+/* ---- sections ---- */
 
-static const uint8_t *section_at(const struct segment *segment, enum segment_section section)
+int segment_section_read(struct segment *segment, uint32_t kind, const void **bytes, uint64_t *length)
 {
-	return segment->base + segment->footer->section[section].offset;
-}
-
-/* The record at offset `at` of the rows, or NULL when there is none that is whole. */
-static const struct tp_event *row_at(const struct segment *segment, uint64_t at)
-{
-	uint64_t room = segment->footer->section[SEGMENT_ROWS].bytes;
-	if (at > room || room - at < TP_EVENT_FIXED_BYTES || at % 8)
-		return NULL;
-	const struct tp_event *event = (const struct tp_event *)(const void *)(section_at(segment, SEGMENT_ROWS) + at);
-	return tp_event_valid(event, room - at) ? event : NULL;
-}
-
-static const char *rows_check(const struct segment *segment)
-{
-	uint64_t at = 0;
-	for (uint64_t i = 0; i < segment->footer->totals.rows; i++) {
-		const struct tp_event *event = row_at(segment, at);
-		if (!event)
-			return "a malformed row";
-		if (!tp_verdict_logged(event->verdict))
-			return "a row with a verdict that does not belong into a segment";
-		at += event->bytes;
-	}
-	return at == segment->footer->section[SEGMENT_ROWS].bytes ? NULL : "more bytes than its rows";
-}
-
-static const char *rollup_check(const struct segment *segment)
-{
-	const struct tp_rollup_row *row = (const struct tp_rollup_row *)(const void *)section_at(segment, SEGMENT_ROLLUP);
-	uint64_t heap_bytes = segment->footer->section[SEGMENT_HEAP].bytes;
-	uint32_t minute = 0;
-	for (uint64_t i = 0; i < segment->footer->section[SEGMENT_ROLLUP].count; i++, row++) {
-		uint64_t end = row->string_at;
-		for (int d = 0; d < TP_DIMENSIONS; d++)
-			end += row->string_bytes[d];
-		if (end > heap_bytes)
-			return "strings beyond the heap";
-		if (row->minute < minute || row->device >= TP_DEVICE_TYPES)
-			return "rows out of order, or an unknown device";
-		minute = row->minute;
-	}
-	return NULL;
-}
-
-int segment_check(struct segment *segment, enum segment_section section)
-{
-	uint8_t bit = (uint8_t)(1u << section);
-	if (segment->checked & bit)
-		return 0;
-	if (segment->damaged & bit)
+	uint32_t index = 0, count = segment->version == 1 ? 0 : segment->footer->sections;
+	while (index < count && segment->section[index].kind != kind)
+		index++;
+	if (index == count)
+		return -ENOENT;
+	const struct segment_place *place = &segment->section[index].place;
+	struct segment_memory *memory = segment->memory;
+	uint64_t bit = (uint64_t)1 << index;
+	if (memory->bad & bit)
 		return -EBADMSG;
-	const struct segment_place *place = &segment->footer->section[section];
-	const char *found = NULL;
-	if (place->checksum != XXH3_64bits(section_at(segment, section), place->bytes))
-		found = "its checksum";
-	else if (section == SEGMENT_ROWS)
-		found = rows_check(segment);
-	else if (section == SEGMENT_ROLLUP)
-		found = rollup_check(segment);
-	if (found) {
-		segment->damaged |= bit;
-		return damage(segment->sequence, section_name[section], found);
+	if (!(memory->good & bit)) {
+		const uint8_t *at;
+		uint64_t got;
+		char name[32];
+		int rc = segment_place_read(segment, place, &memory->section[index], &at, &got);
+		if (rc == -EBADMSG) {
+			memory->bad |= bit;
+			snprintf(name, sizeof(name), "section %u", kind);
+			segment_damage(segment->sequence, name, "its checksum");
+		}
+		if (rc)
+			return rc;
+		memory->good |= bit;
 	}
-	segment->checked |= bit;
+	*bytes = place->raw_bytes ? memory->section[index].at : segment->base + place->offset;
+	*length = place->raw_bytes ? place->raw_bytes : place->bytes;
 	return 0;
 }
 
-/* ---- use ---- */
-
-int segment_events(struct segment *segment, sto_event_fn fn, void *context)
+int segment_raw(struct segment *segment, sto_event_fn fn, void *context)
 {
-	int rc = segment_check(segment, SEGMENT_ROWS);
-	const uint8_t *at = section_at(segment, SEGMENT_ROWS);
-	for (uint64_t i = 0; i < segment->footer->totals.rows && !rc; i++) {
+	const void *bytes;
+	uint64_t length, records = segment->version == 1 ? 0 : segment->footer->raw_records;
+	int rc = segment_section_read(segment, SEGMENT_RAW, &bytes, &length);
+	if (rc)
+		return rc == -ENOENT && !records ? 0 : rc == -ENOENT ? -EBADMSG : rc;
+	const uint8_t *at = bytes;
+	for (uint64_t i = 0; i < records && !rc; i++) {
 		const struct tp_event *event = (const struct tp_event *)(const void *)at;
+		if (length < sizeof(uint64_t) || event->bytes < sizeof(uint64_t) || event->bytes % 8 || event->bytes > length)
+			return segment_damage(segment->sequence, "raw records", "a record that is not whole");
 		at += event->bytes;
+		length -= event->bytes;
 		rc = fn(context, event);
 	}
 	return rc;
 }
 
-int segment_ids(struct segment *segment, sto_id_fn fn, void *context)
+/* ---- events ---- */
+
+int segment_events_sorted(struct segment *segment, sto_event_fn fn, void *context)
 {
-	int rc = segment_check(segment, SEGMENT_INDEX);
-	const struct segment_index_entry *entry =
-		(const struct segment_index_entry *)(const void *)section_at(segment, SEGMENT_INDEX);
-	for (uint64_t i = 0; i < segment->footer->totals.counted && !rc; i++, entry++)
-		rc = fn(context, entry->id, entry->fingerprint, entry->minute);
+	if (segment->version == 1)
+		return segment_v1_events(segment, fn, context);
+	_Alignas(8) uint8_t room[TP_EVENT_BYTES_MAX];
+	struct tp_event *event = (struct tp_event *)(void *)room;
+	struct segment_rows rows;
+	int rc = segment_rows_open(&rows, segment);
+	if (rc)
+		return rc;
+	rc = segment_rows_prepare(&rows, segment);
+	for (uint32_t b = 0; b < rows.blocks && !rc; b++) {
+		rc = segment_rows_load(&rows, b);
+		for (uint32_t i = 0; i < segment_rows_count(&rows, b) && !rc; i++) {
+			rc = segment_rows_event(&rows, b, i, event);
+			if (!rc)
+				rc = fn(context, event);
+		}
+	}
+	segment_rows_close(&rows);
 	return rc;
 }
 
-static bool entry_before(const struct segment_index_entry *entry, struct tp_id id, uint32_t minute)
+struct received {
+	uint64_t received_ms;
+	uint64_t at; /* in the records */
+};
+
+struct keeping {
+	struct buffer records, order;
+};
+
+static int record_keep(void *context, const struct tp_event *event)
 {
-	if (entry->id.hi != id.hi)
-		return entry->id.hi < id.hi;
-	if (entry->id.lo != id.lo)
-		return entry->id.lo < id.lo;
-	return entry->minute < minute;
+	struct keeping *keeping = context;
+	const struct received one = {.received_ms = event->received_ms, .at = keeping->records.bytes};
+	buffer_put(&keeping->records, event, event->bytes);
+	buffer_put(&keeping->order, &one, sizeof(one));
+	return keeping->records.failed || keeping->order.failed ? -ENOMEM : 0;
 }
 
-int segment_lookup(struct segment *segment, struct tp_id id, uint32_t minute, uint64_t fingerprint)
+/* Records of one stamp of receipt stay in the order of the file: those of one id and time so in that of the log. */
+static int received_compare(const void *left, const void *right)
 {
-	if (!segment->footer->totals.counted || id.hi < segment->footer->id_first || id.hi > segment->footer->id_last)
-		return STO_ABSENT;
-	int rc = segment_check(segment, SEGMENT_INDEX);
-	if (rc)
-		return rc;
-	const struct segment_index_entry *entry =
-		(const struct segment_index_entry *)(const void *)section_at(segment, SEGMENT_INDEX);
-	uint64_t low = 0, high = segment->footer->totals.counted;
-	while (low < high) {
-		uint64_t middle = low + (high - low) / 2;
-		if (entry_before(&entry[middle], id, minute))
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	if (low == segment->footer->totals.counted || entry[low].id.hi != id.hi || entry[low].id.lo != id.lo ||
-	    entry[low].minute != minute)
-		return STO_ABSENT;
-	return entry[low].fingerprint == fingerprint ? STO_SAME : STO_OTHER;
+	const struct received *a = left, *b = right;
+	if (a->received_ms != b->received_ms)
+		return a->received_ms < b->received_ms ? -1 : 1;
+	return a->at < b->at ? -1 : a->at > b->at;
 }
 
-int segment_rollup(struct segment *segment, const struct tp_rollup_row **rows, uint32_t *count, const char **heap)
+int segment_events(struct segment *segment, sto_event_fn fn, void *context)
 {
-	int rc = segment_check(segment, SEGMENT_HEAP);
-	if (!rc)
-		rc = segment_check(segment, SEGMENT_ROLLUP);
-	if (rc)
-		return rc;
-	*rows = (const struct tp_rollup_row *)(const void *)section_at(segment, SEGMENT_ROLLUP);
-	*count = (uint32_t)segment->footer->section[SEGMENT_ROLLUP].count;
-	*heap = (const char *)section_at(segment, SEGMENT_HEAP);
-	return 0;
-}
-
-/* Version 1 has none. */
-int segment_section(struct segment *segment, uint32_t kind, const void **bytes, uint64_t *length)
-{
-	(void)segment, (void)kind, (void)bytes, (void)length;
-	return -ENOENT;
-}
-
-static int totals_take(void *context, const struct tp_event *event)
-{
-	segment_totals_add(context, event);
-	return 0;
-}
-
-int segment_verify(struct segment *segment, const struct manifest_segment *facts)
-{
-	for (enum segment_section s = 0; s < SEGMENT_SECTIONS; s++) {
-		int rc = segment_check(segment, s);
-		if (rc)
-			return rc;
-	}
-	const struct segment_totals *told = &segment->footer->totals;
-	struct segment_totals found;
-	segment_totals_init(&found);
-	int rc = segment_events(segment, totals_take, &found);
-	if (rc)
-		return rc;
-	found.watermark_ms = told->watermark_ms;
-	if (memcmp(&found, told, sizeof(found)))
-		return damage(segment->sequence, "footer", "totals other than those of its rows");
-	const struct segment_index_entry *entry =
-		(const struct segment_index_entry *)(const void *)section_at(segment, SEGMENT_INDEX);
-	for (uint64_t i = 0; i < told->counted; i++) {
-		const struct tp_event *event = row_at(segment, entry[i].row_at);
-		if (!event || !tp_verdict_counts(event->verdict) || memcmp(&event->id, &entry[i].id, sizeof(event->id)) ||
-		    event->fingerprint != entry[i].fingerprint || event->timestamp_ms / TP_MINUTE_MS != entry[i].minute ||
-		    (i && !entry_before(&entry[i - 1], entry[i].id, entry[i].minute)))
-			return damage(segment->sequence, "id index", "an entry that is not its row's");
-	}
-	struct tp_sums sum = {0};
-	const struct tp_rollup_row *row = (const struct tp_rollup_row *)(const void *)section_at(segment, SEGMENT_ROLLUP);
-	for (uint64_t i = 0; i < segment->footer->section[SEGMENT_ROLLUP].count; i++, row++) {
-		sum.impressions += row->sums.impressions;
-		sum.clicks += row->sums.clicks;
-		sum.flagged_clicks += row->sums.flagged_clicks;
-		sum.conversions += row->sums.conversions;
-		sum.late += row->sums.late;
-		sum.spend_micros += row->sums.spend_micros;
-	}
-	if (sum.impressions != told->impressions || sum.clicks != told->clicks || sum.flagged_clicks != told->flagged_clicks ||
-	    sum.conversions != told->conversions || sum.late != told->late || sum.spend_micros != told->spend_micros)
-		return damage(segment->sequence, "rollup", "sums other than those of the rows");
-	if (XXH3_64bits(segment->base, segment->bytes) != facts->hash)
-		return damage(segment->sequence, "file", "another hash than the manifest's");
-	return 0;
+	if (segment->version == 1)
+		return segment_v1_events(segment, fn, context);
+	struct keeping keeping = {0};
+	int rc = segment_events_sorted(segment, record_keep, &keeping);
+	uint64_t count = keeping.order.bytes / sizeof(struct received);
+	struct received *order = (struct received *)(void *)keeping.order.at;
+	if (!rc && count)
+		qsort(order, count, sizeof(*order), received_compare);
+	for (uint64_t i = 0; i < count && !rc; i++)
+		rc = fn(context, (const struct tp_event *)(const void *)(keeping.records.at + order[i].at));
+	buffer_fini(&keeping.records);
+	buffer_fini(&keeping.order);
+	return rc;
 }

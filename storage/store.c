@@ -461,6 +461,7 @@ void sto_store_close(struct sto_store *store)
 	pthread_mutex_destroy(&store->pool.lock);
 	if (store->view)
 		store_view_give(store, store->view);
+	segment_recalls_fini(&store->recalls);
 	manifest_fini(&store->manifest);
 	if (store->manifest_fd >= 0)
 		store->io->close(store->io, store->manifest_fd);

@@ -90,6 +90,7 @@ struct sto_store {
 	pthread_mutex_t map_lock;
 	_Atomic uint32_t mapped;
 	uint64_t clock;
+	struct segment_recalls recalls; /* of look-ups */
 
 	/* the log writers' opening thread's */
 	_Atomic bool direct_refused, allocate_refused; /* told once */

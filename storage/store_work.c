@@ -163,6 +163,22 @@ static int segment_name(struct sto_store *store, const char *temporary, const ch
 	return rc;
 }
 
+struct turn {
+	struct sto_store *store;
+	uint64_t sequence;
+};
+
+/* The chain goes into the file, so who writes a file must have seen the one before published. */
+static int seal_prev(void *context, uint8_t sha256[MANIFEST_HASH_BYTES])
+{
+	const struct turn *turn = context;
+	seal_turn_wait(turn->store, turn->sequence);
+	pthread_mutex_lock(&turn->store->lock);
+	memcpy(sha256, turn->store->manifest.facts.chain_sha256, MANIFEST_HASH_BYTES);
+	pthread_mutex_unlock(&turn->store->lock);
+	return 0;
+}
+
 static int seal(struct sto_store *store, uint64_t file_id, const struct tp_rollup *rollup, const struct sto_seal_options *options,
 		uint64_t records, uint64_t sequence)
 {
@@ -175,6 +191,7 @@ static int seal(struct sto_store *store, uint64_t file_id, const struct tp_rollu
 		rc = folder_segment_path(path, store->data_dir, sequence, 0);
 	if (rc)
 		return rc;
+	struct turn turn = {.store = store, .sequence = sequence};
 	const struct segment_source source = {
 		.log_path = log_path,
 		.file_id = file_id,
@@ -183,6 +200,8 @@ static int seal(struct sto_store *store, uint64_t file_id, const struct tp_rollu
 		.node_id = store->node_id,
 		.sealed_ms = store->io->now_ms(store->io),
 		.options = options,
+		.prev = seal_prev,
+		.prev_context = &turn,
 	};
 	rc = segment_write(store->io, temporary, &source, &record.segment);
 	if (rc < 0)
@@ -191,14 +210,9 @@ static int seal(struct sto_store *store, uint64_t file_id, const struct tp_rollu
 		record = (struct manifest_record){.kind = MANIFEST_LOG_EMPTY, .file_id = file_id};
 		return store_commit(store, &record, 1);
 	}
-	rc = file_sha256(store->io, temporary, record.segment.sha256);
-	if (!rc)
-		rc = segment_name(store, temporary, path);
-	else
-		store->io->unlink(store->io, temporary);
+	rc = segment_name(store, temporary, path);
 	if (rc)
 		return rc;
-	seal_turn_wait(store, sequence);
 	rc = store_commit(store, &record, 1);
 	/* Without room for the record it is not published. After any other error it may be: only a restart finds out. */
 	if (rc == -ENOSPC)
@@ -316,6 +330,7 @@ static int segments_walk(struct sto_store *store, const struct segment_work *wor
 }
 
 struct lookup {
+	struct segment_recalls *recalls; /* under map_lock, like the files */
 	struct tp_id id;
 	uint32_t minute;
 	uint64_t fingerprint;
@@ -330,13 +345,13 @@ static bool lookup_wanted(const void *context, const struct manifest_segment *fa
 static int lookup_each(void *context, struct segment *file)
 {
 	const struct lookup *lookup = context;
-	return segment_lookup(file, lookup->id, lookup->minute, lookup->fingerprint);
+	return segment_lookup(file, lookup->recalls, lookup->id, lookup->minute, lookup->fingerprint);
 }
 
 int sto_segments_lookup(struct sto_store *store, struct tp_id id, uint32_t minute, uint64_t fingerprint)
 {
 	static_assert(STO_ABSENT == 0, "the walk goes on while an id is absent");
-	struct lookup lookup = {.id = id, .minute = minute, .fingerprint = fingerprint};
+	struct lookup lookup = {.recalls = &store->recalls, .id = id, .minute = minute, .fingerprint = fingerprint};
 	/* Newest first: a retry comes soon after its original. */
 	return segments_walk(store, &(struct segment_work){lookup_wanted, lookup_each, &lookup, true});
 }

@@ -157,7 +157,7 @@ static int verify_segments(struct verify *v)
 		if (!rc)
 			rc = segment_open(&segment, v->io, path, facts);
 		if (!rc) {
-			rc = segment_verify(&segment, facts);
+			rc = segment_verify(&segment, facts, SEGMENT_VERIFY_ALL);
 			segment_close(&segment);
 		}
 		if (!rc)

@@ -187,6 +187,9 @@ void tp_event_encode(const struct tp_parsed *parsed, struct tp_event *to);
  */
 void tp_event_finish(struct tp_parsed *parsed);
 
+/* What tp_event_finish() makes of a record's payload, from the record: for readers of formats that leave it out. */
+void tp_event_hashes(const struct tp_event *event, uint64_t *fingerprint, uint64_t *shard_hash);
+
 /* The strings of a record. The result points into `event`. */
 struct tp_str tp_event_string(const struct tp_event *event, enum tp_string which);
 

@@ -118,6 +118,12 @@ int sto_log_delete(struct sto_store *store, uint64_t file_id);
 /* Removes the files that are kept to be recycled: for a disk that gets full. Returns how many there were. Any thread. */
 uint32_t sto_store_space_release(struct sto_store *store);
 
+/*
+ * Writes segment `sequence` anew, compressed as hard as it gets: seconds of work for some percent of space. Version 1 becomes version
+ * 2. Any thread. 1: done, *bytes is its size now; 0: it would not get smaller; -ENOENT: no such segment; -EBADMSG; -ENOSPC; -errno.
+ */
+int sto_archive(struct sto_store *store, uint64_t sequence, const struct sto_seal_options *options, uint64_t *bytes);
+
 /* ---- the late lane and recovery of the horizon ---- */
 
 enum sto_lookup { STO_ABSENT, STO_SAME, STO_OTHER };

@@ -1,0 +1,250 @@
+/*
+ * Integer streams, dictionaries and the id filter: whatever goes in comes out, each encoding is chosen where it should be, and no
+ * damaged stream is read beyond its end.
+ */
+#include "column_text.h"
+#include "id_filter.h"
+#include "sample.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+
+#include <cmocka.h>
+
+enum { SHAPES = 12 };
+
+static uint64_t values[COLUMN_VALUES_MAX], found[COLUMN_VALUES_MAX];
+static struct column_scratch *scratch;
+
+/* Values of many shapes; each is what one encoding is made for. */
+static void shape_make(int shape, uint64_t seed, uint32_t count)
+{
+	uint64_t at = 1700000000000;
+	for (uint32_t i = 0; i < count; i++) {
+		uint64_t r = sample_mix(seed + i);
+		switch (shape) {
+		case 0: /* constant */
+			values[i] = seed;
+			break;
+		case 1: /* small */
+			values[i] = 1000 + r % 7;
+			break;
+		case 2: /* 64 bits */
+			values[i] = r;
+			break;
+		case 3: /* rising */
+			values[i] = at += r % 50;
+			break;
+		case 4: /* small with a few large ones */
+			values[i] = r % 100 ? r % 16 : r;
+			break;
+		case 5: /* runs */
+			values[i] = i / 100 * 7919;
+			break;
+		case 6: /* few values far apart */
+			values[i] = sample_mix(r % 20);
+			break;
+		case 7: /* falling, over zero */
+			values[i] = 1000 - (uint64_t)i * 3;
+			break;
+		case 8: /* one other */
+			values[i] = i == count / 2;
+			break;
+		case 9: /* widths from 0 to 64 */
+			values[i] = r >> (seed + i / 8) % 64;
+			break;
+		case 10: /* rising with steps back, as times within ads */
+			values[i] = i % 1000 ? values[i - 1] + r % 9 : 1700000000000 + r % 60000;
+			break;
+		default: /* extremes */
+			values[i] = r % 3 == 0 ? UINT64_MAX : r % 3 == 1 ? 0 : 1ULL << 63;
+		}
+	}
+}
+
+static void test_streams(void **state)
+{
+	static const uint32_t counts[] = {1, 2, 7, 8, 9, 63, 64, 65, 255, 257, 1000, 4096, 65535, 65536};
+	bool seen[COLUMN_ENCODINGS] = {false};
+	(void)state;
+	for (int shape = 0; shape < SHAPES; shape++)
+		for (size_t c = 0; c < sizeof(counts) / sizeof(counts[0]); c++)
+			for (int how = 0; how < 3; how++) {
+				uint32_t count = counts[c];
+				struct buffer out = {0};
+				shape_make(shape, 31 * c + 5, count);
+				if (how == 0)
+					column_encode(scratch, &out, values, count);
+				else if (how == 1)
+					column_encode_plain(scratch, &out, values, count);
+				else
+					column_encode_planes(&out, values, count);
+				assert_false(out.failed);
+				seen[out.at[0]] = true;
+				/* Of exactly its size and the promised slack, so that a sanitizer sees a step too far. */
+				uint8_t *exact = malloc(out.bytes + COLUMN_SLACK);
+				memcpy(exact, out.at, out.bytes);
+				memset(exact + out.bytes, 0xa5, COLUMN_SLACK);
+				memset(found, 0x5a, sizeof(found));
+				const uint8_t *end = column_decode(exact, exact + out.bytes, NULL, found, count);
+				if (end != exact + out.bytes || memcmp(found, values, count * sizeof(values[0])) != 0)
+					fail_msg("shape %d count %u how %d encoding %u", shape, count, how, out.at[0]);
+				/* Cut short it is refused, wherever. */
+				for (uint64_t cut = 0; cut < out.bytes; cut += 1 + out.bytes / 50)
+					assert_null(column_decode(exact, exact + cut, NULL, found, count));
+				free(exact);
+				buffer_fini(&out);
+			}
+	for (int e = 0; e < COLUMN_MAPPED; e++)
+		assert_true(seen[e]);
+}
+
+/* The sizes that the shapes deserve, in bits a value. */
+static void test_sizes(void **state)
+{
+	static const double bits[SHAPES] = {0, 3, 64, 6, 5, 0.4, 5.1, 0.1, 0.1, 64, 5, 2.1};
+	(void)state;
+	for (int shape = 0; shape < SHAPES; shape++) {
+		struct buffer out = {0};
+		shape_make(shape, 77, COLUMN_VALUES_MAX);
+		column_encode(scratch, &out, values, COLUMN_VALUES_MAX);
+		double found_bits = (double)out.bytes * 8 / COLUMN_VALUES_MAX;
+		if (found_bits > bits[shape] + 0.1)
+			fail_msg("shape %d takes %.2f bits a value", shape, found_bits);
+		buffer_fini(&out);
+	}
+}
+
+static void test_runs(void **state)
+{
+	struct buffer out = {0};
+	uint64_t *value = malloc(sizeof(found)), *length = malloc(sizeof(found)), sum = 0;
+	(void)state;
+	shape_make(5, 1, 10000);
+	column_encode(scratch, &out, values, 10000);
+	buffer_reserve(&out, COLUMN_SLACK);
+	uint32_t runs = column_decode_runs(out.at, out.at + out.bytes, value, length, 10000);
+	assert_int_equal(runs, 100);
+	for (uint32_t i = 0; i < runs; i++) {
+		assert_int_equal(value[i], values[sum]);
+		sum += length[i];
+	}
+	assert_int_equal(sum, 10000);
+	assert_int_equal(column_decode_runs(out.at, out.at + out.bytes, value, length, 9999), 0);
+	assert_int_equal(column_decode_runs(out.at, out.at + out.bytes, value, length, 10001), 0);
+	free(value);
+	free(length);
+	buffer_fini(&out);
+}
+
+/* A function of another column, with rows that differ. */
+static void test_mapped(void **state)
+{
+	enum { ENTRIES = 100, COUNT = 5000 };
+	static uint64_t table[ENTRIES], parent[COUNT], position[2] = {17, 4999}, other[2] = {1ULL << 40, 3};
+	const struct column_map map = {.parent = parent, .table = table, .entries = ENTRIES};
+	(void)state;
+	for (int i = 0; i < ENTRIES; i++)
+		table[i] = sample_mix((uint64_t)i);
+	for (int i = 0; i < COUNT; i++)
+		parent[i] = sample_mix((uint64_t)i + 999) % ENTRIES;
+	struct buffer out = {0};
+	const struct column_head head = {.encoding = COLUMN_MAPPED, .extra = 2};
+	buffer_put(&out, &head, sizeof(head));
+	column_encode_plain(scratch, &out, position, 2);
+	column_encode_plain(scratch, &out, other, 2);
+	buffer_reserve(&out, COLUMN_SLACK);
+	const uint8_t *end = out.at + out.bytes;
+	assert_ptr_equal(column_decode(out.at, end, &map, found, COUNT), end);
+	for (uint64_t i = 0; i < COUNT; i++)
+		assert_int_equal(found[i], i == 17 ? other[0] : i == 4999 ? other[1] : table[parent[i]]);
+	assert_null(column_decode(out.at, end, NULL, found, COUNT));
+	assert_null(column_decode(out.at, end, &map, found, 4999)); /* a position beyond the rows */
+	parent[40] = ENTRIES;
+	assert_null(column_decode(out.at, end, &map, found, COUNT));
+	buffer_fini(&out);
+}
+
+static void test_texts(void **state)
+{
+	(void)state;
+	for (int order = 0; order < TEXT_BY_ARRIVAL; order++) {
+		enum { TEXTS = 70000 }; /* more than a stream holds */
+		struct text_collection texts = {.seed = 5};
+		struct buffer out = {0};
+		char text[64];
+		for (uint32_t i = 0; i < TEXTS; i++) {
+			int bytes = i % 3 == 0   ? snprintf(text, sizeof(text), "device-%u", i)
+				    : i % 3 == 1 ? snprintf(text, sizeof(text), "%08x-0000-4000-8000-%012x", i, i * 7)
+						 : snprintf(text, sizeof(text), "%.*s", (int)(sample_mix(i) % 9), "Mozilla/5.0");
+			uint32_t index = text_add(&texts, text, (uint32_t)bytes);
+			assert_int_equal(text_add(&texts, text, (uint32_t)bytes), index);
+			assert_int_equal(text_find(&texts, text, (uint32_t)bytes), index);
+		}
+		assert_int_equal(text_find(&texts, "nobody", 6), UINT32_MAX);
+		uint32_t *code = malloc(texts.count * sizeof(*code));
+		struct text_entry *sorted = malloc(texts.count * sizeof(*sorted));
+		assert_int_equal(text_order(&texts, (enum text_order)order, code), 0);
+		for (uint32_t i = 0; i < texts.count; i++)
+			sorted[code[i]] = texts.entry[i];
+		memcpy(texts.entry, sorted, texts.count * sizeof(*sorted));
+		assert_int_equal(text_dictionary_put(&texts, scratch, &out), 0);
+		buffer_reserve(&out, COLUMN_SLACK);
+		struct text_dictionary read;
+		assert_int_equal(text_dictionary_read(&read, out.at, out.bytes, texts.count, 64), 0);
+		for (uint32_t i = 0; i < texts.count; i++) {
+			struct tp_str one = text_of(&read, i);
+			assert_int_equal(one.bytes, texts.entry[i].bytes);
+			assert_memory_equal(one.at, texts.heap.at + texts.entry[i].at, one.bytes);
+			if (order == TEXT_BY_FREQUENCY && i && texts.entry[i].uuid == texts.entry[i - 1].uuid)
+				assert_true(texts.entry[i].times <= texts.entry[i - 1].times);
+		}
+		text_dictionary_fini(&read);
+		assert_int_equal(text_dictionary_read(&read, out.at, out.bytes, texts.count - 1, 64), -EBADMSG);
+		assert_int_equal(text_dictionary_read(&read, out.at, out.bytes, texts.count, 35), -EBADMSG);
+		assert_int_equal(text_dictionary_read(&read, out.at, out.bytes - 1, texts.count, 64), -EBADMSG);
+		free(code);
+		free(sorted);
+		buffer_fini(&out);
+		text_collection_fini(&texts);
+	}
+}
+
+/* Never a no for a key that is in; a yes for about one in 256 of those that are not. */
+static void test_filter(void **state)
+{
+	static const uint32_t counts[] = {1, 2, 3, 10, 100, 1000, 65536, 300000};
+	(void)state;
+	for (size_t c = 0; c < sizeof(counts) / sizeof(counts[0]); c++) {
+		uint32_t count = counts[c], wrong = 0;
+		uint64_t *key = malloc(count * sizeof(*key));
+		struct buffer out = {0};
+		for (uint32_t i = 0; i < count; i++)
+			key[i] = id_filter_key(sample_mix(i), i, i % 60);
+		assert_true(id_filter_build(&out, key, count));
+		assert_true(id_filter_sane(out.at, out.bytes));
+		assert_false(id_filter_sane(out.at, out.bytes - 1));
+		for (uint32_t i = 0; i < count; i++)
+			assert_true(id_filter_maybe(out.at, key[i]));
+		for (uint32_t i = 0; i < 100000; i++)
+			wrong += id_filter_maybe(out.at, id_filter_key(sample_mix(i), i, 99));
+		if (wrong > 100000 / 256 * 5 / 4)
+			fail_msg("%u keys: %u of 100000 others are taken for known", count, wrong);
+		if (count >= 65536 && out.bytes * 8 > count * 10)
+			fail_msg("%u keys take %lu bytes", count, out.bytes);
+		free(key);
+		buffer_fini(&out);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_streams), cmocka_unit_test(test_sizes), cmocka_unit_test(test_runs),
+		cmocka_unit_test(test_mapped),  cmocka_unit_test(test_texts), cmocka_unit_test(test_filter),
+	};
+	scratch = column_scratch_new();
+	int failed = cmocka_run_group_tests(tests, NULL, NULL);
+	column_scratch_free(scratch);
+	return failed;
+}

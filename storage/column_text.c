@@ -1,0 +1,272 @@
+/*
+ * Collecting texts while rows come in, and the dictionary's bytes: column_text.h.
+ *
+ * Threads: any; all state is the caller's.
+ */
+#include "column_text.h"
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+enum { UUID_TEXT_BYTES = 36, SLOTS_FIRST = 64 };
+
+struct dictionary_head {
+	uint32_t texts, uuids;
+	uint64_t heap_bytes;
+};
+static_assert(sizeof(struct dictionary_head) == 16, "disk format");
+
+/* ---- canonical UUIDs ---- */
+
+static int hex_digit(char c)
+{
+	return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+static bool uuid_parse(const char *text, uint32_t bytes, uint8_t *to)
+{
+	if (bytes != UUID_TEXT_BYTES || text[8] != '-' || text[13] != '-' || text[18] != '-' || text[23] != '-')
+		return false;
+	uint8_t uuid[16];
+	for (int i = 0; i < 16; i++, text += 2) {
+		text += *text == '-';
+		int high = hex_digit(text[0]), low = hex_digit(text[1]);
+		if (high < 0 || low < 0)
+			return false;
+		uuid[i] = (uint8_t)(high << 4 | low);
+	}
+	if (to)
+		memcpy(to, uuid, sizeof(uuid));
+	return true;
+}
+
+static void uuid_print(const uint8_t *uuid, char *to)
+{
+	static const char digit[] = "0123456789abcdef";
+	for (int i = 0; i < 16; i++) {
+		if (i == 4 || i == 6 || i == 8 || i == 10)
+			*to++ = '-';
+		*to++ = digit[uuid[i] >> 4];
+		*to++ = digit[uuid[i] & 15];
+	}
+}
+
+/* ---- collecting ---- */
+
+static bool slots_grow(struct text_collection *texts)
+{
+	uint32_t slots = texts->slots ? 2 * texts->slots : SLOTS_FIRST;
+	uint32_t *slot = calloc(slots, sizeof(*slot));
+	struct text_entry *entry = slot ? realloc(texts->entry, slots / 2 * sizeof(*entry)) : NULL;
+	if (!entry) {
+		free(slot);
+		return false;
+	}
+	free(texts->slot);
+	texts->entry = entry;
+	texts->max = slots / 2;
+	texts->slot = slot;
+	texts->slots = slots;
+	for (uint32_t i = 0; i < texts->count; i++) {
+		uint32_t at = entry[i].hash & (slots - 1);
+		while (slot[at])
+			at = (at + 1) & (slots - 1);
+		slot[at] = i + 1;
+	}
+	return true;
+}
+
+/* The slot that has the text, or the free one where it belongs. */
+static uint32_t slot_find(const struct text_collection *texts, const char *at, uint32_t bytes, uint32_t hash)
+{
+	uint32_t slot = hash & (texts->slots - 1);
+	for (; texts->slot[slot]; slot = (slot + 1) & (texts->slots - 1)) {
+		const struct text_entry *entry = &texts->entry[texts->slot[slot] - 1];
+		if (entry->hash == hash && entry->bytes == bytes && !memcmp(texts->heap.at + entry->at, at, bytes))
+			break;
+	}
+	return slot;
+}
+
+uint32_t text_find(const struct text_collection *texts, const char *at, uint32_t bytes)
+{
+	if (!texts->slots)
+		return UINT32_MAX;
+	return texts->slot[slot_find(texts, at, bytes, (uint32_t)XXH3_64bits_withSeed(at, bytes, texts->seed))] - 1;
+}
+
+uint32_t text_add(struct text_collection *texts, const char *at, uint32_t bytes)
+{
+	if (texts->count == texts->max && !slots_grow(texts))
+		return UINT32_MAX;
+	uint32_t hash = (uint32_t)XXH3_64bits_withSeed(at, bytes, texts->seed);
+	uint32_t slot = slot_find(texts, at, bytes, hash);
+	if (texts->slot[slot]) {
+		texts->entry[texts->slot[slot] - 1].times++;
+		return texts->slot[slot] - 1;
+	}
+	texts->entry[texts->count] = (struct text_entry){
+		.at = texts->heap.bytes, .hash = hash, .times = 1, .bytes = (uint16_t)bytes, .uuid = uuid_parse(at, bytes, NULL)};
+	buffer_put(&texts->heap, at, bytes);
+	if (!texts->heap.at && !buffer_reserve(&texts->heap, 1))
+		return UINT32_MAX;
+	texts->slot[slot] = ++texts->count;
+	return texts->heap.failed ? UINT32_MAX : texts->count - 1;
+}
+
+void text_collection_fini(struct text_collection *texts)
+{
+	free(texts->entry);
+	free(texts->slot);
+	buffer_fini(&texts->heap);
+	*texts = (struct text_collection){0};
+}
+
+/* ---- order ---- */
+
+struct ordering {
+	const struct text_collection *texts;
+	enum text_order order;
+};
+
+static int entry_compare(const void *left, const void *right, void *context)
+{
+	const struct ordering *ordering = context;
+	uint32_t l = *(const uint32_t *)left, r = *(const uint32_t *)right;
+	const struct text_entry *a = &ordering->texts->entry[l], *b = &ordering->texts->entry[r];
+	if (a->uuid != b->uuid)
+		return a->uuid ? 1 : -1;
+	if (ordering->order == TEXT_BY_FREQUENCY && a->times != b->times)
+		return a->times > b->times ? -1 : 1;
+	int c = memcmp(ordering->texts->heap.at + a->at, ordering->texts->heap.at + b->at,
+		       a->bytes < b->bytes ? a->bytes : b->bytes);
+	return c ? c : (int)a->bytes - (int)b->bytes;
+}
+
+int text_order(const struct text_collection *texts, enum text_order order, uint32_t *code)
+{
+	uint32_t *sorted = malloc(((uint64_t)texts->count + 1) * sizeof(*sorted));
+	if (!sorted)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < texts->count; i++)
+		sorted[i] = i;
+	struct ordering ordering = {.texts = texts, .order = order};
+	qsort_r(sorted, texts->count, sizeof(*sorted), entry_compare, &ordering);
+	for (uint32_t i = 0; i < texts->count; i++)
+		code[sorted[i]] = i;
+	free(sorted);
+	return 0;
+}
+
+/* ---- the dictionary's bytes ---- */
+
+int text_dictionary_put(const struct text_collection *texts, struct column_scratch *scratch, struct buffer *out)
+{
+	uint64_t count = texts->count;
+	uint64_t *common = calloc(2 * count + 1, sizeof(*common)), *rest = common + count;
+	struct buffer heap = {0};
+	struct dictionary_head head = {0};
+	const uint8_t *from = texts->heap.at;
+	if (!common)
+		return -ENOMEM;
+	const struct text_entry *before = NULL;
+	while (head.texts < count && !texts->entry[head.texts].uuid) {
+		const struct text_entry *entry = &texts->entry[head.texts];
+		uint32_t same = 0;
+		while (before && same < before->bytes && same < entry->bytes && from[before->at + same] == from[entry->at + same])
+			same++;
+		common[head.texts] = same;
+		rest[head.texts++] = entry->bytes - same;
+		buffer_put(&heap, from + entry->at + same, entry->bytes - same);
+		before = entry;
+	}
+	head.uuids = (uint32_t)count - head.texts;
+	head.heap_bytes = heap.bytes;
+	buffer_put(out, &head, sizeof(head));
+	column_encode_long(scratch, out, common, head.texts);
+	column_encode_long(scratch, out, rest, head.texts);
+	buffer_put(out, heap.at, heap.bytes);
+	for (uint64_t i = head.texts; i < count; i++) {
+		uint8_t uuid[16] = {0};
+		uuid_parse((const char *)from + texts->entry[i].at, UUID_TEXT_BYTES, uuid);
+		buffer_put(out, uuid, sizeof(uuid));
+	}
+	bool failed = heap.failed || out->failed;
+	buffer_fini(&heap);
+	free(common);
+	return failed ? -ENOMEM : 0;
+}
+
+void text_dictionary_fini(struct text_dictionary *dictionary)
+{
+	free(dictionary->end);
+	free(dictionary->heap);
+	*dictionary = (struct text_dictionary){0};
+}
+
+/* Puts the texts together; the lengths have been checked to sum up to heap_bytes and to stay within UINT32_MAX. */
+static int texts_join(struct text_dictionary *dictionary, const uint64_t *common, const uint64_t *rest, uint32_t texts,
+		      const uint8_t *heap)
+{
+	uint32_t at = 0, before = 0;
+	for (uint32_t i = 0; i < texts; i++) {
+		if (common[i] > at - before)
+			return -EBADMSG;
+		memcpy(dictionary->heap + at, dictionary->heap + before, common[i]);
+		memcpy(dictionary->heap + at + common[i], heap, rest[i]);
+		heap += rest[i];
+		before = at;
+		at += (uint32_t)(common[i] + rest[i]);
+		dictionary->end[i] = at;
+	}
+	return 0;
+}
+
+int text_dictionary_read(struct text_dictionary *dictionary, const uint8_t *at, uint64_t bytes, uint32_t count, uint32_t bytes_max)
+{
+	*dictionary = (struct text_dictionary){0};
+	const uint8_t *end = at + bytes;
+	struct dictionary_head head;
+	if (bytes < sizeof(head))
+		return -EBADMSG;
+	memcpy(&head, at, sizeof(head));
+	at += sizeof(head);
+	if ((uint64_t)head.texts + head.uuids != count || head.heap_bytes > bytes || (uint64_t)head.uuids * 16 > bytes)
+		return -EBADMSG;
+	uint64_t texts = head.texts, sum = 0, whole = 0;
+	uint64_t *common = malloc((2 * texts + 1) * sizeof(*common)), *rest = common + texts;
+	if (!common)
+		return -ENOMEM;
+	int rc = -EBADMSG;
+	at = column_decode_long(at, end, common, texts);
+	if (at)
+		at = column_decode_long(at, end, rest, texts);
+	if (!at || (uint64_t)(end - at) != head.heap_bytes + (uint64_t)head.uuids * 16)
+		goto out;
+	for (uint64_t i = 0; i < texts; i++) {
+		if (common[i] > bytes_max || rest[i] > bytes_max - common[i])
+			goto out;
+		sum += rest[i];
+		whole += common[i] + rest[i];
+	}
+	whole += (uint64_t)head.uuids * UUID_TEXT_BYTES;
+	if (sum != head.heap_bytes || whole > UINT32_MAX || (head.uuids && bytes_max < UUID_TEXT_BYTES))
+		goto out;
+	dictionary->count = count;
+	dictionary->end = malloc(((uint64_t)count + 1) * sizeof(*dictionary->end));
+	dictionary->heap = malloc(whole + 1);
+	rc = dictionary->end && dictionary->heap ? texts_join(dictionary, common, rest, head.texts, at) : -ENOMEM;
+	if (rc)
+		goto out;
+	at += head.heap_bytes;
+	uint32_t to = head.texts ? dictionary->end[head.texts - 1] : 0;
+	for (uint32_t i = head.texts; i < count; i++, at += 16) {
+		uuid_print(at, dictionary->heap + to);
+		dictionary->end[i] = to += UUID_TEXT_BYTES;
+	}
+out:
+	free(common);
+	if (rc)
+		text_dictionary_fini(dictionary);
+	return rc;
+}

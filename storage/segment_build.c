@@ -1,0 +1,438 @@
+/*
+ * Rows into columns, and the order of the rows: segment_build.h.
+ *
+ * The sort is by advertiser, campaign, ad, time and, because each pass of a radix sort leaves equals as they were, place in the log:
+ * records of one id and stamp keep their order.
+ *
+ * Threads: one at a time.
+ */
+#include "segment_build.h"
+
+#include "turnpike/event.h"
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include <sys/random.h>
+
+enum { ROWS_FIRST = 256, ROWS_MAX = 1 << 30, YIELD_ROWS = 1024, RADIX_BITS = 11, RADIX = 1 << RADIX_BITS };
+
+static const bool is_wide[SEGMENT_ROW_NUMBERS] = {
+	[SEGMENT_TIME] = true,   [SEGMENT_LAG] = true,        [SEGMENT_BID] = true,       [SEGMENT_IP_HIGH] = true,
+	[SEGMENT_IP_LOW] = true, [SEGMENT_TRACE_HIGH] = true, [SEGMENT_TRACE_LOW] = true, [SEGMENT_SPAN] = true,
+};
+
+struct segment_build *segment_build_new(const struct segment_yield *yield)
+{
+	struct segment_build *build = calloc(1, sizeof(*build));
+	if (!build)
+		return NULL;
+	if (yield)
+		build->yield = *yield;
+	segment_totals_init(&build->totals);
+	if (getrandom(&build->seed, sizeof(build->seed), GRND_NONBLOCK) < 0)
+		build->seed = (uint64_t)(uintptr_t)build; /* very early at boot */
+	for (int s = 0; s < TP_STRINGS; s++)
+		build->texts[s].seed = build->seed;
+	return build;
+}
+
+void segment_build_free(struct segment_build *build)
+{
+	if (!build)
+		return;
+	free(build->id);
+	for (int c = 0; c < SEGMENT_ROW_NUMBERS; c++) {
+		free(build->wide[c]);
+		free(build->narrow[c]);
+	}
+	for (int s = 0; s < TP_STRINGS; s++) {
+		free(build->text[s]);
+		text_collection_fini(&build->texts[s]);
+	}
+	free(build->evidence_at);
+	buffer_fini(&build->evidence);
+	free(build->hash);
+	buffer_fini(&build->raw);
+	free(build->place);
+	free(build);
+}
+
+/* ---- totals ---- */
+
+void segment_totals_init(struct segment_totals *totals)
+{
+	memset(totals, 0, sizeof(*totals)); /* the struct is written to disk as it is */
+	totals->minute_min = UINT32_MAX;
+}
+
+void segment_totals_add(struct segment_totals *totals, const struct tp_event *event)
+{
+	totals->rows++;
+	if (event->verdict == TP_CONFLICT) {
+		totals->conflicts++;
+		return;
+	}
+	uint32_t minute = (uint32_t)(event->timestamp_ms / TP_MINUTE_MS);
+	if (!totals->to_ms || event->timestamp_ms < totals->from_ms)
+		totals->from_ms = event->timestamp_ms;
+	if (event->timestamp_ms >= totals->to_ms)
+		totals->to_ms = event->timestamp_ms + 1;
+	if (minute < totals->minute_min)
+		totals->minute_min = minute;
+	if (minute > totals->minute_max)
+		totals->minute_max = minute;
+	if (event->verdict == TP_AMENDED) {
+		/* no event: a click whose last tag went, as tp_rollup_add() moves it */
+		if (event->type == TP_CLICK && !event->fraud) {
+			totals->flagged_clicks--;
+			totals->clicks++;
+			totals->late++;
+			totals->spend_micros += event->bid_micros;
+		}
+		return;
+	}
+	totals->counted++;
+	totals->late += event->verdict == TP_LATE;
+	if (event->type == TP_IMPRESSION) {
+		totals->impressions++;
+	} else if (event->type == TP_CONVERSION) {
+		totals->conversions++;
+	} else if (event->fraud) {
+		totals->flagged_clicks++;
+	} else {
+		totals->clicks++;
+		totals->spend_micros += event->bid_micros;
+	}
+}
+
+/* ---- rows ---- */
+
+static bool resize(void *array, uint64_t count, uint64_t each)
+{
+	void **at = array;
+	void *larger = realloc(*at, count * each);
+	if (larger)
+		*at = larger;
+	return larger;
+}
+
+static int rows_grow(struct segment_build *build)
+{
+	uint64_t max = build->rows_max ? 2 * (uint64_t)build->rows_max : ROWS_FIRST;
+	if (max > ROWS_MAX)
+		return -EOVERFLOW;
+	bool good = resize(&build->id, max, sizeof(*build->id));
+	for (int c = 0; c < SEGMENT_ROW_NUMBERS; c++) {
+		if (build->wide[c])
+			good &= resize(&build->wide[c], max, sizeof(*build->wide[c]));
+		if (build->narrow[c])
+			good &= resize(&build->narrow[c], max, sizeof(*build->narrow[c]));
+	}
+	for (int s = 0; s < TP_STRINGS; s++)
+		good &= resize(&build->text[s], max, sizeof(*build->text[s]));
+	if (build->evidence_at)
+		good &= resize(&build->evidence_at, max, sizeof(*build->evidence_at));
+	if (!good)
+		return -ENOMEM;
+	build->rows_max = (uint32_t)max;
+	return 0;
+}
+
+/* The column comes into being with its first value; all rows before had none. */
+static bool number_put(struct segment_build *build, uint32_t column, uint64_t value)
+{
+	uint32_t row = build->rows;
+	if (is_wide[column]) {
+		if (!build->wide[column]) {
+			if (!value)
+				return true;
+			build->wide[column] = calloc(build->rows_max, sizeof(*build->wide[column]));
+		}
+		if (build->wide[column])
+			build->wide[column][row] = value;
+		return build->wide[column];
+	}
+	if (!build->narrow[column]) {
+		if (!value)
+			return true;
+		build->narrow[column] = calloc(build->rows_max, sizeof(*build->narrow[column]));
+	}
+	if (build->narrow[column])
+		build->narrow[column][row] = (uint32_t)value;
+	return build->narrow[column];
+}
+
+static uint64_t load_big_endian(const uint8_t *at)
+{
+	uint64_t value;
+	memcpy(&value, at, sizeof(value));
+	return __builtin_bswap64(value);
+}
+
+static uint64_t load_native(const uint8_t *at)
+{
+	uint64_t value;
+	memcpy(&value, at, sizeof(value));
+	return value;
+}
+
+static bool numbers_put(struct segment_build *build, const struct tp_event *event)
+{
+	uint64_t ip_high = load_big_endian(event->ip), ip_low = load_big_endian(event->ip + 8);
+	if (event->flags & TP_HAS_IP && !ip_high)
+		ip_low ^= 0xffff00000000;
+	return number_put(build, SEGMENT_TIME, event->timestamp_ms) &
+	       number_put(build, SEGMENT_LAG, column_zigzag(event->received_ms - event->timestamp_ms)) &
+	       number_put(build, SEGMENT_TYPE, event->type) & number_put(build, SEGMENT_VERDICT, event->verdict) &
+	       number_put(build, SEGMENT_FRAUD, event->fraud) & number_put(build, SEGMENT_FLAGS, event->flags) &
+	       number_put(build, SEGMENT_DEVICE, event->device) &
+	       number_put(build, SEGMENT_COUNTRY, (uint8_t)event->country[0] | (uint32_t)(uint8_t)event->country[1] << 8) &
+	       number_put(build, SEGMENT_CURRENCY,
+			  (uint8_t)event->currency[0] | (uint32_t)(uint8_t)event->currency[1] << 8 |
+				  (uint32_t)(uint8_t)event->currency[2] << 16) &
+	       number_put(build, SEGMENT_BID, (uint64_t)event->bid_micros) &
+	       number_put(build, SEGMENT_POSITION, event->click_position) &
+	       number_put(build, SEGMENT_TIMEZONE, (uint32_t)column_zigzag((uint64_t)(int64_t)event->timezone_offset_min)) &
+	       number_put(build, SEGMENT_MOUSE, (uint32_t)column_zigzag((uint64_t)(int64_t)event->mouse_moves)) &
+	       number_put(build, SEGMENT_IP_HIGH, ip_high) & number_put(build, SEGMENT_IP_LOW, ip_low) &
+	       number_put(build, SEGMENT_TRACE_HIGH, load_native(event->trace_id)) &
+	       number_put(build, SEGMENT_TRACE_LOW, load_native(event->trace_id + 8)) &
+	       number_put(build, SEGMENT_SPAN, load_native(event->span_id)) &
+	       number_put(build, SEGMENT_TRACE_FLAGS, event->trace_flags) &
+	       number_put(build, SEGMENT_RULE_VERSION, event->rule_version) &
+	       number_put(build, SEGMENT_RESERVED,
+			  event->reserved[0] | (uint32_t)event->reserved[1] << 8 | (uint32_t)event->reserved[2] << 16) &
+	       number_put(build, SEGMENT_EVIDENCE, event->evidence_count);
+}
+
+static bool evidence_put(struct segment_build *build, const struct tp_event *event)
+{
+	if (!build->evidence_at) {
+		if (!event->evidence_count)
+			return true;
+		build->evidence_at = calloc(build->rows_max, sizeof(*build->evidence_at));
+		if (!build->evidence_at)
+			return false;
+	}
+	build->evidence_at[build->rows] = (uint32_t)(build->evidence.bytes / sizeof(struct tp_evidence));
+	buffer_put(&build->evidence, tp_event_evidence(event), event->evidence_count * sizeof(struct tp_evidence));
+	return !build->evidence.failed;
+}
+
+static bool hashes_put(struct segment_build *build, const struct tp_event *event)
+{
+	uint64_t fingerprint, shard_hash;
+	tp_event_hashes(event, &fingerprint, &shard_hash);
+	if (fingerprint == event->fingerprint && shard_hash == event->shard_hash)
+		return true;
+	if (build->hashes == build->hashes_max) {
+		uint32_t max = build->hashes_max ? 2 * build->hashes_max : 64;
+		if (!resize(&build->hash, max, sizeof(*build->hash)))
+			return false;
+		build->hashes_max = max;
+	}
+	build->hash[build->hashes++] =
+		(struct build_hash){.row = build->rows, .fingerprint = event->fingerprint, .shard_hash = event->shard_hash};
+	return true;
+}
+
+int segment_build_event(struct segment_build *build, const struct tp_event *event)
+{
+	if (event->type >= TP_EVENT_TYPES) {
+		buffer_put(&build->raw, event, event->bytes);
+		build->raw_records++;
+		return build->raw.failed ? -ENOMEM : 0;
+	}
+	if (build->rows == build->rows_max) {
+		int rc = rows_grow(build);
+		if (rc)
+			return rc;
+	}
+	const char *at = (const char *)(event + 1);
+	for (int s = 0; s < TP_STRINGS; s++) {
+		uint32_t index = text_add(&build->texts[s], at, event->string_bytes[s]);
+		if (index == UINT32_MAX)
+			return -ENOMEM;
+		build->text[s][build->rows] = index;
+		at += event->string_bytes[s];
+	}
+	if (!numbers_put(build, event) || !evidence_put(build, event) || !hashes_put(build, event))
+		return -ENOMEM;
+	build->id[build->rows] = event->id;
+	segment_totals_add(&build->totals, event);
+	if (++build->rows % YIELD_ROWS == 0 && build->yield.fn)
+		build->yield.fn(build->yield.context);
+	return 0;
+}
+
+/* ---- order ---- */
+
+/* One stable pass per RADIX_BITS of the keys; rows[] comes and goes in that order. `spare` has room for as many. */
+static void radix_sort(uint32_t **rows, uint32_t **spare, const uint64_t *key, uint32_t count, uint64_t highest)
+{
+	for (uint32_t shift = 0; shift < 64 && highest >> shift; shift += RADIX_BITS) {
+		uint32_t start[RADIX + 1] = {0};
+		for (uint32_t i = 0; i < count; i++)
+			start[(key[i] >> shift & (RADIX - 1)) + 1]++;
+		for (int d = 0; d < RADIX; d++)
+			start[d + 1] += start[d];
+		for (uint32_t i = 0; i < count; i++) {
+			uint32_t row = (*rows)[i];
+			(*spare)[start[key[row] >> shift & (RADIX - 1)]++] = row;
+		}
+		uint32_t *swap = *rows;
+		*rows = *spare;
+		*spare = swap;
+	}
+}
+
+static enum text_order order_of(const struct text_collection *texts, int string, uint32_t rows)
+{
+	if (string == TP_AD_ID || string == TP_CAMPAIGN_ID || string == TP_ADVERTISER_ID)
+		return TEXT_BY_BYTES;
+	return texts->count > rows / 10 * 9 ? TEXT_BY_ARRIVAL : TEXT_BY_FREQUENCY;
+}
+
+/* Arrival means: as the sorted rows come; UUIDs behind the other texts. */
+static void arrival_order(const struct segment_build *build, int string, uint32_t *code)
+{
+	const struct text_collection *texts = &build->texts[string];
+	uint32_t text = 0, uuid = 0;
+	for (uint32_t i = 0; i < texts->count; i++) {
+		uuid += !texts->entry[i].uuid;
+		code[i] = UINT32_MAX;
+	}
+	for (uint32_t p = 0; p < build->rows; p++) {
+		uint32_t index = build->text[string][build->place[p]];
+		if (code[index] == UINT32_MAX)
+			code[index] = texts->entry[index].uuid ? uuid++ : text++;
+	}
+}
+
+/* Codes instead of indexes, once the rows have their places. */
+static int codes_make(struct segment_build *build, int string)
+{
+	struct text_collection *texts = &build->texts[string];
+	uint32_t *code = malloc(((uint64_t)texts->count + 1) * sizeof(*code));
+	if (!code)
+		return -ENOMEM;
+	int rc = 0;
+	if (build->order[string] == TEXT_BY_ARRIVAL)
+		arrival_order(build, string, code);
+	else
+		rc = text_order(texts, build->order[string], code);
+	for (uint32_t row = 0; row < build->rows && !rc; row++)
+		build->text[string][row] = code[build->text[string][row]];
+	if (!rc) {
+		/* Entries and slots follow: entry c is code c from here on. */
+		struct text_entry *sorted = malloc(((uint64_t)texts->max + 1) * sizeof(*sorted));
+		if (sorted) {
+			for (uint32_t i = 0; i < texts->count; i++)
+				sorted[code[i]] = texts->entry[i];
+			free(texts->entry);
+			texts->entry = sorted;
+			for (uint32_t i = 0; i < texts->slots; i++)
+				texts->slot[i] = texts->slot[i] ? code[texts->slot[i] - 1] + 1 : 0;
+		} else {
+			rc = -ENOMEM;
+		}
+	}
+	free(code);
+	return rc;
+}
+
+static int places_make(struct segment_build *build)
+{
+	uint32_t rows = build->rows;
+	uint64_t *key = malloc(((uint64_t)rows + 1) * sizeof(*key)), highest = 0;
+	uint32_t *spare = malloc(((uint64_t)rows + 1) * sizeof(*spare));
+	build->place = malloc(((uint64_t)rows + 1) * sizeof(*build->place));
+	int rc = key && spare && build->place ? 0 : -ENOMEM;
+	static const int order[] = {TP_AD_ID, TP_CAMPAIGN_ID, TP_ADVERTISER_ID};
+	if (!rc) {
+		uint64_t first = UINT64_MAX, last = 0;
+		for (uint32_t i = 0; i < rows; i++) {
+			uint64_t time = build_value(build, SEGMENT_TIME, i);
+			build->place[i] = i;
+			first = time < first ? time : first;
+			last = time > last ? time : last;
+		}
+		for (uint32_t i = 0; i < rows; i++)
+			key[i] = build_value(build, SEGMENT_TIME, i) - first;
+		highest = rows ? last - first : 0;
+		radix_sort(&build->place, &spare, key, rows, highest);
+		for (int k = 0; k < 3; k++) {
+			for (uint32_t i = 0; i < rows; i++)
+				key[i] = build->text[order[k]][i];
+			radix_sort(&build->place, &spare, key, rows, build->texts[order[k]].count);
+		}
+	}
+	free(key);
+	free(spare);
+	return rc;
+}
+
+/* An id that was counted twice in one minute must never be sealed. */
+static int ids_check(const struct segment_build *build)
+{
+	uint64_t slots = 16;
+	while (slots < 2 * (uint64_t)build->rows)
+		slots *= 2;
+	uint32_t *slot = calloc(slots, sizeof(*slot));
+	if (!slot)
+		return -ENOMEM;
+	int rc = 0;
+	for (uint32_t row = 0; row < build->rows && !rc; row++) {
+		uint64_t verdict = build_value(build, SEGMENT_VERDICT, row);
+		if (verdict != TP_ACCEPTED && verdict != TP_LATE)
+			continue;
+		uint64_t minute = build_value(build, SEGMENT_TIME, row) / TP_MINUTE_MS;
+		uint64_t at = XXH3_64bits_withSeed(&build->id[row], sizeof(struct tp_id), build->seed ^ minute) & (slots - 1);
+		for (; slot[at] && !rc; at = (at + 1) & (slots - 1)) {
+			uint32_t other = slot[at] - 1;
+			if (!memcmp(&build->id[other], &build->id[row], sizeof(struct tp_id)) &&
+			    build_value(build, SEGMENT_TIME, other) / TP_MINUTE_MS == minute)
+				rc = -EEXIST;
+		}
+		slot[at] = row + 1;
+	}
+	free(slot);
+	return rc;
+}
+
+int segment_build_sort(struct segment_build *build)
+{
+	int rc = ids_check(build);
+	/* The order of the rows needs the codes of three columns; the codes of others may need the order of the rows. */
+	for (int s = TP_AD_ID; s <= TP_ADVERTISER_ID && !rc; s++)
+		rc = codes_make(build, s);
+	if (!rc)
+		rc = places_make(build);
+	for (int s = 0; s < TP_STRINGS && !rc; s++) {
+		build->order[s] = order_of(&build->texts[s], s, build->rows);
+		if (s < TP_AD_ID || s > TP_ADVERTISER_ID)
+			rc = codes_make(build, s);
+		if (build->yield.fn)
+			build->yield.fn(build->yield.context);
+	}
+	return rc;
+}
+
+void segment_build_gather(const struct segment_build *build, uint32_t column, uint32_t from, uint32_t count, uint64_t *to)
+{
+	const uint32_t *place = build->place + from;
+	if (column >= SEGMENT_TEXT) {
+		const uint32_t *text = build->text[column - SEGMENT_TEXT];
+		for (uint32_t i = 0; i < count; i++)
+			to[i] = text[place[i]];
+	} else if (build->wide[column]) {
+		for (uint32_t i = 0; i < count; i++)
+			to[i] = build->wide[column][place[i]];
+	} else if (build->narrow[column]) {
+		for (uint32_t i = 0; i < count; i++)
+			to[i] = build->narrow[column][place[i]];
+	} else {
+		memset(to, 0, count * sizeof(*to));
+	}
+}

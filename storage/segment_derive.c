@@ -1,0 +1,244 @@
+/*
+ * Rollup rows from event rows: segment_derive.h; and what the writer makes of them.
+ *
+ * Threads: any.
+ */
+#include "segment_derive.h"
+
+#include "segment_build.h"
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+enum { SLOTS_FIRST = 64 };
+
+const uint16_t derive_column[DERIVE_COLUMNS] = {
+	[DERIVE_TIME] = SEGMENT_TIME,
+	[DERIVE_TYPE] = SEGMENT_TYPE,
+	[DERIVE_VERDICT] = SEGMENT_VERDICT,
+	[DERIVE_FRAUD] = SEGMENT_FRAUD,
+	[DERIVE_FLAGS] = SEGMENT_FLAGS,
+	[DERIVE_DEVICE] = SEGMENT_DEVICE,
+	[DERIVE_COUNTRY] = SEGMENT_COUNTRY,
+	[DERIVE_CURRENCY] = SEGMENT_CURRENCY,
+	[DERIVE_BID] = SEGMENT_BID,
+	[DERIVE_AD] = SEGMENT_TEXT + TP_AD_ID,
+	[DERIVE_CAMPAIGN] = SEGMENT_TEXT + TP_CAMPAIGN_ID,
+	[DERIVE_ADVERTISER] = SEGMENT_TEXT + TP_ADVERTISER_ID,
+	[DERIVE_PUBLISHER] = SEGMENT_TEXT + TP_PUBLISHER_ID,
+	[DERIVE_REGION] = SEGMENT_TEXT + TP_REGION,
+};
+
+static uint64_t key_hash(const struct derive_key *key)
+{
+	return XXH3_64bits(key, sizeof(*key));
+}
+
+static bool slots_grow(struct derive *derive)
+{
+	uint32_t slots = derive->slots ? 2 * derive->slots : SLOTS_FIRST;
+	struct derive_row *larger = realloc(derive->row, slots / 2 * sizeof(*larger));
+	uint32_t *slot = larger ? calloc(slots, sizeof(*slot)) : NULL;
+	if (larger)
+		derive->row = larger;
+	if (!slot)
+		return false;
+	free(derive->slot);
+	derive->slot = slot;
+	derive->slots = slots;
+	derive->rows_max = slots / 2;
+	for (uint32_t i = 0; i < derive->rows; i++) {
+		uint32_t at = (uint32_t)key_hash(&derive->row[i].key) & (slots - 1);
+		while (slot[at])
+			at = (at + 1) & (slots - 1);
+		slot[at] = i + 1;
+	}
+	return true;
+}
+
+static uint32_t slot_find(const struct derive *derive, const struct derive_key *key)
+{
+	uint32_t at = (uint32_t)key_hash(key) & (derive->slots - 1);
+	while (derive->slot[at] && memcmp(&derive->row[derive->slot[at] - 1].key, key, sizeof(*key)) != 0)
+		at = (at + 1) & (derive->slots - 1);
+	return at;
+}
+
+const struct derive_row *derive_find(const struct derive *derive, const struct derive_key *key)
+{
+	if (!derive->slots)
+		return NULL;
+	uint32_t index = derive->slot[slot_find(derive, key)];
+	return index ? &derive->row[index - 1] : NULL;
+}
+
+/* Neighbours often belong to one row: the one before is asked first. */
+static struct tp_sums *sums_of(struct derive *derive, const struct derive_key *key)
+{
+	if (derive->last && !memcmp(&derive->row[derive->last - 1].key, key, sizeof(*key)))
+		return &derive->row[derive->last - 1].sums;
+	if (derive->rows == derive->rows_max && !slots_grow(derive))
+		return NULL;
+	uint32_t at = slot_find(derive, key);
+	if (!derive->slot[at]) {
+		derive->row[derive->rows] = (struct derive_row){.key = *key};
+		derive->slot[at] = ++derive->rows;
+	}
+	derive->last = derive->slot[at];
+	return &derive->row[derive->last - 1].sums;
+}
+
+int derive_add(struct derive *derive, const uint64_t *const value[DERIVE_COLUMNS], uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		uint64_t verdict = value[DERIVE_VERDICT][i], type = value[DERIVE_TYPE][i];
+		bool tagged = value[DERIVE_FRAUD][i];
+		bool amends = verdict == TP_AMENDED && type == TP_CLICK && !tagged;
+		if (verdict != TP_ACCEPTED && verdict != TP_LATE && !amends)
+			continue;
+		const struct derive_key key = {
+			.minute = (uint32_t)(value[DERIVE_TIME][i] / TP_MINUTE_MS),
+			.ad = (uint32_t)value[DERIVE_AD][i],
+			.campaign = (uint32_t)value[DERIVE_CAMPAIGN][i],
+			.advertiser = (uint32_t)value[DERIVE_ADVERTISER][i],
+			.publisher = (uint32_t)value[DERIVE_PUBLISHER][i],
+			.region = (uint32_t)value[DERIVE_REGION][i],
+			.country_device = (uint32_t)(value[DERIVE_COUNTRY][i] | value[DERIVE_DEVICE][i] << 16),
+			.currency = (uint32_t)value[DERIVE_CURRENCY][i],
+		};
+		struct tp_sums *sums = sums_of(derive, &key);
+		if (!sums)
+			return -ENOMEM;
+		sums->late += verdict == TP_LATE || amends;
+		if (type == TP_IMPRESSION) {
+			sums->impressions++;
+		} else if (type == TP_CONVERSION) {
+			sums->conversions++;
+		} else if (tagged) {
+			sums->flagged_clicks++;
+		} else {
+			sums->clicks++;
+			sums->flagged_clicks -= amends;
+			if (value[DERIVE_FLAGS][i] & TP_HAS_BID)
+				sums->spend_micros += (int64_t)value[DERIVE_BID][i];
+		}
+	}
+	return 0;
+}
+
+void derive_fini(struct derive *derive)
+{
+	free(derive->row);
+	free(derive->slot);
+	*derive = (struct derive){0};
+}
+
+/* ---- what the writer makes of them ---- */
+
+static int build_derive(const struct segment_build *build, struct derive *derive)
+{
+	enum { PIECE = 4096 };
+	uint64_t(*value)[PIECE] = malloc(DERIVE_COLUMNS * sizeof(*value));
+	const uint64_t *column[DERIVE_COLUMNS];
+	int rc = value ? 0 : -ENOMEM;
+	for (uint32_t from = 0; from < build->rows && !rc; from += PIECE) {
+		uint32_t count = build->rows - from < PIECE ? build->rows - from : PIECE;
+		for (int c = 0; c < DERIVE_COLUMNS; c++) {
+			segment_build_gather(build, derive_column[c], from, count, value[c]);
+			column[c] = value[c];
+		}
+		rc = derive_add(derive, column, count);
+		if (build->yield.fn)
+			build->yield.fn(build->yield.context);
+	}
+	free(value);
+	return rc;
+}
+
+static int campaign_compare(const void *left, const void *right)
+{
+	const struct derive_row *a = left, *b = right;
+	if (a->key.campaign != b->key.campaign)
+		return a->key.campaign < b->key.campaign ? -1 : 1;
+	return a->key.currency < b->key.currency ? -1 : a->key.currency > b->key.currency;
+}
+
+int segment_build_campaigns(const struct segment_build *build, struct column_scratch *scratch, struct buffer *out, uint64_t *count)
+{
+	enum { STREAMS = 9 };
+	struct derive derive = {0};
+	int rc = build_derive(build, &derive);
+	if (derive.row)
+		qsort(derive.row, derive.rows, sizeof(*derive.row), campaign_compare);
+	uint64_t *value = rc ? NULL : calloc(STREAMS, ((uint64_t)derive.rows + 1) * sizeof(*value));
+	uint64_t each = (uint64_t)derive.rows + 1;
+	if (!value) {
+		derive_fini(&derive);
+		return rc ? rc : -ENOMEM;
+	}
+	*count = 0;
+	for (uint32_t i = 0; i < derive.rows;) {
+		const struct derive_row *first = &derive.row[i];
+		struct tp_sums sum = {0};
+		for (; i < derive.rows && !campaign_compare(first, &derive.row[i]); i++) {
+			const struct tp_sums *one = &derive.row[i].sums;
+			sum.impressions += one->impressions;
+			sum.clicks += one->clicks;
+			sum.flagged_clicks += one->flagged_clicks;
+			sum.conversions += one->conversions;
+			sum.late += one->late;
+			sum.spend_micros += one->spend_micros;
+		}
+		const uint64_t figure[STREAMS] = {first->key.campaign,
+						  first->key.currency,
+						  sum.impressions,
+						  sum.clicks,
+						  sum.flagged_clicks,
+						  sum.conversions,
+						  sum.late,
+						  (uint64_t)sum.spend_micros,
+						  (uint64_t)(sum.spend_micros >> 64)};
+		for (int s = 0; s < STREAMS; s++)
+			value[(uint64_t)s * each + *count] = figure[s];
+		++*count;
+	}
+	for (int s = 0; s < STREAMS; s++)
+		column_encode_long(scratch, out, value + (uint64_t)s * each, *count);
+	free(value);
+	derive_fini(&derive);
+	return out->failed ? -ENOMEM : 0;
+}
+
+int segment_build_follows(const struct segment_build *build, const struct tp_rollup_row *rows, uint32_t count, const char *heap)
+{
+	static const enum tp_dimension dimension[] = {TP_DIM_AD, TP_DIM_CAMPAIGN, TP_DIM_ADVERTISER, TP_DIM_PUBLISHER,
+						      TP_DIM_REGION};
+	static const enum tp_string string[] = {TP_AD_ID, TP_CAMPAIGN_ID, TP_ADVERTISER_ID, TP_PUBLISHER_ID, TP_REGION};
+	struct derive derive = {0};
+	int rc = build_derive(build, &derive);
+	bool follows = !rc && derive.rows == count;
+	for (uint32_t i = 0; i < count && follows; i++) {
+		const struct tp_rollup_row *row = &rows[i];
+		uint32_t code[TP_DIMENSIONS];
+		for (int d = 0; d < TP_DIMENSIONS; d++) {
+			struct tp_str text = tp_rollup_string(row, heap, dimension[d]);
+			code[d] = text_find(&build->texts[string[d]], text.at, text.bytes);
+		}
+		const struct derive_key key = {
+			.minute = row->minute,
+			.ad = code[0],
+			.campaign = code[1],
+			.advertiser = code[2],
+			.publisher = code[3],
+			.region = code[4],
+			.country_device =
+				(uint8_t)row->country[0] | (uint32_t)(uint8_t)row->country[1] << 8 | (uint32_t)row->device << 16,
+			.currency = (uint8_t)row->currency[0] | (uint32_t)(uint8_t)row->currency[1] << 8 |
+				    (uint32_t)(uint8_t)row->currency[2] << 16,
+		};
+		const struct derive_row *found = derive_find(&derive, &key);
+		follows = found && !memcmp(&found->sums, &row->sums, sizeof(row->sums));
+	}
+	derive_fini(&derive);
+	return rc ? rc : follows;
+}
