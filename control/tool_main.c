@@ -50,6 +50,12 @@ static const struct verb verb[] = {
 	{"retention", ctl_tool_retention, "retention --dry-run           what retention deletes now, and what next"},
 	{"segments", ctl_tool_segments,
 	 "segments list                 the segment files\n"
+	 "  segments show SEQ             one of them: facts, hashes, totals per campaign\n"
+	 "  segments stats [SEQ]          bytes by column, and how they are written\n"
+	 "  segments dump [SEQ …] [--format json|csv] [--from T] [--to T] [--campaign ID] [--ad ID] [--advertiser ID] [--type "
+	 "NAME]\n"
+	 "                                their events\n"
+	 "  segments archive [SEQ …]      writes them anew, smaller, on a stopped node; without SEQ all that were not yet\n"
 	 "  segments seal                 closes the current log now and seals it\n"
 	 "  segments verify               checks log, segments and manifest of a stopped node; names each damaged file"},
 	{"token", ctl_tool_token,

@@ -291,15 +291,17 @@ void column_encode(struct column_scratch *scratch, struct buffer *out, const uin
 		return;
 	const struct look look = look_at(values, count);
 	uint64_t best = look.delta.bits < look.plain.bits ? look.delta.bits : look.plain.bits;
-	if (look.min == look.max || best < 4 * HEAD_BITS) {
+	/* Long runs are worth some bytes: whoever scans them does not have to look at each value. */
+	bool long_runs = look.runs <= count / 64 && count >= 1024;
+	if (look.min == look.max || (best < 4 * HEAD_BITS && !long_runs)) {
 		plainest_put(scratch, out, values, count, &look);
 		return;
 	}
 	/* Both streams of the runs: at least a bit each, and what the widths of the values say. */
 	scratch->tried.bytes = 0;
-	if (look.runs < count / 2 && (uint64_t)look.runs * 2 + 3 * HEAD_BITS < best) {
+	if (long_runs || (look.runs < count / 2 && (uint64_t)look.runs * 2 + 3 * HEAD_BITS < best)) {
 		runs_put(scratch, &scratch->tried, values, count, look.runs);
-		if (8 * scratch->tried.bytes < best + HEAD_BITS)
+		if (8 * scratch->tried.bytes < best + (long_runs ? 4 : 1) * HEAD_BITS)
 			best = 8 * scratch->tried.bytes - HEAD_BITS;
 		else
 			scratch->tried.bytes = 0;

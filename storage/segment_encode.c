@@ -30,7 +30,7 @@ struct encoding {
 	struct segment_section section[16 + STO_EXTRAS_MAX];
 	struct segment_column column[SEGMENT_COLUMNS];
 	uint32_t sections, columns;
-	struct buffer blocks; /* struct segment_block */
+	struct buffer blocks;     /* struct segment_block */
 	uint64_t *value, *parent; /* of a block */
 };
 

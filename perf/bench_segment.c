@@ -1,0 +1,337 @@
+/*
+ * Figures about segments, over the mix of segment_mix.h:
+ *
+ *   bench_segment write DIR [EVENTS]     seals EVENTS (default 10,000,000) into DIR/1.seg …, about a log file of 64 MiB each;
+ *                                        prints bytes per event in the log and sealed, and sealing speed on this core
+ *   bench_segment verify DIR             MB/s of checking every byte, and of checking all rows
+ *   bench_segment scan DIR [THREADS]     rows/s of "sum of spend grouped by campaign", and a checksum of the answer
+ *   bench_segment lookup DIR             ns to say that an id is not in a segment, and that it is
+ *   bench_segment json|tsv [EVENTS]      the same events as JSON lines, or for ClickHouse, on standard output
+ *
+ * Sealing is measured from records in memory to the bytes of the file, with their SHA-256 and sync; the log's own reading is left out.
+ */
+#include "../storage/segment.h"
+#include "segment_mix.h"
+
+#include "turnpike/log.h"
+#include "turnpike/scan.h"
+#include "turnpike/text.h"
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { PATH_BYTES = 4096, FILES_MAX = 100000, CAMPAIGNS_MAX = 1 << 16 };
+
+static const uint64_t log_bytes_max = (64 << 20) - (64 << 10);
+
+static _Noreturn void die(const char *what, int rc)
+{
+	fprintf(stderr, "bench_segment: %s: %s\n", what, strerror(-rc));
+	exit(1);
+}
+
+static void path_of(char *to, const char *folder, uint64_t sequence)
+{
+	snprintf(to, PATH_BYTES, "%s/%lu.seg", folder, sequence);
+}
+
+/* ---- write ---- */
+
+struct written {
+	uint64_t events, log_bytes, sealed_bytes, files, ns;
+};
+
+static void file_seal(const char *folder, const uint8_t *records, uint64_t bytes, struct written *written)
+{
+	char path[PATH_BYTES];
+	const struct segment_build_options options = {
+		.sequence = ++written->files, .file_id = written->files, .node_id = (const uint8_t *)"figures-of-perf!", .zstd_level = SEGMENT_ZSTD_LEVEL};
+	struct manifest_segment facts = {0};
+	struct buffer file = {0};
+	path_of(path, folder, written->files);
+	uint64_t began_ns = tp_mono_ns();
+	struct segment_build *build = segment_build_new(NULL);
+	int rc = build ? 0 : -ENOMEM;
+	for (uint64_t at = 0; at < bytes && !rc;) {
+		const struct tp_event *event = (const struct tp_event *)(const void *)(records + at);
+		rc = segment_build_event(build, event);
+		at += event->bytes;
+		written->events++;
+	}
+	if (!rc)
+		rc = segment_build_sort(build);
+	if (!rc)
+		rc = segment_build_file(build, &options, &file);
+	if (!rc)
+		rc = segment_file_write(sto_io_system(), path, &file, NULL, &facts);
+	written->ns += tp_mono_ns() - began_ns;
+	if (rc)
+		die(path, rc);
+	written->log_bytes += bytes;
+	written->sealed_bytes += facts.bytes;
+	segment_build_free(build);
+	buffer_fini(&file);
+}
+
+static int bench_write(const char *folder, uint64_t events)
+{
+	uint8_t *records = aligned_alloc(64, 64 << 20);
+	struct perf_mix *mix = perf_mix_new();
+	struct written written = {0};
+	uint64_t bytes = 0;
+	if (!records || !mix)
+		die("memory", -ENOMEM);
+	for (uint64_t n = 0; n < events; n++) {
+		bytes += perf_mix_event(mix, n, records + bytes)->bytes;
+		if (bytes + TP_EVENT_BYTES_MAX > log_bytes_max || n + 1 == events) {
+			file_seal(folder, records, bytes, &written);
+			bytes = 0;
+		}
+	}
+	printf("%.1f bytes/event in the log\n%.2f bytes/event sealed\n%.0f events/s sealed\n%lu files\n",
+	       (double)written.log_bytes / (double)events, (double)written.sealed_bytes / (double)events,
+	       (double)events * 1e9 / (double)written.ns, written.files);
+	perf_mix_free(mix);
+	free(records);
+	return 0;
+}
+
+/* ---- verify ---- */
+
+static int bench_verify(const char *folder)
+{
+	char path[PATH_BYTES];
+	for (enum segment_verify how = SEGMENT_VERIFY_BYTES; how <= SEGMENT_VERIFY_ALL; how++) {
+		uint64_t bytes = 0, rows = 0, ns = 0;
+		for (uint64_t s = 1; path_of(path, folder, s), access(path, R_OK) == 0; s++) {
+			struct sto_scan *scan;
+			struct sto_scan_facts facts;
+			int rc = sto_scan_open_file(&scan, path, NULL);
+			if (rc)
+				die(path, rc);
+			sto_scan_facts(scan, &facts);
+			sto_scan_close(scan);
+			struct segment segment;
+			struct manifest_segment told = {.sequence = s, .file_id = s, .rows = facts.rows, .bytes = facts.bytes};
+			rc = segment_open(&segment, sto_io_system(), path, &told);
+			told.hash = rc ? 0 : XXH3_64bits(segment.base, segment.bytes);
+			uint64_t began_ns = tp_mono_ns();
+			if (!rc)
+				rc = segment_verify(&segment, &told, how);
+			ns += tp_mono_ns() - began_ns;
+			if (rc)
+				die(path, rc);
+			segment_close(&segment);
+			bytes += facts.bytes;
+			rows += facts.rows;
+		}
+		printf("%.0f MB/s %s, %.0f events/s\n", (double)bytes * 1e3 / (double)ns, how == SEGMENT_VERIFY_ALL ? "all" : "bytes",
+		       (double)rows * 1e9 / (double)ns);
+	}
+	return 0;
+}
+
+/* ---- scan ---- */
+
+struct scanning {
+	const char *folder;
+	_Atomic uint64_t next;
+};
+
+/* Sums by the text of the campaign: each segment has codes of its own. */
+struct sums {
+	uint64_t rows;
+	struct {
+		char name[TP_ID_BYTES_MAX + 1];
+		int64_t spend;
+	} campaign[4096];
+	uint32_t campaigns;
+};
+
+static void sums_add(struct sums *sums, struct tp_str name, int64_t spend)
+{
+	for (uint32_t i = 0; i < sums->campaigns; i++)
+		if (strlen(sums->campaign[i].name) == name.bytes && !memcmp(sums->campaign[i].name, name.at, name.bytes)) {
+			sums->campaign[i].spend += spend;
+			return;
+		}
+	if (sums->campaigns == 4096)
+		die("more campaigns than expected", -EOVERFLOW);
+	memcpy(sums->campaign[sums->campaigns].name, name.at, name.bytes);
+	sums->campaign[sums->campaigns++].spend = spend;
+}
+
+/* Spend of each run of one campaign: the bids of its valid clicks. */
+__attribute__((optimize("O3"), target_clones("avx512f", "avx2", "default"))) static int64_t
+spend_of(const uint64_t *type, const uint64_t *fraud, const uint64_t *verdict, const uint64_t *bid, uint64_t rows)
+{
+	int64_t sum = 0;
+	for (uint64_t i = 0; i < rows; i++) {
+		uint64_t counts = (uint64_t)(type[i] == TP_CLICK) & (uint64_t)(fraud[i] == 0) &
+				  ((uint64_t)(verdict[i] == TP_ACCEPTED) | (uint64_t)(verdict[i] == TP_LATE));
+		sum += (int64_t)(bid[i] & -counts);
+	}
+	return sum;
+}
+
+static void segment_sum(struct sto_scan *scan, struct sums *sums)
+{
+	static _Thread_local int64_t spend[CAMPAIGNS_MAX];
+	uint32_t campaigns = sto_scan_texts(scan, TP_CAMPAIGN_ID);
+	const uint32_t column = STO_COLUMN_TEXT + TP_CAMPAIGN_ID;
+	int rc;
+	if (campaigns > CAMPAIGNS_MAX)
+		die("more campaigns than expected", -EOVERFLOW);
+	memset(spend, 0, campaigns * sizeof(spend[0]));
+	while ((rc = sto_scan_next(scan)) == 1) {
+		const uint64_t *type = sto_scan_values(scan, STO_COLUMN_TYPE), *fraud = sto_scan_values(scan, STO_COLUMN_FRAUD);
+		const uint64_t *verdict = sto_scan_values(scan, STO_COLUMN_VERDICT), *bid = sto_scan_values(scan, STO_COLUMN_BID);
+		const uint64_t *value, *length;
+		uint64_t at = 0;
+		uint32_t runs = sto_scan_runs(scan, column, &value, &length);
+		if (!type || !fraud || !verdict || !bid)
+			die("a block", -EBADMSG);
+		for (uint32_t r = 0; r < runs; at += length[r++])
+			spend[value[r]] += spend_of(type + at, fraud + at, verdict + at, bid + at, length[r]);
+		if (!runs && !(value = sto_scan_values(scan, column)))
+			die("a block", -EBADMSG);
+		for (uint32_t i = 0; !runs && i < sto_scan_rows(scan); i++)
+			spend[value[i]] += spend_of(type + i, fraud + i, verdict + i, bid + i, 1);
+		sums->rows += sto_scan_rows(scan);
+	}
+	if (rc)
+		die("a segment", rc);
+	for (uint32_t i = 0; i < campaigns; i++)
+		sums_add(sums, sto_scan_text(scan, TP_CAMPAIGN_ID, i), spend[i]);
+}
+
+static void *scan_thread(void *context)
+{
+	struct scanning *scanning = context;
+	struct sums *sums = calloc(1, sizeof(*sums));
+	char path[PATH_BYTES];
+	for (;;) {
+		struct sto_scan *scan;
+		path_of(path, scanning->folder, ++scanning->next);
+		int rc = sto_scan_open_file(&scan, path, NULL);
+		if (rc == -ENOENT)
+			return sums;
+		if (rc)
+			die(path, rc);
+		segment_sum(scan, sums);
+		sto_scan_close(scan);
+	}
+}
+
+static int bench_scan(const char *folder, uint32_t threads)
+{
+	struct scanning scanning = {.folder = folder};
+	pthread_t thread[64];
+	struct sums *all = calloc(1, sizeof(*all));
+	uint64_t began_ns = tp_mono_ns();
+	__int128 spend = 0;
+	for (uint32_t t = 0; t < threads; t++)
+		if (pthread_create(&thread[t], NULL, scan_thread, &scanning))
+			die("a thread", -EAGAIN);
+	for (uint32_t t = 0; t < threads; t++) {
+		void *result;
+		pthread_join(thread[t], &result);
+		const struct sums *one = result;
+		all->rows += one->rows;
+		for (uint32_t i = 0; i < one->campaigns; i++)
+			sums_add(all, (struct tp_str){one->campaign[i].name, (uint16_t)strlen(one->campaign[i].name)}, one->campaign[i].spend);
+		free(result);
+	}
+	double seconds = (double)(tp_mono_ns() - began_ns) / 1e9;
+	char money[64];
+	for (uint32_t i = 0; i < all->campaigns; i++)
+		spend += all->campaign[i].spend;
+	tp_micros_text(spend, money);
+	printf("%.0f rows/s\n%lu rows in %.3f s, %u campaigns, spend %s\n", (double)all->rows / seconds, all->rows, seconds,
+	       all->campaigns, money);
+	free(all);
+	return 0;
+}
+
+/* ---- look-ups ---- */
+
+static int bench_lookup(const char *folder)
+{
+	enum { LOOKUPS = 200000 };
+	char path[PATH_BYTES];
+	_Alignas(8) uint8_t room[TP_EVENT_BYTES_MAX];
+	struct sto_scan *scan;
+	struct sto_scan_facts facts;
+	struct segment segment;
+	struct segment_recalls recalls = {0};
+	struct perf_mix *mix = perf_mix_new();
+	path_of(path, folder, 1);
+	int rc = sto_scan_open_file(&scan, path, NULL);
+	if (rc || !mix)
+		die(path, rc);
+	sto_scan_facts(scan, &facts);
+	sto_scan_close(scan);
+	rc = segment_open(&segment, sto_io_system(), path,
+			  &(struct manifest_segment){.sequence = 1, .file_id = 1, .rows = facts.rows, .bytes = facts.bytes});
+	if (rc)
+		die(path, rc);
+	uint32_t minute = (uint32_t)(facts.from_ms / TP_MINUTE_MS), wrong = 0;
+	uint64_t began_ns = tp_mono_ns();
+	for (uint64_t i = 0; i < LOOKUPS; i++)
+		wrong += segment_lookup(&segment, &recalls, (struct tp_id){i * 0x9e3779b97f4a7c15ULL, i + 1}, minute, i) != STO_ABSENT;
+	double absent_ns = (double)(tp_mono_ns() - began_ns) / LOOKUPS;
+	const struct tp_event *event = perf_mix_event(mix, 1000, room);
+	began_ns = tp_mono_ns();
+	wrong += segment_lookup(&segment, &recalls, event->id, (uint32_t)(event->timestamp_ms / TP_MINUTE_MS), event->fingerprint) != STO_SAME;
+	double first_ms = (double)(tp_mono_ns() - began_ns) / 1e6;
+	uint64_t present_ns = 0;
+	for (uint64_t n = 0; n < 20000; n++) {
+		event = perf_mix_event(mix, n, room);
+		began_ns = tp_mono_ns();
+		wrong += segment_lookup(&segment, &recalls, event->id, (uint32_t)(event->timestamp_ms / TP_MINUTE_MS), event->fingerprint) !=
+			 STO_SAME;
+		present_ns += tp_mono_ns() - began_ns;
+	}
+	printf("%.0f ns absent\n%.1f ms the first id found\n%.0f ns each one after it\n%u wrong\n", absent_ns, first_ms,
+	       (double)present_ns / 20000, wrong);
+	segment_recalls_fini(&recalls);
+	segment_close(&segment);
+	perf_mix_free(mix);
+	return wrong > 0;
+}
+
+static int bench_text(bool json, uint64_t events)
+{
+	_Alignas(8) uint8_t room[TP_EVENT_BYTES_MAX];
+	struct perf_mix *mix = perf_mix_new();
+	if (!mix)
+		die("memory", -ENOMEM);
+	for (uint64_t n = 0; n < events && !ferror(stdout); n++)
+		(json ? perf_mix_json : perf_mix_tsv)(stdout, perf_mix_event(mix, n, room));
+	perf_mix_free(mix);
+	return fflush(stdout) != 0;
+}
+
+int main(int arguments, char **argument)
+{
+	const char *what = arguments > 1 ? argument[1] : "", *folder = arguments > 2 ? argument[2] : "";
+	uint64_t number = arguments > 3 ? strtoull(argument[3], NULL, 10) : 0;
+	if (!strcmp(what, "json") || !strcmp(what, "tsv"))
+		return bench_text(!strcmp(what, "json"), arguments > 2 ? strtoull(folder, NULL, 10) : 1000000);
+	if (arguments > 2 && !strcmp(what, "write"))
+		return bench_write(folder, number ? number : 10000000);
+	if (arguments > 2 && !strcmp(what, "verify"))
+		return bench_verify(folder);
+	if (arguments > 2 && !strcmp(what, "scan"))
+		return bench_scan(folder, number && number <= 64 ? (uint32_t)number : 2);
+	if (arguments > 2 && !strcmp(what, "lookup"))
+		return bench_lookup(folder);
+	fprintf(stderr, "usage: bench_segment write DIR [EVENTS] | verify DIR | scan DIR [THREADS] | lookup DIR | json|tsv [EVENTS]\n");
+	return 2;
+}
