@@ -50,8 +50,10 @@ struct written {
 static void file_seal(const char *folder, const uint8_t *records, uint64_t bytes, struct written *written)
 {
 	char path[PATH_BYTES];
-	const struct segment_build_options options = {
-		.sequence = ++written->files, .file_id = written->files, .node_id = (const uint8_t *)"figures-of-perf!", .zstd_level = SEGMENT_ZSTD_LEVEL};
+	const struct segment_build_options options = {.sequence = ++written->files,
+						      .file_id = written->files,
+						      .node_id = (const uint8_t *)"figures-of-perf!",
+						      .zstd_level = SEGMENT_ZSTD_LEVEL};
 	struct manifest_segment facts = {0};
 	struct buffer file = {0};
 	path_of(path, folder, written->files);
@@ -131,8 +133,8 @@ static int bench_verify(const char *folder)
 			bytes += facts.bytes;
 			rows += facts.rows;
 		}
-		printf("%.0f MB/s %s, %.0f events/s\n", (double)bytes * 1e3 / (double)ns, how == SEGMENT_VERIFY_ALL ? "all" : "bytes",
-		       (double)rows * 1e9 / (double)ns);
+		printf("%.0f MB/s %s, %.0f events/s\n", (double)bytes * 1e3 / (double)ns,
+		       how == SEGMENT_VERIFY_ALL ? "all" : "bytes", (double)rows * 1e9 / (double)ns);
 	}
 	return 0;
 }
@@ -245,7 +247,8 @@ static int bench_scan(const char *folder, uint32_t threads)
 		const struct sums *one = result;
 		all->rows += one->rows;
 		for (uint32_t i = 0; i < one->campaigns; i++)
-			sums_add(all, (struct tp_str){one->campaign[i].name, (uint16_t)strlen(one->campaign[i].name)}, one->campaign[i].spend);
+			sums_add(all, (struct tp_str){one->campaign[i].name, (uint16_t)strlen(one->campaign[i].name)},
+				 one->campaign[i].spend);
 		free(result);
 	}
 	double seconds = (double)(tp_mono_ns() - began_ns) / 1e9;
@@ -284,18 +287,20 @@ static int bench_lookup(const char *folder)
 	uint32_t minute = (uint32_t)(facts.from_ms / TP_MINUTE_MS), wrong = 0;
 	uint64_t began_ns = tp_mono_ns();
 	for (uint64_t i = 0; i < LOOKUPS; i++)
-		wrong += segment_lookup(&segment, &recalls, (struct tp_id){i * 0x9e3779b97f4a7c15ULL, i + 1}, minute, i) != STO_ABSENT;
+		wrong += segment_lookup(&segment, &recalls, (struct tp_id){i * 0x9e3779b97f4a7c15ULL, i + 1}, minute, i) !=
+			 STO_ABSENT;
 	double absent_ns = (double)(tp_mono_ns() - began_ns) / LOOKUPS;
 	const struct tp_event *event = perf_mix_event(mix, 1000, room);
 	began_ns = tp_mono_ns();
-	wrong += segment_lookup(&segment, &recalls, event->id, (uint32_t)(event->timestamp_ms / TP_MINUTE_MS), event->fingerprint) != STO_SAME;
+	wrong += segment_lookup(&segment, &recalls, event->id, (uint32_t)(event->timestamp_ms / TP_MINUTE_MS),
+				event->fingerprint) != STO_SAME;
 	double first_ms = (double)(tp_mono_ns() - began_ns) / 1e6;
 	uint64_t present_ns = 0;
 	for (uint64_t n = 0; n < 20000; n++) {
 		event = perf_mix_event(mix, n, room);
 		began_ns = tp_mono_ns();
-		wrong += segment_lookup(&segment, &recalls, event->id, (uint32_t)(event->timestamp_ms / TP_MINUTE_MS), event->fingerprint) !=
-			 STO_SAME;
+		wrong += segment_lookup(&segment, &recalls, event->id, (uint32_t)(event->timestamp_ms / TP_MINUTE_MS),
+					event->fingerprint) != STO_SAME;
 		present_ns += tp_mono_ns() - began_ns;
 	}
 	printf("%.0f ns absent\n%.1f ms the first id found\n%.0f ns each one after it\n%u wrong\n", absent_ns, first_ms,
@@ -332,6 +337,7 @@ int main(int arguments, char **argument)
 		return bench_scan(folder, number && number <= 64 ? (uint32_t)number : 2);
 	if (arguments > 2 && !strcmp(what, "lookup"))
 		return bench_lookup(folder);
-	fprintf(stderr, "usage: bench_segment write DIR [EVENTS] | verify DIR | scan DIR [THREADS] | lookup DIR | json|tsv [EVENTS]\n");
+	fprintf(stderr,
+		"usage: bench_segment write DIR [EVENTS] | verify DIR | scan DIR [THREADS] | lookup DIR | json|tsv [EVENTS]\n");
 	return 2;
 }

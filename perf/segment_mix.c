@@ -91,7 +91,8 @@ struct tp_event *perf_mix_event(struct perf_mix *mix, uint64_t n, void *to)
 	uint64_t r = mix64(n), q = mix64(r), p = mix64(q);
 	memset(&parsed, 0, sizeof(parsed));
 	struct tp_event *fixed = &parsed.fixed;
-	uint32_t device = mix->device[r & ((1 << 20) - 1)], ad = mix->ad[r >> 20 & (DRAWS - 1)], page = mix->page[r >> 36 & (DRAWS - 1)];
+	uint32_t device = mix->device[r & ((1 << 20) - 1)], ad = mix->ad[r >> 20 & (DRAWS - 1)],
+		 page = mix->page[r >> 36 & (DRAWS - 1)];
 	uint64_t d = mix64(device * 77ULL + 5), e = mix64(d);
 	uint32_t agent = mix->agent[d & (DRAWS - 1)], city = mix->city[d >> 16 & (DRAWS - 1)];
 	fixed->type = q % 20 == 0 ? TP_CLICK : q % 500 == 7 ? TP_CONVERSION : TP_IMPRESSION;
@@ -102,13 +103,15 @@ struct tp_event *perf_mix_event(struct perf_mix *mix, uint64_t n, void *to)
 	parsed.string[TP_CAMPAIGN_ID] = print(room[1], "camp_%04u", ad % CAMPAIGNS, 0, 0);
 	parsed.string[TP_ADVERTISER_ID] = print(room[2], "adv_%03u", ad % CAMPAIGNS % ADVERTISERS, 0, 0);
 	parsed.string[TP_PUBLISHER_ID] = print(room[3], "pub_%03u", page % PUBLISHERS, 0, 0);
-	parsed.string[TP_REFERER] = print(room[4], "https://publisher-%03u.example.com/%u/article-%u.html", page % PUBLISHERS, page % 17, page);
+	parsed.string[TP_REFERER] =
+		print(room[4], "https://publisher-%03u.example.com/%u/article-%u.html", page % PUBLISHERS, page % 17, page);
 	parsed.string[TP_DEVICE_ID] = print(room[5], "d%08x", (uint32_t)(d >> 32), 0, 0);
 	if (d % 2)
 		parsed.string[TP_USER_ID] = print(room[6], "user_%07u", (uint32_t)(e % 10000000), 0, 0);
-	parsed.string[TP_USER_AGENT] = print(
-		room[7], "Mozilla/5.0 (Linux; Android %u; SM-G%u) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/%u.0.0.0 Mobile Safari/537.36",
-		agent % 8 + 7, 900 + agent / 8, 90 + agent % 37);
+	parsed.string[TP_USER_AGENT] = print(room[7],
+					     "Mozilla/5.0 (Linux; Android %u; SM-G%u) AppleWebKit/537.36 (KHTML, like Gecko) "
+					     "Chrome/%u.0.0.0 Mobile Safari/537.36",
+					     agent % 8 + 7, 900 + agent / 8, 90 + agent % 37);
 	parsed.string[TP_CITY] = print(room[8], "City of %04u", city, 0, 0);
 	parsed.string[TP_REGION] = print(room[9], "R%03u", city % REGIONS, 0, 0);
 	fixed->country[0] = (char)('A' + city % REGIONS % COUNTRIES % 26);
@@ -124,7 +127,8 @@ struct tp_event *perf_mix_event(struct perf_mix *mix, uint64_t n, void *to)
 	if (event->type == TP_CLICK) {
 		event->rule_version = 1;
 		if (q % 500 == 0) {
-			const struct tp_evidence evidence = {.reason = TP_FRAUD_IP_VELOCITY, .limit = 10, .seen = (int64_t)(q % 40 + 11)};
+			const struct tp_evidence evidence = {
+				.reason = TP_FRAUD_IP_VELOCITY, .limit = 10, .seen = (int64_t)(q % 40 + 11)};
 			event->fraud = TP_FRAUD_BIT(TP_FRAUD_IP_VELOCITY);
 			tp_event_evidence_add(event, &evidence, 1);
 		}
@@ -147,13 +151,16 @@ void perf_mix_json(FILE *to, const struct tp_event *event)
 	tp_micros_text(event->bid_micros, money);
 	inet_ntop(AF_INET, event->ip + 12, ip, sizeof(ip));
 	fprintf(to,
-		"{\"event_id\":\"%s\",\"event_type\":\"%s\",\"timestamp\":%lu,\"ad_id\":\"%s\",\"campaign_id\":\"%s\",\"advertiser_id\":\"%s\","
-		"\"publisher_id\":\"%s\",\"user_id\":\"%s\",\"device_id\":\"%s\",\"ip_address\":\"%s\",\"user_agent\":\"%s\",\"geo\":{\"country\":"
+		"{\"event_id\":\"%s\",\"event_type\":\"%s\",\"timestamp\":%lu,\"ad_id\":\"%s\",\"campaign_id\":\"%s\",\"advertiser_"
+		"id\":\"%s\","
+		"\"publisher_id\":\"%s\",\"user_id\":\"%s\",\"device_id\":\"%s\",\"ip_address\":\"%s\",\"user_agent\":\"%s\","
+		"\"geo\":{\"country\":"
 		"\"%.2s\",\"region\":\"%s\",\"city\":\"%s\"},\"referer\":\"%s\",\"bid_price\":%s}\n",
 		id, tp_event_type_name((enum tp_event_type)event->type), event->timestamp_ms, text(room[0], event, TP_AD_ID),
 		text(room[1], event, TP_CAMPAIGN_ID), text(room[2], event, TP_ADVERTISER_ID), text(room[3], event, TP_PUBLISHER_ID),
-		text(room[4], event, TP_USER_ID), text(room[5], event, TP_DEVICE_ID), ip, text(room[6], event, TP_USER_AGENT), event->country,
-		text(room[7], event, TP_REGION), text(room[8], event, TP_CITY), text(room[9], event, TP_REFERER), money);
+		text(room[4], event, TP_USER_ID), text(room[5], event, TP_DEVICE_ID), ip, text(room[6], event, TP_USER_AGENT),
+		event->country, text(room[7], event, TP_REGION), text(room[8], event, TP_CITY), text(room[9], event, TP_REFERER),
+		money);
 }
 
 void perf_mix_tsv(FILE *to, const struct tp_event *event)
@@ -164,8 +171,9 @@ void perf_mix_tsv(FILE *to, const struct tp_event *event)
 	uint32_t v4;
 	tp_event_id_text(event, id);
 	memcpy(&v4, event->ip + 12, 4);
-	fprintf(to, "%s\t%u\t%u\t%u\t%lu\t%lu\t%u\t%ld\t%u\t%u\t%.2s", id, event->type, event->verdict, event->fraud, event->timestamp_ms,
-		event->received_ms, event->device, event->bid_micros, __builtin_bswap32(v4), event->rule_version, event->country);
+	fprintf(to, "%s\t%u\t%u\t%u\t%lu\t%lu\t%u\t%ld\t%u\t%u\t%.2s", id, event->type, event->verdict, event->fraud,
+		event->timestamp_ms, event->received_ms, event->device, event->bid_micros, __builtin_bswap32(v4),
+		event->rule_version, event->country);
 	for (size_t i = 0; i < sizeof(order) / sizeof(order[0]); i++) {
 		struct tp_str from = tp_event_string(event, order[i]);
 		fprintf(to, "\t%.*s", from.bytes, from.at);

@@ -63,7 +63,8 @@ static struct found expected(const struct sto_scan_filter *filter)
 	for (uint64_t n = 0; n < MANY; n++) {
 		const struct tp_event *event = rich_event(room, n);
 		if (event->timestamp_ms < filter->from_ms || (filter->to_ms && event->timestamp_ms >= filter->to_ms) ||
-		    (filter->types && !(filter->types >> event->type & 1)) || (filter->verdicts && !(filter->verdicts >> event->verdict & 1)) ||
+		    (filter->types && !(filter->types >> event->type & 1)) ||
+		    (filter->verdicts && !(filter->verdicts >> event->verdict & 1)) ||
 		    !text_is(event, TP_ADVERTISER_ID, filter->advertiser) || !text_is(event, TP_CAMPAIGN_ID, filter->campaign) ||
 		    !text_is(event, TP_AD_ID, filter->ad))
 			continue;
@@ -88,7 +89,8 @@ static struct found scanned(const struct sto_scan_filter *filter)
 		uint32_t count;
 		const uint32_t *selected = sto_scan_selected(scan, &count);
 		const uint64_t *time = sto_scan_values(scan, STO_COLUMN_TIME), *bid = sto_scan_values(scan, STO_COLUMN_BID);
-		const uint64_t *fraud = sto_scan_values(scan, STO_COLUMN_FRAUD), *city = sto_scan_values(scan, STO_COLUMN_TEXT + TP_CITY);
+		const uint64_t *fraud = sto_scan_values(scan, STO_COLUMN_FRAUD),
+			       *city = sto_scan_values(scan, STO_COLUMN_TEXT + TP_CITY);
 		assert_true(time && bid && fraud && city && count);
 		assert_true(sto_scan_texts(scan, TP_CITY) > 0);
 		for (uint32_t i = 0; i < count; i++) {
@@ -101,7 +103,8 @@ static struct found scanned(const struct sto_scan_filter *filter)
 				continue;
 			assert_int_equal(sto_scan_event(scan, row, event), 0);
 			assert_int_equal(event->timestamp_ms, time[row]);
-			struct tp_str text = sto_scan_text(scan, TP_CITY, (uint32_t)city[row]), same = tp_event_string(event, TP_CITY);
+			struct tp_str text = sto_scan_text(scan, TP_CITY, (uint32_t)city[row]),
+				      same = tp_event_string(event, TP_CITY);
 			assert_int_equal(text.bytes, same.bytes);
 			assert_memory_equal(text.at, same.at, same.bytes);
 		}
@@ -228,8 +231,8 @@ static void test_threads(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(test_filters), cmocka_unit_test(test_runs), cmocka_unit_test(test_facts),
-					   cmocka_unit_test(test_threads)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_filters), cmocka_unit_test(test_runs),
+					   cmocka_unit_test(test_facts), cmocka_unit_test(test_threads)};
 	tp_log_level_set(TP_ERROR + 1);
 	return cmocka_run_group_tests(tests, setup, teardown);
 }

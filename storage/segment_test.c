@@ -301,6 +301,27 @@ static void test_reader(void **state)
 	sto_reader_close(reader);
 }
 
+/* The hashes in the files are those of the manifest, which are those of the files. */
+static void test_chain(void **state)
+{
+	struct bench *bench = *state;
+	uint8_t previous[32] = {0};
+	for (uint64_t s = 0; s < 3; s++)
+		sealed(bench, s * 50, s * 50 + 50);
+	for (uint32_t s = 0; s < 3; s++) {
+		struct store_segment *segment = bench->store->view->segment[s];
+		char path[STORE_PATH_BYTES];
+		uint8_t sha256[32];
+		assert_int_equal(folder_segment_path(path, "data", segment->facts.sequence, 0), 0);
+		assert_int_equal(file_sha256(sim_disk_io(bench->disk), path, sha256), 0);
+		assert_memory_equal(segment->facts.sha256, sha256, 32);
+		assert_memory_equal(segment->facts.prev_sha256, previous, 32);
+		assert_int_equal(store_segment_use(bench->store, bench->store->view, segment), 0);
+		assert_memory_equal(segment->file.header->prev_sha256, previous, 32);
+		memcpy(previous, sha256, 32);
+	}
+}
+
 /* Sums of another way through the code that do not agree: nothing is published. */
 static void test_disagreement(void **state)
 {
@@ -476,6 +497,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_round_trip, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_one_id_many_minutes, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_reader, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_chain, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_disagreement, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_damage, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_leftovers, setup, teardown),

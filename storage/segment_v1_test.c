@@ -65,10 +65,11 @@ static uint8_t *v1_write(uint64_t *bytes)
 	for (uint64_t n = 0; n < EVENTS; n++) {
 		const struct tp_event *event = old_event(room, n);
 		if (event->verdict != TP_CONFLICT)
-			entry[entries++] = (struct segment_v1_index_entry){.id = event->id,
-									   .fingerprint = event->fingerprint,
-									   .minute = (uint32_t)(event->timestamp_ms / TP_MINUTE_MS),
-									   .row_at = file.bytes - footer.part[SEGMENT_V1_ROWS].offset};
+			entry[entries++] =
+				(struct segment_v1_index_entry){.id = event->id,
+								.fingerprint = event->fingerprint,
+								.minute = (uint32_t)(event->timestamp_ms / TP_MINUTE_MS),
+								.row_at = file.bytes - footer.part[SEGMENT_V1_ROWS].offset};
 		segment_totals_add(&footer.totals, event);
 		tp_rollup_add(table, event);
 		buffer_put(&file, event, event->bytes);
@@ -139,8 +140,10 @@ static void lookups_check(struct segment *segment)
 		const struct tp_event *event = old_event(room, n);
 		uint32_t minute = (uint32_t)(event->timestamp_ms / TP_MINUTE_MS);
 		bool counts = event->verdict != TP_CONFLICT;
-		assert_int_equal(segment_lookup(segment, &recalls, event->id, minute, event->fingerprint), counts ? STO_SAME : STO_ABSENT);
-		assert_int_equal(segment_lookup(segment, &recalls, event->id, minute, ~event->fingerprint), counts ? STO_OTHER : STO_ABSENT);
+		assert_int_equal(segment_lookup(segment, &recalls, event->id, minute, event->fingerprint),
+				 counts ? STO_SAME : STO_ABSENT);
+		assert_int_equal(segment_lookup(segment, &recalls, event->id, minute, ~event->fingerprint),
+				 counts ? STO_OTHER : STO_ABSENT);
 		assert_int_equal(segment_lookup(segment, &recalls, event->id, minute + 1, event->fingerprint), STO_ABSENT);
 	}
 	segment_recalls_fini(&recalls);
