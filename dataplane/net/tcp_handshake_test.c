@@ -197,6 +197,56 @@ static void test_cookies(void **state)
 	script_run(&cookies, &options);
 }
 
+static size_t syn_build(uint8_t *frame, uint16_t port)
+{
+	uint8_t l4[20] = {[12] = 0x50, [13] = DP_SYN, [14] = 0xff};
+	script_put(l4, port, 2);
+	script_put(l4 + 2, SCRIPT_HTTP_PORT, 2);
+	script_put(l4 + 16, script_sum(l4, 20, script_pseudo(4, script_peer4, script_our4, 6, 20)), 2);
+	return script_wrap(frame, 4, DP_UNTAGGED, script_peer4, script_our4, 6, 64, l4, 20);
+}
+
+/* `count` SYNs in one round. Returns how many were answered. */
+static uint32_t syn_round(struct script_net *net, uint32_t count, uint16_t *port)
+{
+	const uint64_t shed = net->counters.v[TP_C_FRAMES_SYN_SHED];
+	uint8_t frame[100];
+	size_t bytes;
+	for (uint32_t i = 0; i < count; i++)
+		script_input(net, frame, syn_build(frame, (*port)++));
+	dp_stack_flush(net->stack, net->now_ns);
+	uint32_t answered = 0;
+	while (script_next(net, &bytes))
+		answered++;
+	assert_int_equal(answered + net->counters.v[TP_C_FRAMES_SYN_SHED] - shed, count);
+	return answered;
+}
+
+/* RFC 4987 3.6: cookies cost time too. When rounds are crowded they are sparse, and all come back when the crowd has gone. */
+static void test_cookies_in_a_crowd(void **state)
+{
+	(void)state;
+	struct script_net net;
+	const struct script_options options = {.family = 4, .vlan = DP_UNTAGGED};
+	uint16_t port = 1;
+	script_open(&net, &options);
+	assert_int_equal(syn_round(&net, 16, &port), 16); /* the half-open table takes them */
+	assert_int_equal(syn_round(&net, 47, &port), 47); /* cookies, and no crowd */
+	assert_int_equal(syn_round(&net, 47, &port), 47);
+	assert_int_equal(syn_round(&net, 48, &port), 48); /* a crowd, as the next round knows */
+	net.now_ns += DP_COOKIE_GAP_NS - 1;
+	assert_int_equal(syn_round(&net, 10, &port), 0);
+	net.now_ns += 1;
+	assert_int_equal(syn_round(&net, 10, &port), 1);
+	net.now_ns += DP_COOKIE_GAP_NS;
+	assert_int_equal(syn_round(&net, 64, &port), 1);
+	net.now_ns += DP_CROWDED_NS - 1;
+	assert_int_equal(syn_round(&net, 10, &port), 1);
+	net.now_ns += 1;
+	assert_int_equal(syn_round(&net, 47, &port), 47);
+	script_close(&net);
+}
+
 /* RFC 6528: numbers differ by flow without a pattern, and grow with the clock on one flow. */
 static void test_isn(void **state)
 {
@@ -310,9 +360,9 @@ static void test_reset_limit(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_scripts),        cmocka_unit_test(test_mss_absent),  cmocka_unit_test(test_full_table),
-		cmocka_unit_test(test_cookies),        cmocka_unit_test(test_isn),         cmocka_unit_test(test_cookie_age),
-		cmocka_unit_test(test_cookie_options), cmocka_unit_test(test_reset_limit),
+		cmocka_unit_test(test_scripts),    cmocka_unit_test(test_mss_absent),         cmocka_unit_test(test_full_table),
+		cmocka_unit_test(test_cookies),    cmocka_unit_test(test_cookies_in_a_crowd), cmocka_unit_test(test_isn),
+		cmocka_unit_test(test_cookie_age), cmocka_unit_test(test_cookie_options),     cmocka_unit_test(test_reset_limit),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
