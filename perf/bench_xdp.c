@@ -115,7 +115,8 @@ int main(int words, char **word)
 	measure(program, "IPv6, blocklisted", frame);
 	frame_build(frame, true, 0xb9, 0);
 	measure(program, "IPv6, not listed", frame);
-	const struct eb_settings slow = {.interval_ns = 1000000000000ULL, .burst_ns = 0}, fast = {.interval_ns = 1, .burst_ns = 1000000};
+	const struct eb_settings slow = {.interval_ns = 1000000000000ULL, .burst_ns = 0},
+				 fast = {.interval_ns = 1, .burst_ns = 1000000};
 	frame_build(frame, false, 192, 0);
 	bpf_map_update_elem(map(object, EB_MAP_SETTINGS), &only, &fast, BPF_ANY);
 	measure(program, "IPv4, not listed, within its rate", frame);

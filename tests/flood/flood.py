@@ -66,12 +66,28 @@ class Bed:
                 "--connections", count, "--seconds", seconds]
         return subprocess.Popen(inside(self.namespace, *argv), stdout=subprocess.PIPE, text=True)
 
-    def honest(self, seconds):
-        """What HONEST keep-alive connections got, one event a request, PACE a second wanted."""
-        argv = [self.node.build / "perf/turnpike-blast", "--to", "http://10.77.0.1:80", "--connections", HONEST, "--duration", f"{seconds}s", "--rate", PACE, "--json",
-                "--quiet", "--seed", time.monotonic_ns() % 1000000]
-        done = subprocess.run(inside(self.namespace, *argv, first=True), capture_output=True, text=True, timeout=seconds + 60)
-        return json.loads(done.stdout.splitlines()[-1])
+    def honest_begin(self, seconds):
+        """HONEST keep-alive connections, one event a request, PACE a second wanted. Returns once they work."""
+        argv = [self.node.build / "perf/turnpike-blast", "--to", "http://10.77.0.1:80", "--connections", HONEST, "--duration", f"{int(seconds * 1000)}ms", "--rate", PACE,
+                "--json", "--quiet", "--seed", time.monotonic_ns() % 1000000]
+        before = self.answered()
+        process = subprocess.Popen(inside(self.namespace, *argv, first=True), stdout=subprocess.PIPE, text=True)
+        wait_until("the honest clients work", lambda: self.answered() > before + HONEST)
+        return process
+
+    def honest(self, seconds, beside=None):
+        """What they get in so many seconds, beside what `beside` starts once they work."""
+        process = self.honest_begin(seconds + 1.5)
+        flood = beside() if beside else None
+        time.sleep(0.3)
+        answers, began = self.answered(), time.monotonic()
+        time.sleep(seconds)
+        answers, took = self.answered() - answers, time.monotonic() - began
+        got = output(process) | {"rate": answers / took}
+        return got, output(flood) if flood else None
+
+    def answered(self):
+        return self.counters()['requests_total{state="accepted"}']
 
     def counters(self):
         text = self.node.request("GET", "/metrics", at=self.node.api)[2].decode()
@@ -112,23 +128,15 @@ def output(process):
     return json.loads(text.splitlines()[-1])
 
 
-def under(made, kind, seconds, away):
-    """Honest answers a second beside a flood, and what the generator did."""
-    process = made.flood(kind, seconds + 1.5, away)
-    time.sleep(0.5)
-    honest = made.honest(seconds)
-    return honest, output(process)
-
-
 def row(made, kind, seconds, rounds=3, alone_too=True):
     """One row of the table: medians of alternating rounds."""
     alone, beside, kept, latency, sent = [], [], [], [], []
     before = made.counters()
     for _ in range(rounds):
-        alone.append(made.honest(seconds)["rate"] if alone_too else 0)
-        honest, _ = under(made, kind, seconds, away=True)
+        alone.append(made.honest(seconds)[0]["rate"] if alone_too else 0)
+        honest, _ = made.honest(seconds, lambda: made.flood(kind, seconds + 1, away=True))
         beside.append(honest["rate"])
-        honest, flood = under(made, kind, seconds, away=False)
+        honest, flood = made.honest(seconds, lambda: made.flood(kind, seconds + 1))
         assert not honest["rejected"], honest
         kept.append(honest["rate"])
         latency.append(honest["latency_us"]["p99"])
@@ -150,10 +158,10 @@ def main():
             got = row(made, kind, seconds)
             print(f"| {kind} | {got['per_second']:,.0f} | {got['alone']:,.0f} | {got['elsewhere']:,.0f} | {got['here']:,.0f} | {got['kept']:.0%} | {got['p99_us'] / 1000:.1f} ms |", flush=True)
             print("  dropped:", got["dropped"])
-        alone = made.honest(seconds)["rate"]
-        process = made.connections("loris", 1000, seconds + 2)
-        time.sleep(1)
-        honest = made.honest(seconds)["rate"]
+        alone = made.honest(seconds)[0]["rate"]
+        process = made.connections("loris", 1000, 30)
+        time.sleep(20)
+        honest = made.honest(seconds)[0]["rate"]
         loris = output(process)
         print(f"| loris, 1,000 connections | {loris['opened']} opened, {loris['ended_by_node']} ended by the node | {alone:,.0f} | | {honest:,.0f} | {honest / alone:.0%} |")
         ended = made.calm()
@@ -164,7 +172,7 @@ def main():
         process = made.connections("hold", 100000, 20)
         process.stdout.readline()
         held, memory = made.open_connections(), made.memory_kib()
-        honest = made.honest(seconds)["rate"]
+        honest = made.honest(seconds)[0]["rate"]
         got = output(process)
         after = made.calm()
         print(f"hold: {got}; the node counts {held}, {memory} KiB, beside them {honest:,.0f} honest answers/s; before {before}, after {after}")

@@ -46,7 +46,7 @@ def test_slow_loris_is_ended_and_idle_connections_are_held(build):
         assert (got["held"], got["answered"], got["failed"], got["ended_by_node"]) == (5000, 5000, 0, 0), got
         process = made.connections("loris", 1000, 2)
         wait_until("they are there", lambda: made.open_connections() >= 1000)
-        honest = made.honest(1)
+        honest, _ = made.honest(1)
         assert not honest["failed"] and not honest["lost"] and honest["rate"] > flood.PACE / 2, honest
         flood.output(process)
         assert made.calm()[0] == 0
