@@ -12,6 +12,7 @@ import json
 import os
 import pathlib
 import re
+import resource
 import statistics
 import subprocess
 import sys
@@ -60,11 +61,20 @@ class Bed:
                 "--from", SPOOFED, "--seconds", seconds, "--rate", rate]
         return subprocess.Popen(inside(self.namespace, *argv), stdout=subprocess.PIPE, text=True)
 
-    def connections(self, kind, count, seconds, sources=8):
-        last = 10 + sources
-        argv = [self.node.build / "tests/flood", kind, "--to", "10.77.0.1:80", "--source", ",".join(f"10.77.0.{i}" for i in range(10, last)),
+    def connections(self, kind, count, seconds, sources=range(10, 18)):
+        argv = [self.node.build / "tests/flood", kind, "--to", "10.77.0.1:80", "--source", ",".join(f"10.77.0.{i}" for i in sources),
                 "--connections", count, "--seconds", seconds]
         return subprocess.Popen(inside(self.namespace, *argv), stdout=subprocess.PIPE, text=True)
+
+    def hold(self, count, seconds):
+        """As many processes as the limit of open files asks for, each with source addresses of its own. Returns once all are open."""
+        files = resource.getrlimit(resource.RLIMIT_NOFILE)[1] - 100
+        parts = -(-count // min(files, 16000))
+        each = [count // parts + (i < count % parts) for i in range(parts)]
+        processes = [self.connections("hold", n, seconds, range(10 + 2 * i, 12 + 2 * i)) for i, n in enumerate(each)]
+        for process in processes:
+            process.stdout.readline()
+        return processes
 
     def honest_begin(self, seconds):
         """HONEST keep-alive connections, one event a request, PACE a second wanted. Returns once they work."""
@@ -113,7 +123,7 @@ class Bed:
 @contextlib.contextmanager
 def bed(build, connections=16384, extra=""):
     with network() as (namespace, ours), elsewhere(namespace) as away:
-        for host in range(10, 26):
+        for host in range(10, 34):
             run("ip", "netns", "exec", namespace, "ip", "addr", "add", f"10.77.0.{host}/24", "dev", "tpb" + namespace[6:])
         ingest = DPDK_INGEST.format(ours).replace("http_port", "gateway: 10.77.0.2, http_port")
         memory = f"memory: {{connections: {connections}}}\n" if connections != 16384 else ""
@@ -169,11 +179,11 @@ def main():
         made.node.audit()
     with bed(build, connections=131072) as made:
         before = made.calm()
-        process = made.connections("hold", 100000, 20)
-        process.stdout.readline()
+        processes = made.hold(100000, 40)
         held, memory = made.open_connections(), made.memory_kib()
         honest = made.honest(seconds)[0]["rate"]
-        got = output(process)
+        parts = [output(process) for process in processes]
+        got = {key: sum(part[key] for part in parts) for key in ("opened", "held", "answered", "failed", "ended_by_node")}
         after = made.calm()
         print(f"hold: {got}; the node counts {held}, {memory} KiB, beside them {honest:,.0f} honest answers/s; before {before}, after {after}")
 
