@@ -25,7 +25,6 @@ enum { SEEDS = 1 };
 enum { SEEDS = 4 };
 #endif
 
-
 static bool quietly_lost(struct sim_disk *disk, struct ledger *ledger, int *rc)
 {
 	*rc = rig_look(disk, ledger, true);

@@ -65,7 +65,7 @@ struct rollup_file {
 	uint64_t bytes;
 	uint64_t sequence;
 	const struct rollup_header *header;
-	const struct rollup_footer *footer;
+	struct rollup_footer footer; /* a copy: in the file it lies on 8 bytes only, and holds a number of 16 */
 	const struct rollup_block *block;
 	struct rollup_dictionary dictionary[TP_DIMENSIONS]; /* into the mapping */
 	struct {

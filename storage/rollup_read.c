@@ -99,7 +99,7 @@ static int places_take(struct rollup_file *file, const struct rollup_section *se
 static int blocks_take(struct rollup_file *file, const struct rollup_section *section)
 {
 	uint64_t behind = sizeof(struct rollup_header), rows = 0;
-	if (section->count * sizeof(struct rollup_block) != section->bytes || section->count != file->footer->blocks)
+	if (section->count * sizeof(struct rollup_block) != section->bytes || section->count != file->footer.blocks)
 		return damage(file, "block table", "its length");
 	file->block = (const struct rollup_block *)(const void *)(file->base + section->offset);
 	for (uint64_t i = 0; i < section->count; i++) {
@@ -111,7 +111,7 @@ static int blocks_take(struct rollup_file *file, const struct rollup_section *se
 		behind = block->offset + block->bytes;
 		rows += block->rows;
 	}
-	if (rows != file->footer->rows)
+	if (rows != file->footer.rows)
 		return damage(file, "block table", "another number of rows");
 	return 0;
 }
@@ -134,7 +134,7 @@ static int section_take(struct rollup_file *file, const struct rollup_section *s
 
 static int sections_take(struct rollup_file *file)
 {
-	const struct rollup_footer *footer = file->footer;
+	const struct rollup_footer *footer = &file->footer;
 	uint64_t bytes = footer->sections * sizeof(struct rollup_section);
 	if (footer->sections > ROLLUP_SECTIONS_MAX || footer->sections_at % 8 ||
 	    footer->sections_at > file->bytes - sizeof(*footer) || bytes > file->bytes - sizeof(*footer) - footer->sections_at)
@@ -163,8 +163,8 @@ int rollup_file_take(struct rollup_file *file, const uint8_t *base, uint64_t byt
 	if (bytes < sizeof(struct rollup_header) + sizeof(struct rollup_footer) || bytes % 8)
 		return damage(file, "file", "its length");
 	const struct rollup_header *header = (const struct rollup_header *)(const void *)base;
-	const struct rollup_footer *footer =
-		(const struct rollup_footer *)(const void *)(base + bytes - sizeof(struct rollup_footer));
+	struct rollup_footer *footer = &file->footer;
+	memcpy(footer, base + bytes - sizeof(*footer), sizeof(*footer));
 	if (header->magic != ROLLUP_MAGIC || header->checksum != XXH3_64bits(header, offsetof(struct rollup_header, checksum)))
 		return damage(file, "header", "its checksum");
 	if (header->version != ROLLUP_VERSION)
@@ -175,7 +175,6 @@ int rollup_file_take(struct rollup_file *file, const uint8_t *base, uint64_t byt
 	    footer->checksum != XXH3_64bits(footer, offsetof(struct rollup_footer, checksum)))
 		return damage(file, "footer", "its checksum");
 	file->header = header;
-	file->footer = footer;
 	int rc = sections_take(file);
 	if (rc)
 		return rc;
@@ -201,7 +200,7 @@ int rollup_file_open(struct rollup_file *file, const struct sto_io *io, const ch
 		return rc;
 	rc = rollup_file_take(file, base, bytes, facts->sequence);
 	file->io = io;
-	if (!rc && (file->header->class != facts->class || file->footer->rows != facts->rows ||
+	if (!rc && (file->header->class != facts->class || file->footer.rows != facts->rows ||
 		    file->header->from_segment != facts->from_segment || file->header->to_segment != facts->to_segment))
 		rc = damage(file, "header", "another class, coverage or row count than the manifest's");
 	if (rc)
@@ -411,7 +410,7 @@ static int places_scan(const struct scan *scan, enum tp_dimension dimension)
 				break;
 		}
 		block += step + 1;
-		if (block >= file->footer->blocks)
+		if (block >= file->footer.blocks)
 			return damage(file, "places", "a block that is not there");
 		int rc = block_scan(scan, block);
 		if (rc)
@@ -425,7 +424,7 @@ int rollup_file_scan(struct rollup_file *file, const struct rollup_filter *filte
 {
 	struct scan scan = {.file = file, .code = UINT32_MAX, .from_minute = from_minute, .to_minute = to_minute, .fn = fn};
 	scan.context = context;
-	if (!file->footer->rows || file->footer->minute_max < from_minute || file->footer->minute_min >= to_minute)
+	if (!file->footer.rows || file->footer.minute_max < from_minute || file->footer.minute_min >= to_minute)
 		return 0;
 	if (filter && filter->id) {
 		scan.column = code_column[filter->dimension];
@@ -436,7 +435,7 @@ int rollup_file_scan(struct rollup_file *file, const struct rollup_filter *filte
 			return places_scan(&scan, filter->dimension);
 	}
 	int rc = 0;
-	for (uint64_t i = 0; i < file->footer->blocks && !rc; i++)
+	for (uint64_t i = 0; i < file->footer.blocks && !rc; i++)
 		rc = block_scan(&scan, i);
 	return rc;
 }
@@ -452,7 +451,7 @@ int rollup_cursor_next(struct rollup_cursor *cursor, struct rollup_item *item)
 {
 	struct rollup_file *file = cursor->file;
 	struct rollup_open_block *block = &cursor->open;
-	if (cursor->block == file->footer->blocks)
+	if (cursor->block == file->footer.blocks)
 		return 0;
 	int rc = cursor->row ? 0 : block_open(file, cursor->block, block);
 	if (!rc && cursor->row == cursor->key_end) {
@@ -491,7 +490,7 @@ static int places_verify(struct rollup_file *file, enum tp_dimension dimension)
 	uint32_t *last = calloc((uint64_t)file->dictionary[dimension].count + 1, sizeof(*last));
 	uint64_t pairs = 0, listed = 0;
 	int rc = last ? 0 : -ENOMEM;
-	for (uint64_t b = 0; b < file->footer->blocks && !rc; b++) {
+	for (uint64_t b = 0; b < file->footer.blocks && !rc; b++) {
 		struct rollup_open_block block;
 		rc = block_open(file, b, &block);
 		for (uint32_t k = 0; !rc && k < block.keys; k++) {
@@ -532,9 +531,9 @@ int rollup_file_verify(struct rollup_file *file, const struct manifest_rollup *f
 	}
 	if (rc)
 		return rc;
-	if (rows != file->footer->rows || memcmp(&totals, &file->footer->totals, sizeof(totals)) != 0)
+	if (rows != file->footer.rows || memcmp(&totals, &file->footer.totals, sizeof(totals)) != 0)
 		return damage(file, "footer", "other totals than those of the rows");
-	if (minute_min != file->footer->minute_min || minute_max != file->footer->minute_max)
+	if (minute_min != file->footer.minute_min || minute_max != file->footer.minute_max)
 		return damage(file, "footer", "other buckets than those of the rows");
 	for (int d = 0; d < TP_DIMENSIONS && !rc; d++)
 		rc = places_verify(file, (enum tp_dimension)d);
