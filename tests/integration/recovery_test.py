@@ -81,7 +81,7 @@ def test_ports_open_before_old_logs_are_sealed(build):
                         filler.flush()
                 except OSError:
                     pass
-            made.start()  # does not wait for space
+            made.start(control=False)  # does not wait for space
             assert made.post(sent[0])[0] == 503
             assert made.totals("campaigns", "camp_1")["impressions"] == 500  # from the live table of the old log
             status = made.ctl("status", "--json")
