@@ -168,6 +168,7 @@ static void query_run(struct ctl *ctl, const struct ctl_query *query, struct ctl
 		.dimension = (enum tp_dimension)query->filter,
 		.id = query->filtered && (int)query->filter < (int)TP_DIMENSIONS ? query->id : NULL,
 		.id_bytes = query->id_bytes,
+		.alone = query->group_count == 0,
 		.begin = begin,
 		.row = row,
 	};

@@ -112,6 +112,7 @@ static int sums_scan(struct ctl_store *store, const struct ctl_scan *scan, struc
 		.dimension = scan->dimension,
 		.id = scan->id,
 		.id_bytes = scan->id_bytes,
+		.alone = scan->alone,
 	};
 	struct sto_damage damage = {0};
 	int rc = sto_reader_sums(store->reader, &query, scan->row, scan->context, &damage);

@@ -32,6 +32,7 @@ struct ctl_scan {
 	enum tp_dimension dimension; /* with `id`: only rows that have it there */
 	const char *id;              /* NULL: all */
 	size_t id_bytes;
+	bool alone; /* with `id`: the other dimensions are not looked at, and may be empty */
 	/* The tables are read anew: forget what row() brought. Called at least once, before any row. */
 	void (*begin)(void *context);
 	/* Segment by segment, each by minutes: false leaves one out. NULL: from rollup files where there are. */

@@ -224,9 +224,9 @@ static const struct field rollup_header[] = {
 };
 
 static const struct field rollup_block[] = {
-	F(rollup_block, offset),       F(rollup_block, bytes),      F(rollup_block, rows),
-	F(rollup_block, minute_min),   F(rollup_block, minute_max), F(rollup_block, campaign_min),
-	F(rollup_block, campaign_max), F(rollup_block, checksum),   {0},
+	F(rollup_block, offset),     F(rollup_block, bytes),      F(rollup_block, rows),
+	F(rollup_block, minute_min), F(rollup_block, minute_max), F(rollup_block, code_min),
+	F(rollup_block, code_max),   F(rollup_block, checksum),   {0},
 };
 
 static const struct field rollup_section[] = {

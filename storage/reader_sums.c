@@ -127,7 +127,7 @@ int sto_reader_sums(struct sto_reader *reader, const struct sto_sums_query *quer
 {
 	const struct asking asking = {
 		.reader = reader,
-		.filter = {.dimension = query->dimension, .id = query->id, .id_bytes = query->id_bytes},
+		.filter = {.dimension = query->dimension, .id = query->id, .id_bytes = query->id_bytes, .alone = query->alone},
 		.fn = fn,
 		.context = context,
 		.damage = damage,

@@ -49,7 +49,13 @@ struct rollup_writer;
  */
 int rollup_writer_open(struct rollup_writer **writer, const struct sto_io *io, const char *path, const uint8_t node_id[16],
 		       const struct rollup_dictionary *dictionary, const struct manifest_rollup *facts);
-/* The next row, in the order of the file. Its bucket is widened to the writer's class; what then falls together is added up. */
+/* Which sets of rows a file of the class has: the main one first. */
+uint32_t rollup_class_sets(enum manifest_class class);
+/* Begins the next set of rows; the main one is begun already. All sets of the class must be written, in order. */
+int rollup_writer_next_set(struct rollup_writer *writer);
+/* What a row of the set is: all that the set leaves out is 0. */
+void rollup_item_project(struct rollup_item *item, uint32_t set);
+/* The next row of the set, in order. Its bucket is widened to the writer's class; what then falls together is added up. */
 int rollup_writer_add(struct rollup_writer *writer, const struct rollup_item *item);
 /* Writes the rest and syncs; fills rows, minutes, bytes and hashes of *facts. The writer is gone in any case. */
 int rollup_writer_finish(struct rollup_writer *writer, struct manifest_rollup *facts);
@@ -65,15 +71,18 @@ struct rollup_file {
 	uint64_t bytes;
 	uint64_t sequence;
 	const struct rollup_header *header;
-	struct rollup_footer footer; /* a copy: in the file it lies on 8 bytes only, and holds a number of 16 */
-	const struct rollup_block *block;
+	const struct rollup_footer *footer;
+	struct {
+		const struct rollup_block *block; /* NULL: the file has no such set */
+		uint64_t blocks;
+		uint8_t *checked; /* one a block */
+	} set[ROLLUP_SETS];
 	struct rollup_dictionary dictionary[TP_DIMENSIONS]; /* into the mapping */
 	struct {
 		const uint32_t *end;
 		const uint8_t *byte;
 		uint64_t bytes;
 	} places[TP_DIMENSIONS];
-	uint8_t *checked; /* one a block */
 };
 
 /* Takes `bytes` at `base` (8-byte aligned) as rollup file `sequence`. -EBADMSG (logged) or -ENOMEM. */
@@ -87,6 +96,7 @@ struct rollup_filter {
 	enum tp_dimension dimension;
 	const char *id;
 	size_t id_bytes;
+	bool alone; /* rows may come summed over all other dimensions, which then are empty */
 };
 
 /*
@@ -114,13 +124,14 @@ struct rollup_open_block {
 /* Rows one after the other, in the file's own codes. */
 struct rollup_cursor {
 	struct rollup_file *file;
+	uint32_t set;
 	uint64_t block;
 	uint32_t key, row, key_end;    /* key_end: first row of the next key */
 	struct rollup_open_block open; /* the block, once its first row was asked for */
 	struct rollup_item of_key;
 };
 
-void rollup_cursor_init(struct rollup_cursor *cursor, struct rollup_file *file);
+void rollup_cursor_init(struct rollup_cursor *cursor, struct rollup_file *file, uint32_t set);
 /* 1: *item is the next row; 0: no more; -EBADMSG. */
 int rollup_cursor_next(struct rollup_cursor *cursor, struct rollup_item *item);
 

@@ -9,6 +9,10 @@
  * once, in one sorted dictionary a dimension; rows have their places in it. Equal rows of two files add up, modulo 2^64 (spend:
  * modulo 2^128, and no sum overflows): a correction in a later file may be negative.
  *
+ * Files of hours and days also hold the same sums by one dimension alone: one row for each campaign × currency × bucket, and so for
+ * ads, advertisers and publishers. These are sets of rows of their own, each with blocks and a block table like the main set; what
+ * they leave out is 0 there. So one campaign's month is some hundred rows, however many ads and publishers it has.
+ *
  *   header, 64 bytes: struct rollup_header
  *   block, up to 4096 rows and as many keys (a key is all of a row but its bucket):
  *      0  u32 rows    4  u32 keys    then 18 columns, each 24 bytes and its values:
@@ -22,7 +26,8 @@
  *      1 + d   dictionary of dimension d (enum tp_dimension): u32 ends[count], then the strings in ascending order, one after the other
  *     17 + d   blocks of each string of dimension d (all but the region): u32 ends[count] into the bytes behind them, there for each
  *              string the numbers of its blocks, ascending: LEB128, the first as it is, each other as the difference less one
- *     32       block table: struct rollup_block a block
+ *     32       block table of the main set: struct rollup_block a block
+ *     33 + d   block table of the set by dimension d alone (all but the region)
  *     64 …     what a later program adds: passed over by readers that do not know it
  *   section table: struct rollup_section a section
  *   footer, 192 bytes, the last of the file: struct rollup_footer
@@ -47,8 +52,12 @@ enum {
 enum rollup_section_kind {
 	ROLLUP_DICTIONARY = 1, /* + enum tp_dimension */
 	ROLLUP_PLACES = 17,    /* + enum tp_dimension */
-	ROLLUP_BLOCKS = 32,
+	ROLLUP_BLOCKS = 32,    /* + set */
 };
+
+/* Sets of rows: the main one has all dimensions, set 1 + d only dimension d. */
+enum { ROLLUP_MAIN = 0, ROLLUP_SETS = 1 + TP_DIM_REGION };
+static_assert(TP_DIM_REGION == TP_DIMENSIONS - 1, "the region is the one that has no set");
 
 enum rollup_column {
 	ROLLUP_CAMPAIGN,
@@ -100,8 +109,8 @@ struct rollup_block {
 	uint64_t offset;
 	uint32_t bytes;
 	uint32_t rows;
-	uint32_t minute_min, minute_max;     /* where its first and last bucket start */
-	uint32_t campaign_min, campaign_max; /* places in the dictionary */
+	uint32_t minute_min, minute_max; /* where its first and last bucket start */
+	uint32_t code_min, code_max;     /* places in the dictionary of what the set is sorted by first */
 	uint64_t checksum;
 };
 static_assert(sizeof(struct rollup_block) == 40, "disk format");

@@ -241,6 +241,24 @@ static int collection_sort(struct rollup_collection *collection, struct rollup_d
 	return rc;
 }
 
+/* The collected rows, as rows of the set, into the files of the classes that have it. `item` is in the set's order. */
+static int set_write(struct rollup_writer *writer[MANIFEST_CLASSES], uint32_t set, const struct rollup_item *item, uint64_t items,
+		     rollup_yield_fn yield, void *yield_context)
+{
+	int rc = 0;
+	for (int c = 0; c < MANIFEST_CLASSES && !rc; c++)
+		if (set != ROLLUP_MAIN && set < rollup_class_sets((enum manifest_class)c))
+			rc = rollup_writer_next_set(writer[c]);
+	for (uint64_t i = 0; i < items && !rc; i++) {
+		for (int c = 0; c < MANIFEST_CLASSES && !rc; c++)
+			if (set < rollup_class_sets((enum manifest_class)c))
+				rc = rollup_writer_add(writer[c], &item[i]);
+		if (yield && i % YIELD_ROWS == 0)
+			yield(yield_context);
+	}
+	return rc;
+}
+
 int rollup_collection_write(struct rollup_collection *collection, const struct sto_io *io, const char *const path[MANIFEST_CLASSES],
 			    const uint8_t node_id[16], struct manifest_rollup facts[MANIFEST_CLASSES], rollup_yield_fn yield,
 			    void *yield_context)
@@ -250,12 +268,21 @@ int rollup_collection_write(struct rollup_collection *collection, const struct s
 	int rc = collection_sort(collection, dictionary), finished = 0;
 	for (int c = 0; c < MANIFEST_CLASSES && !rc; c++)
 		rc = rollup_writer_open(&writer[c], io, path[c], node_id, dictionary, &facts[c]);
-	for (uint64_t i = 0; i < collection->items && !rc; i++) {
-		for (int c = 0; c < MANIFEST_CLASSES && !rc; c++)
-			rc = rollup_writer_add(writer[c], &collection->item[i]);
-		if (yield && i % YIELD_ROWS == 0)
-			yield(yield_context);
+	if (!rc)
+		rc = set_write(writer, ROLLUP_MAIN, collection->item, collection->items, yield, yield_context);
+	struct rollup_item *projected = rc ? NULL : aligned_alloc(16, (collection->items + 1) * sizeof(*projected));
+	if (!rc && !projected)
+		rc = -ENOMEM;
+	for (uint32_t set = 1; set < ROLLUP_SETS && !rc; set++) {
+		for (uint64_t i = 0; i < collection->items; i++) {
+			projected[i] = collection->item[i];
+			rollup_item_project(&projected[i], set);
+		}
+		if (collection->items)
+			qsort(projected, collection->items, sizeof(*projected), item_compare);
+		rc = set_write(writer, set, projected, collection->items, yield, yield_context);
 	}
+	free(projected);
 	for (; finished < MANIFEST_CLASSES && !rc; finished++) {
 		rc = rollup_writer_finish(writer[finished], &facts[finished]);
 		writer[finished] = NULL;
@@ -323,14 +350,18 @@ static int source_next(struct merging *m, uint32_t s)
 	m->more[s] = rc > 0;
 	for (int d = 0; d < TP_DIMENSIONS && rc > 0; d++)
 		m->item[s].code[d] = m->new_code[s][d][m->item[s].code[d]];
+	if (rc > 0)
+		rollup_item_project(&m->item[s], m->cursor[s].set);
 	return rc < 0 ? rc : 0;
 }
 
-static int rows_merge(struct merging *m, struct rollup_writer *writer, rollup_yield_fn yield, void *yield_context)
+static int set_merge(struct merging *m, uint32_t set, struct rollup_writer *writer, rollup_yield_fn yield, void *yield_context)
 {
 	int rc = 0;
 	for (uint32_t s = 0; s < m->count && !rc; s++) {
-		rollup_cursor_init(&m->cursor[s], &m->source[s]);
+		if (!m->source[s].set[set].block)
+			return -EBADMSG;
+		rollup_cursor_init(&m->cursor[s], &m->source[s], set);
 		rc = source_next(m, s);
 	}
 	for (uint64_t n = 0; !rc; n++) {
@@ -372,7 +403,12 @@ int rollup_merge(const struct sto_io *io, struct rollup_file *source, uint32_t c
 	if (!rc)
 		rc = rollup_writer_open(&writer, io, path, node_id, dictionary, facts);
 	if (!rc) {
-		rc = rows_merge(m, writer, yield, yield_context);
+		rc = set_merge(m, ROLLUP_MAIN, writer, yield, yield_context);
+		for (uint32_t set = 1; set < rollup_class_sets((enum manifest_class)facts->class) && !rc; set++) {
+			rc = rollup_writer_next_set(writer);
+			if (!rc)
+				rc = set_merge(m, set, writer, yield, yield_context);
+		}
 		if (rc)
 			rollup_writer_abandon(writer);
 		else

@@ -96,24 +96,28 @@ static int places_take(struct rollup_file *file, const struct rollup_section *se
 	return 0;
 }
 
-static int blocks_take(struct rollup_file *file, const struct rollup_section *section)
+static int blocks_take(struct rollup_file *file, const struct rollup_section *section, uint32_t set)
 {
 	uint64_t behind = sizeof(struct rollup_header), rows = 0;
-	if (section->count * sizeof(struct rollup_block) != section->bytes || section->count != file->footer.blocks)
+	if (section->count * sizeof(struct rollup_block) != section->bytes ||
+	    (set == ROLLUP_MAIN && section->count != file->footer->blocks) || file->set[set].block)
 		return damage(file, "block table", "its length");
-	file->block = (const struct rollup_block *)(const void *)(file->base + section->offset);
+	file->set[set].block = (const struct rollup_block *)(const void *)(file->base + section->offset);
+	file->set[set].blocks = section->count;
 	for (uint64_t i = 0; i < section->count; i++) {
-		const struct rollup_block *block = &file->block[i];
+		const struct rollup_block *block = &file->set[set].block[i];
 		if (block->offset < behind || block->offset % 8 || block->offset > file->bytes ||
 		    block->bytes > file->bytes - block->offset || !block->rows || block->rows > ROLLUP_BLOCK_ROWS ||
-		    block->bytes < sizeof(struct rollup_block_head) + ROLLUP_SLACK_BYTES)
+		    block->bytes < sizeof(struct rollup_block_head) + ROLLUP_SLACK_BYTES || block->code_min > block->code_max ||
+		    (i && block->code_min < block[-1].code_max))
 			return damage(file, "block table", "blocks that cannot be");
 		behind = block->offset + block->bytes;
 		rows += block->rows;
 	}
-	if (rows != file->footer.rows)
+	if (set == ROLLUP_MAIN && rows != file->footer->rows)
 		return damage(file, "block table", "another number of rows");
-	return 0;
+	file->set[set].checked = calloc(section->count + 1, 1);
+	return file->set[set].checked ? 0 : -ENOMEM;
 }
 
 static int section_take(struct rollup_file *file, const struct rollup_section *section)
@@ -123,18 +127,19 @@ static int section_take(struct rollup_file *file, const struct rollup_section *s
 		return damage(file, "section table", "sections that cannot be");
 	bool dictionary = section->kind >= ROLLUP_DICTIONARY && section->kind < ROLLUP_DICTIONARY + TP_DIMENSIONS;
 	bool places = section->kind >= ROLLUP_PLACES && section->kind < ROLLUP_PLACES + TP_DIMENSIONS;
-	if (!dictionary && !places && section->kind != ROLLUP_BLOCKS)
+	bool blocks = section->kind >= ROLLUP_BLOCKS && section->kind < ROLLUP_BLOCKS + ROLLUP_SETS;
+	if (!dictionary && !places && !blocks)
 		return 0; /* of a later program */
 	if (section->checksum != XXH3_64bits(file->base + section->offset, section->bytes))
 		return damage(file, dictionary ? "dictionary" : places ? "places" : "block table", "its checksum");
 	return dictionary ? dictionary_take(file, section, section->kind - ROLLUP_DICTIONARY)
 	       : places   ? places_take(file, section, section->kind - ROLLUP_PLACES)
-			  : blocks_take(file, section);
+			  : blocks_take(file, section, section->kind - ROLLUP_BLOCKS);
 }
 
 static int sections_take(struct rollup_file *file)
 {
-	const struct rollup_footer *footer = &file->footer;
+	const struct rollup_footer *footer = file->footer;
 	uint64_t bytes = footer->sections * sizeof(struct rollup_section);
 	if (footer->sections > ROLLUP_SECTIONS_MAX || footer->sections_at % 8 ||
 	    footer->sections_at > file->bytes - sizeof(*footer) || bytes > file->bytes - sizeof(*footer) - footer->sections_at)
@@ -148,7 +153,7 @@ static int sections_take(struct rollup_file *file)
 	for (int d = 0; d < TP_DIMENSIONS && !rc; d++)
 		if (!file->dictionary[d].end)
 			rc = damage(file, "section table", "a dictionary is missing");
-	if (!rc && !file->block)
+	if (!rc && !file->set[ROLLUP_MAIN].block)
 		rc = damage(file, "section table", "the block table is missing");
 	for (int d = 0; d < TP_DIMENSIONS && !rc; d++)
 		if (file->places[d].end &&
@@ -163,8 +168,8 @@ int rollup_file_take(struct rollup_file *file, const uint8_t *base, uint64_t byt
 	if (bytes < sizeof(struct rollup_header) + sizeof(struct rollup_footer) || bytes % 8)
 		return damage(file, "file", "its length");
 	const struct rollup_header *header = (const struct rollup_header *)(const void *)base;
-	struct rollup_footer *footer = &file->footer;
-	memcpy(footer, base + bytes - sizeof(*footer), sizeof(*footer));
+	const struct rollup_footer *footer =
+		(const struct rollup_footer *)(const void *)(base + bytes - sizeof(struct rollup_footer));
 	if (header->magic != ROLLUP_MAGIC || header->checksum != XXH3_64bits(header, offsetof(struct rollup_header, checksum)))
 		return damage(file, "header", "its checksum");
 	if (header->version != ROLLUP_VERSION)
@@ -175,11 +180,8 @@ int rollup_file_take(struct rollup_file *file, const uint8_t *base, uint64_t byt
 	    footer->checksum != XXH3_64bits(footer, offsetof(struct rollup_footer, checksum)))
 		return damage(file, "footer", "its checksum");
 	file->header = header;
-	int rc = sections_take(file);
-	if (rc)
-		return rc;
-	file->checked = calloc(footer->blocks + 1, 1);
-	return file->checked ? 0 : -ENOMEM;
+	file->footer = footer;
+	return sections_take(file);
 }
 
 int rollup_file_open(struct rollup_file *file, const struct sto_io *io, const char *path, const struct manifest_rollup *facts)
@@ -200,7 +202,7 @@ int rollup_file_open(struct rollup_file *file, const struct sto_io *io, const ch
 		return rc;
 	rc = rollup_file_take(file, base, bytes, facts->sequence);
 	file->io = io;
-	if (!rc && (file->header->class != facts->class || file->footer.rows != facts->rows ||
+	if (!rc && (file->header->class != facts->class || file->footer->rows != facts->rows ||
 		    file->header->from_segment != facts->from_segment || file->header->to_segment != facts->to_segment))
 		rc = damage(file, "header", "another class, coverage or row count than the manifest's");
 	if (rc)
@@ -210,7 +212,8 @@ int rollup_file_open(struct rollup_file *file, const struct sto_io *io, const ch
 
 void rollup_file_close(struct rollup_file *file)
 {
-	free(file->checked);
+	for (int set = 0; set < ROLLUP_SETS; set++)
+		free(file->set[set].checked);
 	if (file->base && file->io)
 		file->io->unmap(file->io, file->base, file->bytes);
 	*file = (struct rollup_file){0};
@@ -225,14 +228,14 @@ static inline uint64_t column_at(const struct rollup_open_column *column, uint32
 	return column->base + column->scale * (word >> bit % 8 & column->mask);
 }
 
-static int block_open(struct rollup_file *file, uint64_t number, struct rollup_open_block *block)
+static int block_open(struct rollup_file *file, uint32_t set, uint64_t number, struct rollup_open_block *block)
 {
-	const struct rollup_block *entry = &file->block[number];
+	const struct rollup_block *entry = &file->set[set].block[number];
 	const uint8_t *at = file->base + entry->offset, *end = at + entry->bytes - ROLLUP_SLACK_BYTES;
-	if (!file->checked[number]) {
+	if (!file->set[set].checked[number]) {
 		if (entry->checksum != XXH3_64bits(at, entry->bytes))
 			return damage(file, "block", "its checksum");
-		file->checked[number] = 1;
+		file->set[set].checked[number] = 1;
 	}
 	struct rollup_block_head head;
 	memcpy(&head, at, sizeof(head));
@@ -328,6 +331,7 @@ static int minute_read(const struct rollup_file *file, const struct rollup_open_
 
 struct scan {
 	struct rollup_file *file;
+	uint32_t set;
 	enum rollup_column column;
 	uint32_t code; /* UINT32_MAX: all keys */
 	uint64_t from_minute, to_minute;
@@ -335,10 +339,13 @@ struct scan {
 	void *context;
 };
 
-static void row_begin(const struct rollup_file *file, const struct rollup_item *item, struct tp_rollup_row *row, char *heap)
+static void row_begin(const struct rollup_file *file, uint32_t set, const struct rollup_item *item, struct tp_rollup_row *row,
+		      char *heap)
 {
 	memset(row, 0, sizeof(*row));
-	for (int d = 0; d < TP_DIMENSIONS; d++) {
+	for (uint32_t d = 0; d < TP_DIMENSIONS; d++) {
+		if (set != ROLLUP_MAIN && d + 1 != set)
+			continue;
 		struct tp_str string = rollup_dictionary_string(&file->dictionary[d], item->code[d]);
 		row->string_bytes[d] = (uint8_t)string.bytes;
 		memcpy(heap, string.at, string.bytes);
@@ -352,17 +359,35 @@ static void row_begin(const struct rollup_file *file, const struct rollup_item *
 	row->currency[2] = (char)item->currency;
 }
 
+/* The first key at or behind `code`, where keys are sorted by that column first. */
+static uint32_t key_first(const struct rollup_open_block *block, enum rollup_column column, uint32_t code)
+{
+	uint32_t low = 0, high = block->keys;
+	while (low < high) {
+		uint32_t middle = low + (high - low) / 2;
+		if (column_at(&block->column[column], middle) < code)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
 static int block_scan(const struct scan *scan, uint64_t number)
 {
 	struct rollup_file *file = scan->file;
-	const struct rollup_block *entry = &file->block[number];
+	const struct rollup_block *entry = &file->set[scan->set].block[number];
 	if (entry->minute_max < scan->from_minute || entry->minute_min >= scan->to_minute)
 		return 0;
 	struct rollup_open_block block;
-	int rc = block_open(file, number, &block);
-	for (uint32_t key = 0; !rc && key < block.keys; key++) {
-		if (scan->code != UINT32_MAX && column_at(&block.column[scan->column], key) != scan->code)
+	int rc = block_open(file, scan->set, number, &block);
+	bool sorted = scan->code != UINT32_MAX && (scan->set != ROLLUP_MAIN || scan->column == ROLLUP_CAMPAIGN);
+	for (uint32_t key = sorted && !rc ? key_first(&block, scan->column, scan->code) : 0; !rc && key < block.keys; key++) {
+		if (scan->code != UINT32_MAX && column_at(&block.column[scan->column], key) != scan->code) {
+			if (sorted)
+				break;
 			continue;
+		}
 		struct rollup_item item;
 		struct tp_rollup_row row;
 		char heap[TP_DIMENSIONS * TP_ID_BYTES_MAX];
@@ -381,7 +406,7 @@ static int block_scan(const struct scan *scan, uint64_t number)
 			if (minute >= scan->to_minute)
 				break;
 			if (!begun)
-				row_begin(file, &item, &row, heap);
+				row_begin(file, scan->set, &item, &row, heap);
 			begun = true;
 			row.minute = minute;
 			sums_read(&block, r, &row.sums);
@@ -410,7 +435,7 @@ static int places_scan(const struct scan *scan, enum tp_dimension dimension)
 				break;
 		}
 		block += step + 1;
-		if (block >= file->footer.blocks)
+		if (block >= file->set[ROLLUP_MAIN].blocks)
 			return damage(file, "places", "a block that is not there");
 		int rc = block_scan(scan, block);
 		if (rc)
@@ -419,41 +444,64 @@ static int places_scan(const struct scan *scan, enum tp_dimension dimension)
 	return 0;
 }
 
+/* The blocks of a set by one dimension that may have the string: they lie together. */
+static int set_scan(const struct scan *scan)
+{
+	const struct rollup_block *block = scan->file->set[scan->set].block;
+	uint64_t low = 0, high = scan->file->set[scan->set].blocks, blocks = high;
+	while (low < high) {
+		uint64_t middle = low + (high - low) / 2;
+		if (block[middle].code_max < scan->code)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	int rc = 0;
+	for (; low < blocks && block[low].code_min <= scan->code && !rc; low++)
+		rc = block_scan(scan, low);
+	return rc;
+}
+
 int rollup_file_scan(struct rollup_file *file, const struct rollup_filter *filter, uint64_t from_minute, uint64_t to_minute,
 		     sto_sums_fn fn, void *context)
 {
 	struct scan scan = {.file = file, .code = UINT32_MAX, .from_minute = from_minute, .to_minute = to_minute, .fn = fn};
 	scan.context = context;
-	if (!file->footer.rows || file->footer.minute_max < from_minute || file->footer.minute_min >= to_minute)
+	if (!file->footer->rows || file->footer->minute_max < from_minute || file->footer->minute_min >= to_minute)
 		return 0;
 	if (filter && filter->id) {
 		scan.column = code_column[filter->dimension];
 		scan.code = rollup_dictionary_find(&file->dictionary[filter->dimension], filter->id, filter->id_bytes);
 		if (scan.code == UINT32_MAX)
 			return 0;
+		uint32_t set = filter->dimension + 1U;
+		if (filter->alone && set < ROLLUP_SETS && file->set[set].block) {
+			scan.set = set;
+			return set_scan(&scan);
+		}
 		if (file->places[filter->dimension].end)
 			return places_scan(&scan, filter->dimension);
 	}
 	int rc = 0;
-	for (uint64_t i = 0; i < file->footer.blocks && !rc; i++)
+	for (uint64_t i = 0; i < file->footer->blocks && !rc; i++)
 		rc = block_scan(&scan, i);
 	return rc;
 }
 
 /* ---- row by row ---- */
 
-void rollup_cursor_init(struct rollup_cursor *cursor, struct rollup_file *file)
+void rollup_cursor_init(struct rollup_cursor *cursor, struct rollup_file *file, uint32_t set)
 {
-	*cursor = (struct rollup_cursor){.file = file};
+	*cursor = (struct rollup_cursor){.file = file, .set = set};
 }
 
 int rollup_cursor_next(struct rollup_cursor *cursor, struct rollup_item *item)
 {
 	struct rollup_file *file = cursor->file;
 	struct rollup_open_block *block = &cursor->open;
-	if (cursor->block == file->footer.blocks)
+	if (cursor->block == file->set[cursor->set].blocks)
 		return 0;
-	int rc = cursor->row ? 0 : block_open(file, cursor->block, block);
+	int rc = cursor->row ? 0 : block_open(file, cursor->set, cursor->block, block);
 	if (!rc && cursor->row == cursor->key_end) {
 		uint32_t from;
 		if (cursor->row)
@@ -490,9 +538,9 @@ static int places_verify(struct rollup_file *file, enum tp_dimension dimension)
 	uint32_t *last = calloc((uint64_t)file->dictionary[dimension].count + 1, sizeof(*last));
 	uint64_t pairs = 0, listed = 0;
 	int rc = last ? 0 : -ENOMEM;
-	for (uint64_t b = 0; b < file->footer.blocks && !rc; b++) {
+	for (uint64_t b = 0; b < file->footer->blocks && !rc; b++) {
 		struct rollup_open_block block;
-		rc = block_open(file, b, &block);
+		rc = block_open(file, ROLLUP_MAIN, b, &block);
 		for (uint32_t k = 0; !rc && k < block.keys; k++) {
 			uint64_t code = column_at(&block.column[code_column[dimension]], k);
 			if (last[code] == b + 1)
@@ -511,30 +559,53 @@ static int places_verify(struct rollup_file *file, enum tp_dimension dimension)
 	return rc ? rc : listed == pairs ? 0 : damage(file, "places", "other blocks than those of the strings");
 }
 
-int rollup_file_verify(struct rollup_file *file, const struct manifest_rollup *facts)
+/* Rows in order, of nothing that the set leaves out, within what the block table says, with the file's totals. */
+static int set_verify(struct rollup_file *file, uint32_t set)
 {
 	struct rollup_cursor cursor;
 	struct rollup_item item, last;
 	struct tp_sums totals = {0};
 	uint64_t rows = 0;
 	uint32_t minute_min = UINT32_MAX, minute_max = 0;
-	rollup_cursor_init(&cursor, file);
-	int rc;
-	while ((rc = rollup_cursor_next(&cursor, &item)) > 0) {
-		if (rows++ && rollup_item_compare(&last, &item) >= 0)
+	uint32_t first = set == ROLLUP_MAIN ? TP_DIM_CAMPAIGN : set - 1;
+	rollup_cursor_init(&cursor, file, set);
+	for (;;) {
+		const struct rollup_block *block = &file->set[set].block[cursor.block];
+		int rc = rollup_cursor_next(&cursor, &item);
+		if (rc < 0)
+			return rc;
+		if (rc == 0)
+			break;
+		struct rollup_item projected = item;
+		rollup_item_project(&projected, set);
+		if (rollup_key_compare(&projected, &item) || (rows++ && rollup_item_compare(&last, &item) >= 0))
 			return damage(file, "block", "rows out of order");
+		if (item.minute < block->minute_min || item.minute > block->minute_max || item.code[first] < block->code_min ||
+		    item.code[first] > block->code_max)
+			return damage(file, "block table", "other bounds than those of the rows");
 		if (rollup_sums_add(&totals, &item.sums))
 			return damage(file, "block", "sums beyond all bounds");
 		minute_min = item.minute < minute_min ? item.minute : minute_min;
 		minute_max = item.minute > minute_max ? item.minute : minute_max;
 		last = item;
 	}
-	if (rc)
-		return rc;
-	if (rows != file->footer.rows || memcmp(&totals, &file->footer.totals, sizeof(totals)) != 0)
+	if (memcmp(&totals, &file->footer->totals, sizeof(totals)) != 0 || (set == ROLLUP_MAIN && rows != file->footer->rows))
 		return damage(file, "footer", "other totals than those of the rows");
-	if (minute_min != file->footer.minute_min || minute_max != file->footer.minute_max)
+	if (minute_min != file->footer->minute_min || minute_max != file->footer->minute_max)
 		return damage(file, "footer", "other buckets than those of the rows");
+	return 0;
+}
+
+int rollup_file_verify(struct rollup_file *file, const struct manifest_rollup *facts)
+{
+	int rc = 0;
+	for (uint32_t set = 0; set < ROLLUP_SETS && !rc; set++) {
+		bool wanted = set < rollup_class_sets((enum manifest_class)file->header->class);
+		if (wanted != (file->set[set].block != NULL))
+			return damage(file, "section table", "other sets of rows than its class has");
+		if (wanted)
+			rc = set_verify(file, set);
+	}
 	for (int d = 0; d < TP_DIMENSIONS && !rc; d++)
 		rc = places_verify(file, (enum tp_dimension)d);
 	if (!rc && facts && XXH3_64bits(file->base, file->bytes) != facts->hash)

@@ -205,6 +205,7 @@ static void question(struct bench *bench, int class)
 		struct tp_str string = tp_rollup_string(like, bench->heap, asked.filter.dimension);
 		asked.filter.id = string.at;
 		asked.filter.id_bytes = string.bytes;
+		asked.filter.alone = bench_random(bench, 2);
 		if (bench_random(bench, 20) == 0) {
 			asked.filter.id = nobody;
 			asked.filter.id_bytes = sizeof(nobody) - 1;

@@ -1,6 +1,6 @@
 /*
  * Writing a rollup file: rows come in order, are gathered to blocks, and each block's columns are packed as tightly as their values
- * allow. Format: rollup_format.h.
+ * allow. Set after set: the main one, then those by one dimension alone. Format: rollup_format.h.
  *
  * Threads: a writer belongs to one. Memory: one block, 40 bytes a block, 8 bytes for each string of a block.
  */
@@ -45,8 +45,11 @@ struct rollup_writer {
 	uint64_t *column[ROLLUP_COLUMNS];
 	uint8_t *packed;
 	/* what the sections are made of */
-	struct rollup_block *block;
+	uint32_t set;               /* being written */
+	struct rollup_block *block; /* of all sets, one after the other */
 	uint32_t blocks, blocks_max;
+	uint32_t set_blocks[ROLLUP_SETS]; /* where each ends in block[] */
+	struct tp_sums set_totals;
 	struct place *place[TP_DIMENSIONS];
 	uint64_t places[TP_DIMENSIONS], places_max[TP_DIMENSIONS];
 	uint32_t *seen[TP_DIMENSIONS]; /* last block + 1 of each string */
@@ -75,6 +78,23 @@ int rollup_key_compare(const struct rollup_item *left, const struct rollup_item 
 	if (left->device != right->device)
 		return left->device < right->device ? -1 : 1;
 	return left->currency < right->currency ? -1 : left->currency > right->currency;
+}
+
+uint32_t rollup_class_sets(enum manifest_class class)
+{
+	/* By minutes a single dimension has nearly as many rows as all of them together. */
+	return class == MANIFEST_MINUTE ? 1 : ROLLUP_SETS;
+}
+
+void rollup_item_project(struct rollup_item *item, uint32_t set)
+{
+	if (set == ROLLUP_MAIN)
+		return;
+	for (uint32_t d = 0; d < TP_DIMENSIONS; d++)
+		if (d + 1 != set)
+			item->code[d] = 0;
+	item->country = 0;
+	item->device = 0;
 }
 
 int rollup_item_compare(const struct rollup_item *left, const struct rollup_item *right)
@@ -179,7 +199,7 @@ static void column_pack(uint8_t **at, const uint64_t *value, uint32_t count)
 
 static int place_note(struct rollup_writer *w, int dimension, uint32_t code)
 {
-	if (!w->seen[dimension] || w->seen[dimension][code] == w->blocks + 1)
+	if (w->set != ROLLUP_MAIN || !w->seen[dimension] || w->seen[dimension][code] == w->blocks + 1)
 		return 0;
 	if (w->places[dimension] == w->places_max[dimension]) {
 		uint64_t max = w->places_max[dimension] ? 2 * w->places_max[dimension] : 1024;
@@ -233,15 +253,17 @@ static int block_end(struct rollup_writer *w)
 	block->rows = w->rows;
 	block->minute_min = (uint32_t)(bucket_min * w->unit);
 	block->minute_max = (uint32_t)(bucket_max * w->unit);
-	block->campaign_min = (uint32_t)w->column[ROLLUP_CAMPAIGN][0];
-	block->campaign_max = (uint32_t)w->column[ROLLUP_CAMPAIGN][w->keys - 1];
+	enum rollup_column first = w->set == ROLLUP_MAIN ? ROLLUP_CAMPAIGN : code_column[w->set - 1];
+	block->code_min = (uint32_t)w->column[first][0];
+	block->code_max = (uint32_t)w->column[first][w->keys - 1];
 	block->checksum = XXH3_64bits(w->packed, block->bytes);
 	out_put(w, w->packed, block->bytes);
 	if (block->minute_min < w->footer.minute_min)
 		w->footer.minute_min = block->minute_min;
 	if (block->minute_max > w->footer.minute_max)
 		w->footer.minute_max = block->minute_max;
-	w->footer.rows += w->rows;
+	if (w->set == ROLLUP_MAIN)
+		w->footer.rows += w->rows;
 	w->blocks++;
 	w->rows = w->keys = 0;
 	return w->failed;
@@ -253,7 +275,7 @@ static int row_end(struct rollup_writer *w)
 	if (!w->has_open)
 		return 0;
 	const struct rollup_item *item = &w->open;
-	int rc = rollup_sums_add(&w->footer.totals, &item->sums);
+	int rc = rollup_sums_add(&w->set_totals, &item->sums);
 	if (!rc && w->rows == ROLLUP_BLOCK_ROWS)
 		rc = block_end(w);
 	if (rc)
@@ -298,6 +320,32 @@ int rollup_writer_add(struct rollup_writer *w, const struct rollup_item *item)
 	w->open = row;
 	w->has_open = true;
 	return w->failed;
+}
+
+/* All rows of the set are there. */
+static int set_end(struct rollup_writer *w)
+{
+	int rc = row_end(w);
+	if (!rc)
+		rc = block_end(w);
+	if (rc)
+		return rc;
+	/* Each set is another way to the same totals. */
+	if (w->set == ROLLUP_MAIN)
+		w->footer.totals = w->set_totals;
+	else if (memcmp(&w->footer.totals, &w->set_totals, sizeof(w->set_totals)) != 0)
+		return -EBADMSG;
+	w->set_blocks[w->set] = w->blocks;
+	memset(&w->set_totals, 0, sizeof(w->set_totals));
+	return 0;
+}
+
+int rollup_writer_next_set(struct rollup_writer *w)
+{
+	int rc = set_end(w);
+	w->set++;
+	assert(w->set < rollup_class_sets((enum manifest_class)w->facts.class));
+	return rc;
 }
 
 /* ---- sections ---- */
@@ -383,10 +431,13 @@ static int sections_put(struct rollup_writer *w)
 		if (rc)
 			return rc;
 	}
-	section_put(w, &table[sections++], ROLLUP_BLOCKS, w->blocks, w->block, w->blocks * sizeof(*w->block), NULL, 0);
+	for (uint32_t set = 0, from = 0; set <= w->set; from = w->set_blocks[set++]) {
+		uint32_t count = w->set_blocks[set] - from;
+		section_put(w, &table[sections++], ROLLUP_BLOCKS + set, count, w->block ? w->block + from : NULL, count * sizeof(*w->block), NULL, 0);
+	}
 	out_align(w);
 	struct rollup_footer *footer = &w->footer;
-	footer->blocks = w->blocks;
+	footer->blocks = w->set_blocks[ROLLUP_MAIN];
 	footer->sections_at = out_at(w);
 	footer->sections = sections;
 	footer->sections_checksum = XXH3_64bits(table, sections * sizeof(table[0]));
@@ -469,9 +520,8 @@ int rollup_writer_open(struct rollup_writer **writer, const struct sto_io *io, c
 
 int rollup_writer_finish(struct rollup_writer *w, struct manifest_rollup *facts)
 {
-	int rc = row_end(w);
-	if (!rc)
-		rc = block_end(w);
+	int rc = set_end(w);
+	assert(rc || w->set + 1 == rollup_class_sets((enum manifest_class)w->facts.class));
 	if (!rc)
 		rc = sections_put(w);
 	if (!rc)

@@ -84,6 +84,7 @@ struct sto_sums_query {
 	enum tp_dimension dimension;     /* with `id`: only rows that have it there */
 	const char *id;                  /* NULL: all rows */
 	size_t id_bytes;
+	bool alone; /* with `id`: only that dimension, currency, bucket and sums are looked at; the rest of a row may be empty */
 };
 
 /* One row; row->minute is where its bucket starts. Valid during the call. False ends the question. */
