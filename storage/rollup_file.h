@@ -85,7 +85,7 @@ struct rollup_file {
 	} places[TP_DIMENSIONS];
 };
 
-/* Takes `bytes` at `base` (8-byte aligned) as rollup file `sequence`. -EBADMSG (logged) or -ENOMEM. */
+/* Takes `bytes` at `base` (16-byte aligned) as rollup file `sequence`. -EBADMSG (logged) or -ENOMEM. */
 int rollup_file_take(struct rollup_file *file, const uint8_t *base, uint64_t bytes, uint64_t sequence);
 /* Opens, maps and takes a file, which must be what the manifest says. */
 int rollup_file_open(struct rollup_file *file, const struct sto_io *io, const char *path, const struct manifest_rollup *facts);

@@ -1,7 +1,7 @@
 /*
  * The rollup file, version 1, byte by byte (also docs/storage.md). Little endian. Immutable once it has its name.
  *
- *   header ─ blocks ─ sections ─ section table ─ footer          each starts at a multiple of 8, zeros between
+ *   header ─ blocks ─ sections ─ section table ─ footer          each at a multiple of 8, the footer of 16; zeros between
  *
  * It holds the sums of a run of segments for one class of buckets (minutes, hours or days): one row for each ad × campaign ×
  * advertiser × publisher × region × country × device × currency × bucket that had events. Rows are sorted by campaign, ad,
@@ -46,6 +46,7 @@ enum {
 	ROLLUP_VERSION = 1,
 	ROLLUP_BLOCK_ROWS = 4096,
 	ROLLUP_SECTIONS_MAX = 64,
+	ROLLUP_FOOTER_ALIGN = 16,
 	ROLLUP_SLACK_BYTES = 8, /* behind the last column: values are loaded 8 bytes at a time */
 };
 

@@ -30,7 +30,7 @@ static bool inside(uint64_t offset, uint64_t bytes, size_t size)
 /* From the inside out: blocks, sections, section table, footer, header. */
 static void repair(uint8_t *file, size_t size)
 {
-	if (size < sizeof(struct rollup_header) + sizeof(struct rollup_footer) || size % 8)
+	if (size < sizeof(struct rollup_header) + sizeof(struct rollup_footer) || size % ROLLUP_FOOTER_ALIGN)
 		return;
 	struct rollup_header *header = (struct rollup_header *)(void *)file;
 	struct rollup_footer *footer = (struct rollup_footer *)(void *)(file + size - sizeof(*footer));

@@ -165,7 +165,7 @@ static int sections_take(struct rollup_file *file)
 int rollup_file_take(struct rollup_file *file, const uint8_t *base, uint64_t bytes, uint64_t sequence)
 {
 	*file = (struct rollup_file){.base = base, .bytes = bytes, .sequence = sequence};
-	if (bytes < sizeof(struct rollup_header) + sizeof(struct rollup_footer) || bytes % 8)
+	if (bytes < sizeof(struct rollup_header) + sizeof(struct rollup_footer) || bytes % ROLLUP_FOOTER_ALIGN)
 		return damage(file, "file", "its length");
 	const struct rollup_header *header = (const struct rollup_header *)(const void *)base;
 	const struct rollup_footer *footer =

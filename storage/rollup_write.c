@@ -144,10 +144,10 @@ static void out_put(struct rollup_writer *w, const void *from, uint64_t bytes)
 	}
 }
 
-static void out_align(struct rollup_writer *w)
+static void out_align(struct rollup_writer *w, uint64_t to)
 {
-	static const uint8_t zeros[8];
-	out_put(w, zeros, -out_at(w) % 8);
+	static const uint8_t zeros[ROLLUP_FOOTER_ALIGN];
+	out_put(w, zeros, -out_at(w) % to);
 }
 
 /* ---- blocks ---- */
@@ -353,7 +353,7 @@ int rollup_writer_next_set(struct rollup_writer *w)
 static void section_put(struct rollup_writer *w, struct rollup_section *section, uint32_t kind, uint64_t count, const void *first,
 			uint64_t first_bytes, const void *second, uint64_t second_bytes)
 {
-	out_align(w);
+	out_align(w, 8);
 	memset(section, 0, sizeof(*section));
 	section->kind = kind;
 	section->offset = out_at(w);
@@ -435,13 +435,14 @@ static int sections_put(struct rollup_writer *w)
 		uint32_t count = w->set_blocks[set] - from;
 		section_put(w, &table[sections++], ROLLUP_BLOCKS + set, count, w->block ? w->block + from : NULL, count * sizeof(*w->block), NULL, 0);
 	}
-	out_align(w);
+	out_align(w, 8);
 	struct rollup_footer *footer = &w->footer;
 	footer->blocks = w->set_blocks[ROLLUP_MAIN];
 	footer->sections_at = out_at(w);
 	footer->sections = sections;
 	footer->sections_checksum = XXH3_64bits(table, sections * sizeof(table[0]));
 	out_put(w, table, sections * sizeof(table[0]));
+	out_align(w, ROLLUP_FOOTER_ALIGN);
 	footer->bytes = sizeof(*footer);
 	footer->version = ROLLUP_VERSION;
 	footer->magic = ROLLUP_MAGIC_END;
