@@ -433,7 +433,8 @@ static int sections_put(struct rollup_writer *w)
 	}
 	for (uint32_t set = 0, from = 0; set <= w->set; from = w->set_blocks[set++]) {
 		uint32_t count = w->set_blocks[set] - from;
-		section_put(w, &table[sections++], ROLLUP_BLOCKS + set, count, w->block ? w->block + from : NULL, count * sizeof(*w->block), NULL, 0);
+		section_put(w, &table[sections++], ROLLUP_BLOCKS + set, count, w->block ? w->block + from : NULL,
+			    count * sizeof(*w->block), NULL, 0);
 	}
 	out_align(w, 8);
 	struct rollup_footer *footer = &w->footer;
