@@ -114,9 +114,9 @@ image.src = "%s?event_id=image&event_type=impression&ad_id=a&campaign_id=c&adver
 
 def test_chromium(build):
     """sendBeacon, fetch of JSON (which asks for leave first), and the pixel, from a page of another origin."""
-    browser = shutil.which("chromium") or shutil.which("chromium-headless-shell")
+    browser = shutil.which("chromium-headless-shell") or shutil.which("chromium")
     if not browser:
-        raise Skip("Chromium is not installed: apt-get install chromium (large, so devtools/setup leaves it out)")
+        raise Skip("Chromium is not installed: devtools/setup test")
     with node(build, control=False, extra=SMALL) as n:
         page = (PAGE % (json.dumps(event()), url(n), url(n), url(n), url(n, "/api/v1/pixel.gif"))).encode()
 
