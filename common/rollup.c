@@ -1,8 +1,10 @@
 /*
  * Rollup tables: see turnpike/rollup.h for who reads, who writes and the order in which things are published.
  *
- *   header │ index: uint64 per slot │ rows: 128 bytes each │ heap: five strings per row, without terminators
- *          │ 0, or tag << 32 | row+1 │ in order of arrival   │
+ *   header │ index: uint64 per slot  │ minutes: uint32 each  │ rows: 128 bytes each │ heap: five strings per row,
+ *          │ 0, or tag << 32 | row+1 │ rows of that minute   │ in order of arrival  │ without terminators
+ *
+ * Minutes that lie MINUTES apart share a count of rows: then fewer are taken as they come, no more.
  *
  * The index is open addressing with linear probing, at most half full, and private to the writer. Its tag is the upper half of
  * the row's hash, so that a foreign row costs no cache miss of its own.
@@ -23,7 +25,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-enum { ROLLUP_ALIGN = 64, KEY_BYTES_MAX = 16 + TP_DIMENSIONS * TP_ID_BYTES_MAX, READ_TRIES_MAX = 1 << 16 };
+enum { ROLLUP_ALIGN = 64, KEY_BYTES_MAX = 16 + TP_DIMENSIONS * TP_ID_BYTES_MAX, READ_TRIES_MAX = 1 << 16, MINUTES = 1024 };
 
 /* The part of a row that a reader copies without care, and the words of the sums. */
 enum { SUMS_AT_WORD = offsetof(struct tp_rollup_row, sums) / 8, SUMS_WORDS = sizeof(struct tp_sums) / 8 };
@@ -47,13 +49,18 @@ static uint32_t slots_for(uint32_t rows_max)
 
 uint64_t tp_rollup_bytes(uint32_t rows_max, uint32_t heap_bytes_max)
 {
-	return align_up(sizeof(struct tp_rollup)) + align_up(slots_for(rows_max) * sizeof(uint64_t)) +
+	return align_up(sizeof(struct tp_rollup)) + align_up(slots_for(rows_max) * sizeof(uint64_t)) + MINUTES * sizeof(uint32_t) +
 	       (uint64_t)rows_max * sizeof(struct tp_rollup_row) + align_up(heap_bytes_max);
 }
 
 static uint64_t *index_of(struct tp_rollup *table)
 {
 	return (uint64_t *)(void *)((uint8_t *)table + table->index_at);
+}
+
+static uint32_t *minutes_of(struct tp_rollup *table)
+{
+	return (uint32_t *)(void *)((uint8_t *)table + table->minutes_at);
 }
 
 static struct tp_rollup_row *rows_of(struct tp_rollup *table)
@@ -69,10 +76,12 @@ void tp_rollup_format(struct tp_rollup *at, uint32_t rows_max, uint32_t heap_byt
 	at->heap_bytes_max = heap_bytes_max;
 	at->index_slots = slots_for(rows_max);
 	at->index_at = align_up(sizeof(*at));
-	at->rows_at = at->index_at + align_up(at->index_slots * sizeof(uint64_t));
+	at->minutes_at = at->index_at + align_up(at->index_slots * sizeof(uint64_t));
+	at->rows_at = at->minutes_at + MINUTES * sizeof(uint32_t);
 	at->heap_at = at->rows_at + (uint64_t)rows_max * sizeof(struct tp_rollup_row);
 	atomic_store_explicit(&at->minute_min, UINT64_MAX, memory_order_relaxed);
 	memset(index_of(at), 0, at->index_slots * sizeof(uint64_t));
+	memset(minutes_of(at), 0, MINUTES * sizeof(uint32_t));
 	/* nobody reads the table before file_id is set, and that store is a release */
 }
 
@@ -108,6 +117,7 @@ void tp_rollup_reset(struct tp_rollup *table, uint64_t file_id)
 	atomic_store_explicit(&table->minute_min, UINT64_MAX, memory_order_relaxed);
 	atomic_store_explicit(&table->minute_max, 0, memory_order_relaxed);
 	index_clear(table, rows);
+	memset(minutes_of(table), 0, MINUTES * sizeof(uint32_t));
 	table->heap_bytes = 0;
 	/* release: who sees the new id sees the table empty */
 	atomic_store_explicit(&table->file_id, file_id, memory_order_release);
@@ -198,7 +208,40 @@ static struct tp_rollup_row *row_add(struct tp_rollup *table, const struct row_k
 	return &rows_of(table)[at];
 }
 
-static struct tp_rollup_row *row_find(struct tp_rollup *table, const struct row_key *key)
+/* How many of its dimensions an event of this minute loses that has no row yet. */
+static uint32_t fold_level(uint32_t rows)
+{
+	if (rows < TP_ROLLUP_MINUTE_ROWS)
+		return 0;
+	return rows < TP_ROLLUP_MINUTE_ROWS + TP_ROLLUP_STEP_ROWS       ? 1
+	       : rows < TP_ROLLUP_MINUTE_ROWS + 2 * TP_ROLLUP_STEP_ROWS ? 2
+									: 3;
+}
+
+/* Puts TP_ROLLUP_OTHER in the place of the first `level` of region, publisher, ad. */
+__attribute__((cold, noinline)) static void key_fold(struct row_key *key, uint32_t level)
+{
+	static const uint8_t at_level[TP_DIMENSIONS] = {[TP_DIM_REGION] = 1, [TP_DIM_PUBLISHER] = 2, [TP_DIM_AD] = 3};
+	struct row_key folded;
+	const uint8_t *from = key->byte + KEY_FIXED_BYTES;
+
+	memcpy(folded.byte, key->byte, KEY_FIXED_BYTES);
+	folded.bytes = KEY_FIXED_BYTES;
+	for (uint32_t i = 0; i < TP_DIMENSIONS; i++) {
+		uint32_t bytes = key->byte[KEY_LENGTHS + i];
+		bool other = at_level[i] && at_level[i] <= level;
+		struct tp_str name = other ? TP_ROLLUP_OTHER : (struct tp_str){.at = (const char *)from, .bytes = (uint16_t)bytes};
+		folded.byte[KEY_LENGTHS + i] = (uint8_t)name.bytes;
+		memcpy(folded.byte + folded.bytes, name.at, name.bytes);
+		folded.bytes += name.bytes;
+		from += bytes;
+	}
+	folded.hash = XXH3_64bits(folded.byte, folded.bytes);
+	*key = folded;
+}
+
+/* The row of a key; NULL, with *at where it would go. */
+static struct tp_rollup_row *row_seek(struct tp_rollup *table, const struct row_key *key, uint64_t **at)
 {
 	uint64_t *index = index_of(table);
 	uint32_t mask = table->index_slots - 1;
@@ -210,7 +253,30 @@ static struct tp_rollup_row *row_find(struct tp_rollup *table, const struct row_
 		if (row_is(table, row, key))
 			return row;
 	}
-	return row_add(table, key, &index[slot]);
+	*at = &index[slot];
+	return NULL;
+}
+
+static struct tp_rollup_row *row_find(struct tp_rollup *table, struct row_key *key, bool *folded)
+{
+	uint64_t *slot;
+	uint32_t minute;
+	struct tp_rollup_row *row = row_seek(table, key, &slot);
+	if (row) {
+		*folded = false;
+		return row;
+	}
+	memcpy(&minute, key->byte, sizeof(minute));
+	uint32_t *rows = &minutes_of(table)[minute % MINUTES], level = fold_level(*rows);
+	*folded = level > 0;
+	if (level) {
+		key_fold(key, level);
+		row = row_seek(table, key, &slot);
+		if (row)
+			return row;
+	}
+	++*rows;
+	return row_add(table, key, slot);
 }
 
 static inline void bump(uint64_t *sum)
@@ -228,15 +294,16 @@ static void spend_add(__int128 *sum, int64_t micros)
 	__atomic_store_n((uint64_t *)(void *)sum + 1, word[1], __ATOMIC_RELAXED);
 }
 
-void tp_rollup_add(struct tp_rollup *table, const struct tp_event *event)
+bool tp_rollup_add(struct tp_rollup *table, const struct tp_event *event)
 {
 	const bool amends = event->verdict == TP_AMENDED && event->type == TP_CLICK && event->fraud == 0;
+	bool folded;
 	if (!tp_verdict_counts(event->verdict) && !amends)
-		return;
+		return false;
 
 	struct row_key key;
 	key_make(&key, event);
-	struct tp_rollup_row *row = row_find(table, &key);
+	struct tp_rollup_row *row = row_find(table, &key, &folded);
 	struct tp_sums *sums = &row->sums;
 	uint32_t version = atomic_load_explicit(&row->version, memory_order_relaxed);
 
@@ -268,6 +335,7 @@ void tp_rollup_add(struct tp_rollup *table, const struct tp_event *event)
 		bump(&sums->late);
 	/* release: who sees the even version sees the sums */
 	atomic_store_explicit(&row->version, version + 2, memory_order_release);
+	return folded;
 }
 
 bool tp_rollup_read(const struct tp_rollup *table, uint32_t index, struct tp_rollup_row *row)

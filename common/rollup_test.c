@@ -2,6 +2,7 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -205,6 +206,103 @@ static void full_says_so(void **state)
 	free(table);
 }
 
+/* ---- what a minute may hold ---- */
+
+static struct tp_rollup *large_make(uint32_t rows)
+{
+	struct tp_rollup *made = aligned_alloc(64, (tp_rollup_bytes(rows, rows * 40) + 63) / 64 * 64);
+	assert_non_null(made);
+	tp_rollup_format(made, rows, rows * 40);
+	tp_rollup_reset(made, 1);
+	return made;
+}
+
+/* Event `number` of a bomb: ads for ever, few of all else. */
+static void bomb_make(struct record *record, uint32_t number)
+{
+	char ad[16], publisher[16], region[16];
+	snprintf(ad, sizeof(ad), "a%u", number);
+	snprintf(publisher, sizeof(publisher), "p%u", number % 7);
+	snprintf(region, sizeof(region), "r%u", number % 5);
+	record_make(record, number % 16 ? 100 : 101, ad, publisher, region);
+	record->event.bid_micros = 1 + number % 3;
+}
+
+/* Plainly: what a row's names are, from how many rows of its minute there were. */
+static uint32_t expected_level(uint32_t rows)
+{
+	static const uint32_t from[] = {TP_ROLLUP_MINUTE_ROWS, TP_ROLLUP_MINUTE_ROWS + TP_ROLLUP_STEP_ROWS,
+					TP_ROLLUP_MINUTE_ROWS + 2 * TP_ROLLUP_STEP_ROWS};
+	uint32_t level = 0;
+	while (level < 3 && rows >= from[level])
+		level++;
+	return level;
+}
+
+static void a_bomb_folds_region_then_publisher_then_ad(void **state)
+{
+	(void)state;
+	enum { EVENTS = 140000 };
+	struct tp_rollup *one = large_make(200000), *other = large_make(400000);
+	uint32_t folded = 0, before = 0;
+	struct record record;
+
+	for (uint32_t i = 0; i < EVENTS; i++) {
+		bomb_make(&record, i);
+		/* how large a table is does not matter: recovery has larger ones */
+		bool here = tp_rollup_add(one, &record.event);
+		assert_int_equal(here, tp_rollup_add(other, &record.event));
+		folded += here;
+		/* every ad is new, so until ads fold each event is a row; both minutes are counted apart */
+		if (i % 16)
+			assert_int_equal(here, before >= TP_ROLLUP_MINUTE_ROWS);
+		else
+			assert_false(here);
+		before += i % 16 != 0;
+	}
+	/* an ad that has its row keeps it */
+	bomb_make(&record, 1);
+	assert_false(tp_rollup_add(one, &record.event));
+	assert_false(tp_rollup_add(other, &record.event));
+	assert_true(folded > 0);
+
+	uint32_t rows = atomic_load(&one->rows), of_minute = 0, at_level[4] = {0};
+	assert_int_equal(rows, atomic_load(&other->rows));
+	uint64_t clicks = 0;
+	__int128 spend = 0, expected = 1 + 1 % 3;
+	for (uint32_t i = 0; i < EVENTS; i++)
+		expected += 1 + i % 3;
+	for (uint32_t i = 0; i < rows; i++) {
+		struct tp_rollup_row row, twin;
+		const char *heap = tp_rollup_heap(one);
+		assert_true(tp_rollup_read(one, i, &row));
+		assert_true(tp_rollup_read(other, i, &twin));
+		assert_int_equal(row.key_hash, twin.key_hash);
+		assert_memory_equal(&row.sums, &twin.sums, sizeof(row.sums));
+		clicks += row.sums.clicks;
+		spend += row.sums.spend_micros;
+		uint32_t level = expected_level(row.minute == 100 ? of_minute++ : 0);
+		at_level[level]++;
+		assert_int_equal(tp_rollup_is_other(tp_rollup_string(&row, heap, TP_DIM_REGION)), level >= 1);
+		assert_int_equal(tp_rollup_is_other(tp_rollup_string(&row, heap, TP_DIM_PUBLISHER)), level >= 2);
+		assert_int_equal(tp_rollup_is_other(tp_rollup_string(&row, heap, TP_DIM_AD)), level >= 3);
+		assert_memory_equal(tp_rollup_string(&row, heap, TP_DIM_CAMPAIGN).at, "camp", 4);
+		assert_memory_equal(tp_rollup_string(&row, heap, TP_DIM_ADVERTISER).at, "adv", 3);
+	}
+	assert_int_equal(clicks, EVENTS + 1);
+	assert_true(spend == expected);
+	assert_int_equal(at_level[1], TP_ROLLUP_STEP_ROWS);
+	assert_int_equal(at_level[2], TP_ROLLUP_STEP_ROWS);
+	assert_int_equal(at_level[3], 1);
+
+	/* the next file begins anew */
+	tp_rollup_reset(one, 2);
+	bomb_make(&record, EVENTS + 1);
+	assert_false(tp_rollup_add(one, &record.event));
+	free(one);
+	free(other);
+}
+
 /* ---- one writer, one reader ---- */
 
 struct pair {
@@ -280,9 +378,13 @@ static void a_dead_writer_does_not_hang_a_reader(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(one_row_takes_each_kind),  cmocka_unit_test(each_part_of_the_key_counts),
-		cmocka_unit_test(sums_match_a_model),       cmocka_unit_test(full_says_so),
-		cmocka_unit_test(a_reader_sees_whole_rows), cmocka_unit_test(a_dead_writer_does_not_hang_a_reader),
+		cmocka_unit_test(one_row_takes_each_kind),
+		cmocka_unit_test(each_part_of_the_key_counts),
+		cmocka_unit_test(sums_match_a_model),
+		cmocka_unit_test(full_says_so),
+		cmocka_unit_test(a_bomb_folds_region_then_publisher_then_ad),
+		cmocka_unit_test(a_reader_sees_whole_rows),
+		cmocka_unit_test(a_dead_writer_does_not_hang_a_reader),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

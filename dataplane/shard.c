@@ -149,7 +149,8 @@ static void event_record(struct dp_shard *shard, void *record, const struct tp_e
 	if (verdict != TP_CONFLICT) {
 		for (uint32_t m = 0; m < shard->machines; m++)
 			shard->owing |= shard->machine[m].ops->show(shard->machine[m].self, copy);
-		tp_rollup_add(shard->table, copy);
+		if (tp_rollup_add(shard->table, copy))
+			TP_COUNT(shard->counters, ROLLUP_OVERFLOW);
 	}
 	sto_wal_append(shard->wal, copy->bytes, now_ns);
 }
@@ -175,7 +176,8 @@ static bool records_append(struct dp_shard *shard, uint64_t now_ns)
 			if (!record)
 				return false;
 			memcpy(record, next, next->bytes);
-			tp_rollup_add(shard->table, next);
+			if (tp_rollup_add(shard->table, next))
+				TP_COUNT(shard->counters, ROLLUP_OVERFLOW);
 			sto_wal_append(shard->wal, next->bytes, now_ns);
 			machine->ops->recorded(machine->self);
 		}

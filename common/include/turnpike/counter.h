@@ -171,6 +171,8 @@
 	X(FRAUD_GEO_MISMATCH, CORE, OTHER, "fraud_geo_mismatch_total", "Clicks tagged geo_mismatch") \
 	X(FRAUD_IMPOSSIBLE_TRAVEL, CORE, OTHER, "fraud_impossible_travel_total", "Clicks tagged impossible_travel") \
 	X(FRAUD_MODEL, CORE, OTHER, "fraud_model_total", "Clicks tagged model") \
+	X(ROLLUP_OVERFLOW, CORE, OTHER, "rollup_overflow_events_total", \
+	  "Events counted under (other): their minute had too many ads, publishers or regions in one log file") \
 	X(FRAUD_AMENDED, CORE, OTHER, "fraud_amended_total", \
 	  "Clicks whose tag no_impression went when the impression came in time") \
 	X(FRAUD_WAITING_FULL, CORE, OTHER, "fraud_waiting_full_total", \

@@ -19,6 +19,26 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+/*
+ * A table is bounded, and who invents ad ids must not fill it. Of one minute a table takes TP_ROLLUP_MINUTE_ROWS rows as they come;
+ * beyond, an event whose row is not there yet is counted under TP_ROLLUP_OTHER as its region; when that has made TP_ROLLUP_STEP_ROWS
+ * rows more, as its publisher too, then as its ad too. Campaign, advertiser, country, device and currency stay what they are, so bills
+ * are exact; when these fill the table, its log file ends. Which row an event goes to depends on nothing but the events of its log
+ * file up to it, in their order: the shard, recovery and any recount agree.
+ */
+enum { TP_ROLLUP_MINUTE_ROWS = 65536, TP_ROLLUP_STEP_ROWS = 16384 };
+
+/* No id that was sent: those have no NUL. */
+#define TP_ROLLUP_OTHER \
+	(struct tp_str) \
+	{ \
+		.at = "", .bytes = 1 \
+	}
+static inline bool tp_rollup_is_other(struct tp_str name)
+{
+	return name.bytes == 1 && name.at[0] == 0;
+}
+
 /* The dimensions kept as strings, in the order in which they lie in a table's heap. */
 enum tp_dimension { TP_DIM_AD, TP_DIM_CAMPAIGN, TP_DIM_ADVERTISER, TP_DIM_PUBLISHER, TP_DIM_REGION, TP_DIMENSIONS };
 
@@ -57,8 +77,8 @@ struct tp_rollup {
 	uint32_t heap_bytes_max;
 	uint32_t index_slots; /* power of two, at least twice rows_max */
 	uint32_t pad;
-	uint64_t index_at, rows_at, heap_at;     /* byte offsets from this header */
-	_Atomic uint64_t minute_min, minute_max; /* of the rows; hints that let a reader skip the table */
+	uint64_t index_at, minutes_at, rows_at, heap_at; /* byte offsets from this header */
+	_Atomic uint64_t minute_min, minute_max;         /* of the rows; hints that let a reader skip the table */
 };
 
 /* Bytes that a table of rows_max rows and heap_bytes_max string bytes takes, header included. */
@@ -77,9 +97,10 @@ bool tp_rollup_has_room(const struct tp_rollup *table);
  * Adds one event with verdict TP_ACCEPTED or TP_LATE (others add nothing). Clicks with `fraud` != 0 go to flagged_clicks. A
  * TP_AMENDED click without tags moves from flagged_clicks to clicks and spend: its row may show a negative count, modulo 2^64, when
  * the click itself lies in an earlier file; sums over files are exact.
+ * True: it was counted under TP_ROLLUP_OTHER.
  * The caller has asked tp_rollup_has_room(). Writer only; no allocation, no system call.
  */
-void tp_rollup_add(struct tp_rollup *table, const struct tp_event *event);
+bool tp_rollup_add(struct tp_rollup *table, const struct tp_event *event);
 
 /* The row and heap arrays, for readers and for the segment writer. */
 static inline const struct tp_rollup_row *tp_rollup_rows(const struct tp_rollup *table)
