@@ -130,8 +130,6 @@ uint64_t agg_fold_sessions(struct agg_fold *fold, void *to)
 		qsort_r(fold->item, fold->items, sizeof(*fold->item), by_user, fold);
 	struct writer measured = {0};
 	sessions_put(&measured, fold);
-	if (measured.sessions == 0)
-		return 0;
 	uint64_t entries_bytes = measured.sessions * sizeof(struct agg_session_entry);
 	uint64_t heap_bytes = (measured.heap_bytes + 7) & ~UINT64_C(7);
 	if (to) {

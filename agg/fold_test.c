@@ -186,6 +186,96 @@ static void test_sessions_equal_the_model(void **state)
 	}
 }
 
+struct gathered {
+	struct agg_session session[EVENTS_MAX];
+	uint32_t count;
+};
+
+static bool gather(void *context, const struct agg_session *session)
+{
+	struct gathered *gathered = context;
+	gathered->session[gathered->count++] = *session;
+	return true;
+}
+
+static void same_sessions(const struct agg_fold *fold, const void *section)
+{
+	static struct gathered asked;
+	static struct agg_session part[EVENTS_MAX];
+	for (uint32_t user = 1; user < 13; user++) {
+		char name[32];
+		size_t bytes = (size_t)snprintf(name, sizeof(name), "%d-%u", TP_USER_ID, user);
+		asked.count = 0;
+		assert_true(agg_fold_user(fold, name, bytes, gather, &asked));
+		uint32_t first, many = agg_sessions_find(section, name, bytes, &first);
+		for (uint32_t i = 0; i < many; i++)
+			agg_sessions_get(section, first + i, &part[i], NULL);
+		assert_int_equal(agg_sessions_merge(asked.session, asked.count, GAP_MS), many);
+		for (uint32_t i = 0; i < many; i++) {
+			const struct agg_session *a = &asked.session[i], *b = &part[i];
+			assert_true(a->start_ms == b->start_ms && a->end_ms == b->end_ms);
+			assert_true(a->clicks == b->clicks && a->flagged_clicks == b->flagged_clicks);
+			assert_true(a->impressions == b->impressions && a->conversions == b->conversions);
+			assert_true(a->ads == b->ads && a->publishers == b->publishers);
+		}
+	}
+}
+
+/* A fold that is asked while it grows says what its sections say. */
+static void test_asking_equals_the_sections(void **state)
+{
+	(void)state;
+	static struct told told[EVENTS_MAX];
+	static struct agg_sources thrown, top_fold, top_section;
+	static struct agg_distinct by_fold, by_section;
+	for (uint64_t seed = 1; seed <= 30; seed++) {
+		random_state = seed;
+		uint32_t count = 1 + (uint32_t)random_next(300);
+		events_make(told, count, GAP_MS * 20);
+		uint64_t memory_bytes = agg_fold_bytes(count, count * 300), bytes;
+		void *memory = aligned_alloc(64, (memory_bytes + 63) & ~UINT64_C(63));
+		memset(memory, 0, memory_bytes);
+		struct agg_fold *fold = agg_fold_init(memory, count, count * 300, GAP_MS);
+		for (uint32_t i = 0; i < count; i++) {
+			assert_true(agg_fold_show(fold, event_of(&told[i])));
+			if (random_next(50) == 0) /* reorders, between two events */
+				agg_fold_sources_take(fold, 0, UINT32_MAX, &thrown);
+		}
+		void *sessions = section_of(told, count, agg_fold_sessions, &bytes);
+		same_sessions(fold, sessions);
+		free(sessions);
+
+		uint32_t hour = (uint32_t)(BASE_MS / 3600000);
+		char campaign[32];
+		size_t campaign_bytes =
+			(size_t)snprintf(campaign, sizeof(campaign), "%d-%u", TP_CAMPAIGN_ID, 1 + (uint32_t)random_next(3));
+		void *distinct = section_of(told, count, agg_fold_distinct, &bytes);
+		memset(&by_fold, 0, sizeof(by_fold));
+		memset(&by_section, 0, sizeof(by_section));
+		agg_fold_distinct_take(fold, campaign, campaign_bytes, hour + 1, hour + 5, &by_fold);
+		if (distinct)
+			agg_distinct_take(distinct, campaign, campaign_bytes, hour + 1, hour + 5, &by_section);
+		assert_memory_equal(&by_fold, &by_section, sizeof(by_fold));
+		free(distinct);
+
+		uint32_t minute = (uint32_t)(BASE_MS / TP_MINUTE_MS) + (uint32_t)random_next(60);
+		void *sources = section_of(told, count, agg_fold_sources, &bytes);
+		memset(&top_fold, 0, sizeof(top_fold));
+		memset(&top_section, 0, sizeof(top_section));
+		agg_fold_sources_take(fold, minute, minute + 200, &top_fold);
+		if (sources)
+			agg_sources_take(sources, minute, minute + 200, &top_section);
+		assert_int_equal(top_fold.count, top_section.count);
+		assert_int_equal(top_fold.missed, top_section.missed);
+		for (uint32_t i = 0; i < top_fold.count; i++) {
+			assert_memory_equal(top_fold.source[i].ip, top_section.source[i].ip, 16);
+			assert_int_equal(top_fold.source[i].clicks, top_section.source[i].clicks);
+		}
+		free(sources);
+		free(memory);
+	}
+}
+
 static void test_session_edges(void **state)
 {
 	(void)state;
@@ -353,7 +443,11 @@ static void test_bounds(void **state)
 	struct told conflict = one;
 	conflict.verdict = TP_CONFLICT;
 	assert_true(agg_fold_show(fold, event_of(&conflict)));
-	assert_int_equal(agg_fold_sessions(fold, NULL), 0);
+	/* none, and that is said */
+	_Alignas(8) uint8_t empty[sizeof(struct agg_session_head)];
+	assert_int_equal(agg_fold_sessions(fold, empty), sizeof(empty));
+	assert_int_equal(agg_sessions_check(empty, sizeof(empty)), 0);
+	assert_int_equal(agg_sessions_count(empty), 0);
 	assert_int_equal(agg_fold_distinct(fold, NULL), 0);
 	assert_int_equal(agg_fold_sources(fold, NULL), 0);
 	assert_true(agg_fold_show(fold, event_of(&one)));
@@ -364,9 +458,13 @@ static void test_bounds(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_sessions_equal_the_model),    cmocka_unit_test(test_session_edges),
-		cmocka_unit_test(test_distinct_error_is_as_stated), cmocka_unit_test(test_distinct_merges_exactly),
-		cmocka_unit_test(test_sources_keep_their_bounds),   cmocka_unit_test(test_bounds),
+		cmocka_unit_test(test_sessions_equal_the_model),
+		cmocka_unit_test(test_session_edges),
+		cmocka_unit_test(test_asking_equals_the_sections),
+		cmocka_unit_test(test_distinct_error_is_as_stated),
+		cmocka_unit_test(test_distinct_merges_exactly),
+		cmocka_unit_test(test_sources_keep_their_bounds),
+		cmocka_unit_test(test_bounds),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

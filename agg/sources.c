@@ -157,6 +157,23 @@ uint64_t agg_fold_sources(struct agg_fold *fold, void *to)
 	return bytes;
 }
 
+uint32_t agg_fold_sources_take(struct agg_fold *fold, uint32_t from_minute, uint32_t to_minute, struct agg_sources *into)
+{
+	uint32_t found = 0;
+	if (fold->items)
+		qsort(fold->item, fold->items, sizeof(*fold->item), by_minute);
+	for (uint64_t at = 0; at < fold->items && is_click(&fold->item[at]);) {
+		struct agg_sources sources;
+		uint64_t minute = fold->item[at].timestamp_ms / TP_MINUTE_MS;
+		at = minute_sum(fold, at, &sources);
+		if (minute < from_minute || minute >= to_minute)
+			continue;
+		agg_sources_merge(into, &sources);
+		found++;
+	}
+	return found;
+}
+
 /* ---- reading ---- */
 
 int agg_sources_check(const void *section, uint64_t bytes)

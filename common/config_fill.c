@@ -272,6 +272,8 @@ static void fill_times(struct fill *fill, const struct raw_config *raw, struct t
 	duration(fill, raw->time.lateness, "time.lateness", 60 * SEC, MS, 0, "0", 7 * DAY, "7d", &config->lateness_ms);
 	duration(fill, raw->time.horizon, "time.horizon", 15 * MIN, MS, 1 * SEC, "1s", 7 * DAY, "7d", &config->horizon_ms);
 	duration(fill, raw->time.max_future, "time.max_future", 60 * SEC, MS, 0, "0", 1 * DAY, "1d", &config->max_future_ms);
+	duration(fill, raw->windows.session_gap, "windows.session_gap", 30 * MIN, MS, 1 * SEC, "1s", 1 * DAY, "1d",
+		 &config->session_gap_ms);
 	duration(fill, raw->retention.raw, "retention.raw", 30 * DAY, MS, 1 * SEC, "1s", 100 * YEAR, "100y",
 		 &config->retention_raw_ms);
 	duration(fill, raw->retention.minute, "retention.minute", 45 * DAY, MS, 1 * SEC, "1s", 100 * YEAR, "100y",

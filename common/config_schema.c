@@ -77,6 +77,11 @@ static const cyaml_schema_field_t time_fields[] = {
 	CYAML_FIELD_END,
 };
 
+static const cyaml_schema_field_t windows_fields[] = {
+	TEXT(raw_windows, session_gap),
+	CYAML_FIELD_END,
+};
+
 static const cyaml_schema_field_t retention_fields[] = {
 	TEXT(raw_retention, raw), TEXT(raw_retention, minute), TEXT(raw_retention, hour), TEXT(raw_retention, day), CYAML_FIELD_END,
 };
@@ -128,12 +133,12 @@ static const cyaml_schema_field_t memory_fields[] = {
 };
 
 static const cyaml_schema_field_t config_fields[] = {
-	SECTION(node),   LIST(raw_config, ingest, &ingest_value),
-	SECTION(cores),  SECTION(durability),
-	SECTION(time),   SECTION(retention),
-	SECTION(fraud),  SECTION(control),
-	SECTION(memory), SECTION(blocklist),
-	CYAML_FIELD_END,
+	SECTION(node),    LIST(raw_config, ingest, &ingest_value),
+	SECTION(cores),   SECTION(durability),
+	SECTION(time),    SECTION(retention),
+	SECTION(fraud),   SECTION(control),
+	SECTION(memory),  SECTION(blocklist),
+	SECTION(windows), CYAML_FIELD_END,
 };
 
 const cyaml_schema_value_t tp_config_schema = {CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, struct raw_config, config_fields)};
@@ -167,6 +172,7 @@ static const struct {
 	{"time.lateness", "a duration such as 60s"},
 	{"time.horizon", "a duration such as 15m"},
 	{"time.max_future", "a duration such as 60s"},
+	{"windows.session_gap", "a duration such as 30m"},
 	{"retention.raw", "a duration such as 30d"},
 	{"retention.minute", "a duration such as 45d"},
 	{"retention.hour", "a duration such as 400d"},

@@ -50,6 +50,10 @@ struct raw_time {
 	char *lateness, *horizon, *max_future;
 };
 
+struct raw_windows {
+	char *session_gap;
+};
+
 struct raw_retention {
 	char *raw, *minute, *hour, *day;
 };
@@ -91,6 +95,7 @@ struct raw_config {
 	struct raw_cores cores;
 	struct raw_durability durability;
 	struct raw_time time;
+	struct raw_windows windows;
 	struct raw_retention retention;
 	struct raw_fraud fraud;
 	struct raw_blocklist blocklist;

@@ -62,9 +62,8 @@ struct dp_node {
 	struct agg_dedup *dedup;
 	void *dedup_memory, *fraud_ip_memory;
 	uint64_t dedup_bytes, log_file_bytes;
-	uint32_t table_rows, table_heap_bytes; /* of a live table */
-	struct tp_hop *hop;                    /* [rx][shard] */
-	struct dp_late_ring *late_ring;        /* [rx][shard] */
+	struct tp_hop *hop;             /* [rx][shard] */
+	struct dp_late_ring *late_ring; /* [rx][shard] */
 	struct dp_shard *shard;
 	struct dp_shard_keeping *keeping;
 	void **fraud_memory;
@@ -118,10 +117,7 @@ int dp_node_stop(struct dp_node *node);
 void dp_node_reload(struct dp_node *node);
 
 /* Ends the process' service at once: the disk failed, nothing may be acknowledged any more. Any thread. */
-static inline void dp_node_fail(struct dp_node *node, int error)
-{
-	atomic_store_explicit(&node->failed, error, memory_order_release);
-}
+void dp_node_fail(struct dp_node *node, int error);
 
 /* ---- node_memory.c: main thread ---- */
 int dp_node_memory_create(struct dp_node *node); /* 0 or -errno; dp_node_memory_free() is due in any case */
@@ -137,13 +133,17 @@ void dp_fraud_signals(struct dp_node *node);
 
 /* ---- recovery.c: main thread, before any other ---- */
 /* Replays what the log has, seals it, loads the id table and the fraud state. */
-int dp_recover(struct dp_node *node, uint64_t now_ms);
+int dp_recover(struct dp_node *node);
 
 /* ---- spares.c: any background thread; the main thread while none runs ---- */
 struct tp_rollup *dp_table_at(struct dp_node *node, uint32_t index);
 struct tp_rollup *dp_table_of(struct dp_node *node, uint64_t file_id); /* NULL: none has it */
 struct tp_rollup *dp_table_take(struct dp_node *node);                 /* an empty one, or NULL */
-void dp_table_give(struct dp_node *node, struct tp_rollup *table);     /* empties it; the caller was its only user */
+/*
+ * Seals a log file with what lies beside its rows: sessions, distinct users, sources. As sto_seal(). Whoever seals (folding.c).
+ */
+int dp_fold_seal(struct dp_node *node, uint64_t file_id, const struct tp_rollup *table);
+void dp_table_give(struct dp_node *node, struct tp_rollup *table); /* empties it; the caller was its only user */
 
 /* A spare or a segment found no room on the disk. */
 static inline bool dp_node_lacks_space(const struct dp_node *node)
@@ -158,10 +158,6 @@ json_t *dp_connections_json(struct dp_node *node, char *arguments);
 /* `client`: the connection that asks; the session ends with it. */
 json_t *dp_sight_start(struct dp_node *node, int client, char *arguments, int *passed_fd);
 void dp_sight_client_gone(struct dp_node *node, int client);
-
-/* ---- taking.c: the command thread ---- */
-/* The watermark of all shards, and whether beacons are taken. */
-void dp_taking_update(struct dp_node *node);
 
 /* ---- commands.c ---- */
 void *dp_commands_main(void *node);

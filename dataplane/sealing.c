@@ -2,7 +2,7 @@
  * Sealing: finished log files become segments, one a step, oldest first: those that recovery left, then what the shards finish.
  * Background thread "seal".
  *
- *   finished file ─ sto_seal() ─► published by the manifest ─► table back to the pool ─► log file recycled or removed
+ *   finished file ─ dp_fold_seal() ─► published by the manifest ─► table back to the pool ─► log file recycled or removed
  *
  * In this order, because a reader takes the segment once the manifest has it, else the table.
  */
@@ -19,7 +19,7 @@ enum { SEAL_IDLE_NS = 10000000, SEAL_FULL_NS = 200000000 };
 /* 0; -EAGAIN: at once again; -ENOSPC: later; other -errno: the node fails. */
 static int file_seal(struct dp_node *node, uint64_t file_id, struct tp_rollup *table)
 {
-	int rc = table ? sto_seal(node->store, file_id, table, NULL) : -EBADMSG;
+	int rc = table ? dp_fold_seal(node, file_id, table) : -EBADMSG;
 	if (rc == -ENOSPC)
 		/* What is kept to be recycled makes room, perhaps enough. */
 		return sto_store_space_release(node->store) ? -EAGAIN : rc;

@@ -32,15 +32,9 @@ static inline uint64_t load64(const uint8_t *at)
 		UNPACK_NARROW(W) \
 		break;
 
-/* One version for each generation of vectors; clang's sanitizers cannot do with functions that are chosen at start. */
-#ifdef __clang__
-#define VECTORISED
-#else
-#define VECTORISED __attribute__((optimize("O3"), target_clones("avx512f", "avx2", "default")))
-#endif
-
 /* Up to width 56 `count` is a multiple of eight. */
-VECTORISED static void unpack(const uint8_t *at, uint32_t width, uint64_t base, uint64_t *to, uint32_t count)
+__attribute__((optimize("O3"), target_clones("avx512f", "avx2", "default"))) static void
+unpack(const uint8_t *at, uint32_t width, uint64_t base, uint64_t *to, uint32_t count)
 {
 	switch (width) {
 	case 0:

@@ -353,8 +353,10 @@ static const char *section_name(uint32_t kind)
 		return "(campaigns)";
 	case STO_SECTION_SESSIONS:
 		return "(sessions)";
-	case STO_SECTION_SKETCHES:
-		return "(sketches)";
+	case STO_SECTION_DISTINCT:
+		return "(distinct users)";
+	case STO_SECTION_SOURCES:
+		return "(sources)";
 	default:
 		return "(other)";
 	}

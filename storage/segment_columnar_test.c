@@ -117,7 +117,7 @@ static void test_sections(void **state)
 	static uint8_t sessions[100000], odd[] = "x";
 	const struct sto_extra extra[] = {{.kind = STO_SECTION_SESSIONS, .bytes = sessions, .length = sizeof(sessions)},
 					  {.kind = 0x7777, .bytes = odd, .length = 1},
-					  {.kind = STO_SECTION_SKETCHES, .bytes = odd, .length = 0}};
+					  {.kind = STO_SECTION_DISTINCT, .bytes = odd, .length = 0}};
 	const struct segment_build_options options = {.extra = extra, .extras = 3};
 	uint64_t bytes, length, n = 0;
 	const void *at;
@@ -131,7 +131,7 @@ static void test_sections(void **state)
 	assert_int_equal(segment_section_read(&segment, STO_SECTION_SESSIONS, &at, &length), 0);
 	assert_int_equal(length, sizeof(sessions));
 	assert_memory_equal(at, sessions, length);
-	assert_int_equal(segment_section_read(&segment, STO_SECTION_SKETCHES, &at, &length), 0);
+	assert_int_equal(segment_section_read(&segment, STO_SECTION_DISTINCT, &at, &length), 0);
 	assert_int_equal(length, 0);
 	assert_int_equal(segment_section_read(&segment, 0x7778, &at, &length), -ENOENT);
 	assert_int_equal(segment_raw(&segment, raw_see, &n), 0);

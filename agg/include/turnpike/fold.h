@@ -35,10 +35,30 @@ bool agg_fold_show(struct agg_fold *fold, const struct tp_event *event);
 
 /*
  * Each writes its section to `to` and returns its length, 0 when there is nothing to write; with `to` NULL only the length that is
- * enough. They may be called in any order, and reorder what the fold holds.
+ * enough. They may be called in any order, and reorder what the fold holds. The sessions are always written, though there be none: a
+ * segment without that section was made without a fold, and who asks must read its events.
  */
 uint64_t agg_fold_sessions(struct agg_fold *fold, void *to);
 uint64_t agg_fold_distinct(struct agg_fold *fold, void *to);
 uint64_t agg_fold_sources(struct agg_fold *fold, void *to);
+
+/* ---- asking a fold that goes on taking events, for what is not sealed yet ---- */
+
+/* Bytes of memory that it has touched by now, about. */
+uint64_t agg_fold_used(const struct agg_fold *fold);
+
+/* Calls fn with a session of one event for each event of the user; its names point into the fold. False ends the walk. */
+struct agg_session;
+typedef bool (*agg_fold_session_fn)(void *context, const struct agg_session *session);
+bool agg_fold_user(const struct agg_fold *fold, const char *user, size_t bytes, agg_fold_session_fn fn, void *context);
+
+/* As agg_distinct_take(): returns how many events there were. */
+struct agg_distinct;
+uint64_t agg_fold_distinct_take(const struct agg_fold *fold, const char *campaign, size_t bytes, uint32_t from_hour,
+				uint32_t to_hour, struct agg_distinct *into);
+
+/* As agg_sources_take(). Reorders what the fold holds. */
+struct agg_sources;
+uint32_t agg_fold_sources_take(struct agg_fold *fold, uint32_t from_minute, uint32_t to_minute, struct agg_sources *into);
 
 #endif

@@ -89,6 +89,7 @@ struct tp_config {
 	uint64_t memory_hop_bytes;   /* memory.hop, per rx × shard ring, default 8MiB, power of two >= 4MiB */
 	uint64_t memory_fraud_bytes; /* memory.fraud, per shard, default 32MiB */
 	uint64_t log_file_bytes;     /* durability.log_file, default 64MiB, multiple of 1MiB, >= 4 × memory.hop */
+	uint64_t session_gap_ms;     /* windows.session_gap, default 30m */
 	uint64_t seal_after_ms;      /* durability.seal_after: age at which an open log file with events is sealed; default 5m */
 };
 

@@ -82,9 +82,10 @@ int sto_log_size(struct sto_store *store, uint64_t file_id, struct sto_log_size 
  * its kind (sto_reader_section). Readers skip kinds that they do not know.
  */
 enum sto_section_kind {
-	STO_SECTION_FIRST = 0x100, /* below: the segment's own */
-	STO_SECTION_SESSIONS = 0x100,
-	STO_SECTION_SKETCHES = 0x101,
+	STO_SECTION_FIRST = 0x100,    /* below: the segment's own */
+	STO_SECTION_SESSIONS = 0x100, /* agg/include/turnpike/session.h */
+	STO_SECTION_DISTINCT = 0x101, /* …/distinct.h */
+	STO_SECTION_SOURCES = 0x102,  /* …/sources.h */
 };
 
 struct sto_extra {
