@@ -237,7 +237,7 @@ static void analytics_have_the_contracts_fields(void **state)
 	assert_text(answer, "watermark", "2026-11-22T00:02:00Z");
 	assert_number(answer, "revision", 2);
 	json_t *totals = json_object_get(answer, "totals");
-	assert_keys(totals, "impressions clicks flagged_clicks gross_clicks conversions spend ctr currency ");
+	assert_keys(totals, "impressions clicks flagged_clicks gross_clicks conversions spend ctr currency users ");
 	assert_number(totals, "impressions", 4);
 	assert_number(totals, "clicks", 3);
 	assert_number(totals, "flagged_clicks", 1);
@@ -440,7 +440,9 @@ static void every_path_of_the_description_answers(void **state)
 	{
 		(void)item;
 		char request[256];
-		const char *target = strchr(path, '{') ? "/api/v1/analytics/ads/x" : path;
+		const char *target = strchr(path, '{')           ? "/api/v1/analytics/ads/x"
+				     : strstr(path, "/sessions") ? "/api/v1/analytics/sessions?user=x"
+								 : path;
 		snprintf(request, sizeof(request), "HEAD %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", target);
 		assert_int_equal(exchange(request, "\r\n\r\n"), 200);
 	}

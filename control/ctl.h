@@ -22,12 +22,14 @@ enum { CTL_CONNECTIONS_MAX = 256 };
 
 struct ctl_pulse;
 struct ctl_gate;
+struct ctl_folds;
 
 struct ctl {
 	struct tp_config config;
 	struct ctl_views *views;
 	struct ctl_store *store;    /* for queries … */
 	pthread_mutex_t store_lock; /* … one at a time */
+	struct ctl_folds *folds;    /* … and what sums do not tell, under the same lock */
 	struct ctl_pulse *pulse;
 	struct ctl_gate *gate; /* NULL without control.auth: tokens */
 };
@@ -40,9 +42,24 @@ int ctl_http_open(struct ctl_http **http, struct ctl *ctl, char text[TP_ENDPOINT
 /* Ends all connections and waits for their threads. ctl_pulse_stop() comes first, so that watchers let go. */
 void ctl_http_close(struct ctl_http *http);
 
+/* The JSON of a group's key: what was sent, or "(other)" for what a full table no longer told apart. */
+json_t *ctl_json_key(struct tp_str name);
+
 /* ---- handlers: fill the reply ---- */
 
 void ctl_analytics(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply);
+/* A user's sessions, and what is most clicked just now. */
+void ctl_sessions(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply);
+void ctl_trending(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply);
+struct ctl_facts;
+/* Says why ctl_folds_ask() failed. */
+void ctl_folds_fail(struct ctl_reply *reply, int rc, const struct ctl_facts *facts);
+struct ctl_query;
+/*
+ * Distinct users of a campaign over whole hours, with the lock of the store held. 0; -ENODATA: not to be told for this question; or
+ * as ctl_folds_ask().
+ */
+int ctl_users(struct ctl *ctl, const struct ctl_query *query, const struct tp_live *live, uint64_t *users, struct ctl_facts *facts);
 /* GET, POST and DELETE of the data process's blocklist. */
 void ctl_blocklist(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply);
 void ctl_metrics(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply);

@@ -83,6 +83,11 @@ static json_t *series_of(struct ctl_answer *answer, uint64_t watermark_ms, bool 
 	return series;
 }
 
+json_t *ctl_json_key(struct tp_str name)
+{
+	return tp_rollup_is_other(name) ? json_string("(other)") : ctl_json_text(name.at, name.bytes);
+}
+
 static json_t *groups_of(struct ctl_answer *answer)
 {
 	json_t *groups = json_array();
@@ -90,18 +95,23 @@ static json_t *groups_of(struct ctl_answer *answer)
 	ctl_answer_sort(answer);
 	for (uint32_t i = 0; i < answer->groups; i++) {
 		json_t *object = json_object();
+		bool other = false;
 		for (uint32_t nth = 0; nth < answer->query->group_count; nth++) {
 			struct tp_str value = ctl_answer_group_value(answer, &answer->group[i], nth);
 			json_object_set_new(object, ctl_dimension_name((enum ctl_dimension)answer->query->group[nth]),
-					    ctl_json_text(value.at, value.bytes));
+					    ctl_json_key(value));
+			other = other || tp_rollup_is_other(value);
 		}
+		if (other)
+			json_object_set_new(object, "overflow", json_true());
 		sums_into(object, &answer->group[i].sums, true);
 		json_array_append_new(groups, object);
 	}
 	return groups;
 }
 
-static json_t *answer_json(struct ctl_answer *answer, const struct ctl_facts *facts)
+/* users: NULL where they are not told */
+static json_t *answer_json(struct ctl_answer *answer, const struct ctl_facts *facts, const uint64_t *users)
 {
 	const struct ctl_query *query = answer->query;
 	char text[TIME_BYTES];
@@ -115,6 +125,8 @@ static json_t *answer_json(struct ctl_answer *answer, const struct ctl_facts *fa
 	if (query->slide_minutes != query->step_minutes)
 		json_object_set_new(object, "slide", json_string(ctl_step_text(query->slide_minutes, text)));
 	sums_into(totals, &answer->totals, true);
+	if (query->filter == CTL_CAMPAIGN)
+		json_object_set_new(totals, "users", users ? json_integer((json_int_t)*users) : json_null());
 	json_object_set_new(object, "totals", totals);
 	/* once several currencies meet in the answer, each of its parts has to say its own */
 	json_object_set_new(object, "series", series_of(answer, facts->watermark_ms, several));
@@ -160,6 +172,8 @@ static void query_run(struct ctl *ctl, const struct ctl_query *query, struct ctl
 	struct ctl_answer answer;
 	struct ctl_facts facts = {0};
 	struct ctl_look look;
+	uint64_t users = 0;
+	bool has_users = false;
 	const struct ctl_scan scan = {
 		.context = &answer,
 		.from_minute = query->from_minute,
@@ -178,11 +192,20 @@ static void query_run(struct ctl *ctl, const struct ctl_query *query, struct ctl
 		ctl_look_take(ctl->views, &look);
 		pthread_mutex_lock(&ctl->store_lock);
 		rc = ctl_store_scan(ctl->store, look.figures, &scan, &facts);
+		if (rc == 0) {
+			struct ctl_facts of_users;
+			int told = ctl_users(ctl, query, look.figures, &users, &of_users);
+			has_users = told == 0;
+			if (told && told != -ENODATA) {
+				rc = told;
+				facts = of_users;
+			}
+		}
 		pthread_mutex_unlock(&ctl->store_lock);
 		ctl_look_give(ctl->views, &look);
 	}
 	if (rc == 0 && !answer.no_memory) {
-		json_t *object = answer_json(&answer, &facts);
+		json_t *object = answer_json(&answer, &facts, has_users ? &users : NULL);
 		if (!answer.no_memory)
 			ctl_reply_json(reply, object);
 		else

@@ -55,6 +55,8 @@ static const struct route routes[] = {
 	{{"metrics"}, ctl_metrics, CTL_NEED_READ},
 	{{"api", "v1", "live"}, ctl_live, CTL_NEED_READ},
 	{{"api", "v1", "live", "history"}, ctl_live_history, CTL_NEED_READ},
+	{{"api", "v1", "analytics", "sessions"}, ctl_sessions, CTL_NEED_READ},
+	{{"api", "v1", "analytics", "trending"}, ctl_trending, CTL_NEED_READ},
 	{{"api", "v1", "analytics", "*", "*"}, ctl_analytics, CTL_NEED_READ},
 	{{""}, ctl_web, CTL_NEED_READ},
 	{{"*"}, ctl_web, CTL_NEED_READ},

@@ -10,6 +10,8 @@
 #define TIME_MS_MAX 253402300800000ULL /* the year 10000: times are shown as RFC 3339 */
 #define HOUR_MS     3600000ULL
 #define WINDOW_MS   HOUR_MS
+#define DAY_MS      (24 * HOUR_MS)
+#define TREND_MS    (5 * TP_MINUTE_MS)
 #define DAY_MINUTES 1440
 
 struct reading {
@@ -19,25 +21,26 @@ struct reading {
 
 #define BAD(reading, name, ...) (ctl_reply_problem((reading)->reply, 400, "bad-parameter", name, __VA_ARGS__), false)
 
-static bool known(const struct ctl_text *name)
+/* Whether a name is a word of a list such as "window, from or to". */
+static bool known(const struct ctl_text *name, const char *names)
 {
-	static const char *const names[] = {"window", "from", "to", "step", "slide", "group_by"};
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-		if (ctl_text_is(name, names[i]))
+	for (const char *at = names; *at != '\0';) {
+		size_t bytes = strcspn(at, ", ");
+		if (bytes && bytes == name->bytes && memcmp(at, name->at, bytes) == 0 && strcmp(name->at, "or") != 0)
 			return true;
+		at += bytes + (at[bytes] != '\0');
 	}
 	return false;
 }
 
-static bool check_names(const struct reading *reading)
+static bool check_names(const struct reading *reading, const char *names)
 {
 	const struct ctl_target *target = reading->target;
 
 	for (uint32_t i = 0; i < target->params; i++) {
 		const char *name = target->param[i].name.at;
-		if (!known(&target->param[i].name))
-			return BAD(reading, name, "%.64s: unknown parameter, expected window, from, to, step, slide or group_by",
-				   name);
+		if (!known(&target->param[i].name, names))
+			return BAD(reading, name, "%.64s: unknown parameter, expected %s", name, names);
 		for (uint32_t j = 0; j < i; j++) {
 			if (strcmp(target->param[j].name.at, name) == 0)
 				return BAD(reading, name, "%s: expected once, found twice", name);
@@ -73,10 +76,10 @@ static bool read_time(const struct reading *reading, const char *name, uint64_t 
 	return true;
 }
 
-static bool read_range(const struct reading *reading, uint64_t now_ms, struct ctl_query *query)
+static bool read_range_ms(const struct reading *reading, uint64_t now_ms, uint64_t window_ms, uint64_t *from, uint64_t *to)
 {
 	const struct ctl_text *window = ctl_target_param(reading->target, "window");
-	uint64_t from_ms = 0, to_ms = 0, window_ms = WINDOW_MS, window_ns;
+	uint64_t from_ms = 0, to_ms = 0, window_ns;
 	bool has_from, has_to;
 
 	if (!read_time(reading, "from", &from_ms, &has_from) || !read_time(reading, "to", &to_ms, &has_to))
@@ -95,6 +98,17 @@ static bool read_range(const struct reading *reading, uint64_t now_ms, struct ct
 	if (from_ms > to_ms)
 		return BAD(reading, "from", "from: expected a time not after to, found from %llu and to %llu",
 			   (unsigned long long)from_ms, (unsigned long long)to_ms);
+	*from = from_ms;
+	*to = to_ms;
+	return true;
+}
+
+static bool read_range(const struct reading *reading, uint64_t now_ms, uint64_t window_ms, struct ctl_query *query)
+{
+	uint64_t from_ms, to_ms;
+
+	if (!read_range_ms(reading, now_ms, window_ms, &from_ms, &to_ms))
+		return false;
 	query->from_minute = from_ms / TP_MINUTE_MS;
 	/* an empty range stays empty */
 	query->to_minute = from_ms == to_ms ? query->from_minute : (to_ms + TP_MINUTE_MS - 1) / TP_MINUTE_MS;
@@ -158,8 +172,7 @@ static bool read_groups(const struct reading *reading, struct ctl_query *query)
 		if (found == CTL_DIMENSIONS || again)
 			return BAD(reading, "group_by",
 				   "group_by: expected each once, separated by commas, of ad, campaign, advertiser, publisher, "
-				   "country, "
-				   "region, device, found \"%.64s\"",
+				   "country, region, device, currency, found \"%.64s\"",
 				   value->at);
 		query->group[query->group_count++] = (uint8_t)found;
 		at += bytes + (at[bytes] == ',');
@@ -171,8 +184,9 @@ bool ctl_param_analytics(const struct ctl_target *target, uint64_t now_ms, struc
 {
 	const struct reading reading = {.target = target, .reply = reply};
 
-	if (!check_names(&reading) || !read_range(&reading, now_ms, query) || !read_step(&reading, query) ||
-	    !read_slide(&reading, query) || !read_groups(&reading, query))
+	if (!check_names(&reading, "window, from, to, step, slide or group_by") ||
+	    !read_range(&reading, now_ms, WINDOW_MS, query) || !read_step(&reading, query) || !read_slide(&reading, query) ||
+	    !read_groups(&reading, query))
 		return false;
 	if (ctl_query_slots(query) > CTL_BUCKETS_MAX) {
 		ctl_reply_problem(
@@ -181,6 +195,70 @@ bool ctl_param_analytics(const struct ctl_target *target, uint64_t now_ms, struc
 			(unsigned long long)ctl_query_slots(query), CTL_BUCKETS_MAX);
 		return false;
 	}
+	return true;
+}
+
+static bool read_limit(const struct reading *reading, uint32_t otherwise, uint32_t most, uint32_t *limit)
+{
+	const struct ctl_text *value = ctl_target_param(reading->target, "limit");
+	uint32_t number = 0;
+
+	*limit = otherwise;
+	if (!value)
+		return true;
+	for (size_t i = 0; i < value->bytes && number <= most; i++) {
+		if (value->at[i] < '0' || value->at[i] > '9')
+			number = most;
+		number = 10 * number + (uint32_t)(value->at[i] - '0') % 10;
+	}
+	if (number == 0 || number > most)
+		return BAD(reading, "limit", "limit: expected a whole number from 1 to %u, found \"%.64s\"", most, value->at);
+	*limit = number;
+	return true;
+}
+
+bool ctl_param_sessions(const struct ctl_target *target, uint64_t now_ms, struct ctl_sessions_query *query, struct ctl_reply *reply)
+{
+	const struct reading reading = {.target = target, .reply = reply};
+
+	if (!check_names(&reading, "user, window, from, to or limit") ||
+	    !read_range_ms(&reading, now_ms, DAY_MS, &query->from_ms, &query->to_ms) ||
+	    !read_limit(&reading, 100, CTL_SESSIONS_MAX, &query->limit))
+		return false;
+	const struct ctl_text *user = ctl_target_param(target, "user");
+	json_t *utf8 = user && user->bytes && user->bytes <= TP_ID_BYTES_MAX ? json_stringn(user->at, user->bytes) : NULL;
+	if (!utf8)
+		return BAD(&reading, "user", "user: expected 1 to %d bytes of UTF-8", TP_ID_BYTES_MAX);
+	json_decref(utf8);
+	query->user = user->at;
+	query->user_bytes = user->bytes;
+	/* what has been sent a moment ahead of the clock belongs to now */
+	if (!ctl_target_param(target, "to"))
+		query->to_ms += HOUR_MS;
+	return true;
+}
+
+bool ctl_param_trending(const struct ctl_target *target, uint64_t now_ms, struct ctl_query *query, bool *sources, uint32_t *limit,
+			struct ctl_reply *reply)
+{
+	static const enum ctl_dimension dimensions[] = {CTL_AD, CTL_CAMPAIGN, CTL_PUBLISHER};
+	const struct reading reading = {.target = target, .reply = reply};
+	const struct ctl_text *by = ctl_target_param(target, "by");
+
+	if (!check_names(&reading, "by, window, from, to or limit") || !read_range(&reading, now_ms, TREND_MS, query) ||
+	    !read_limit(&reading, 10, CTL_TRENDING_MAX, limit))
+		return false;
+	*sources = by && ctl_text_is(by, "source");
+	for (size_t i = 0; i < sizeof(dimensions) / sizeof(dimensions[0]); i++)
+		if (by ? ctl_text_is(by, ctl_dimension_name(dimensions[i])) : dimensions[i] == CTL_AD) {
+			query->group[0] = (uint8_t)dimensions[i];
+			query->group_count = 1;
+		}
+	if (!*sources && !query->group_count)
+		return BAD(&reading, "by", "by: expected ad, campaign, publisher or source, found \"%.64s\"", by->at);
+	/* minutes add up to no more rows than this; the window is for what happens now */
+	if (query->to_minute - query->from_minute > DAY_MINUTES)
+		return BAD(&reading, "window", "window: expected at most a day");
 	return true;
 }
 

@@ -14,6 +14,23 @@
  */
 bool ctl_param_analytics(const struct ctl_target *target, uint64_t now_ms, struct ctl_query *query, struct ctl_reply *reply);
 
+enum { CTL_SESSIONS_MAX = 1000, CTL_TRENDING_MAX = 100 };
+
+struct ctl_sessions_query {
+	const char *user; /* in the target */
+	size_t user_bytes;
+	uint64_t from_ms, to_ms;
+	uint32_t limit;
+};
+
+/* Reads user, window, from, to and limit; by default the last day. */
+bool ctl_param_sessions(const struct ctl_target *target, uint64_t now_ms, struct ctl_sessions_query *query,
+			struct ctl_reply *reply);
+
+/* Reads by, window, from, to and limit; by default ads of the last five minutes. *sources: by=source, and no groups. */
+bool ctl_param_trending(const struct ctl_target *target, uint64_t now_ms, struct ctl_query *query, bool *sources, uint32_t *limit,
+			struct ctl_reply *reply);
+
 /* "1m", "1h" or "1d" as it goes into the answer, and any slide ("5m", "90m"). `to` has room for 24. */
 const char *ctl_step_text(uint32_t minutes, char *to);
 

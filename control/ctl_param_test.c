@@ -168,14 +168,17 @@ static const struct bad bad[] = {
 	{"slide=0", 400, "slide", "slide: expected whole minutes that divide the step, such as 5m, found \"0\""},
 	{"group_by=city", 400, "group_by",
 	 "group_by: expected each once, separated by commas, of ad, campaign, advertiser, publisher, country, region, device, "
+	 "currency, "
 	 "found "
 	 "\"city\""},
 	{"group_by=ad,ad", 400, "group_by",
 	 "group_by: expected each once, separated by commas, of ad, campaign, advertiser, publisher, country, region, device, "
+	 "currency, "
 	 "found "
 	 "\"ad,ad\""},
 	{"group_by=ad,,device", 400, "group_by",
 	 "group_by: expected each once, separated by commas, of ad, campaign, advertiser, publisher, country, region, device, "
+	 "currency, "
 	 "found "
 	 "\"ad,,device\""},
 	{"from=0&step=1m", 422, "step",

@@ -32,6 +32,7 @@ const char *ctl_dimension_name(enum ctl_dimension dimension)
 		[CTL_REGION] = "region",
 		[CTL_COUNTRY] = "country",
 		[CTL_DEVICE] = "device",
+		[CTL_CURRENCY] = "currency",
 	};
 	return name[dimension];
 }
@@ -108,6 +109,8 @@ static struct tp_str dimension_of(const struct tp_rollup_row *row, const char *h
 	switch (dimension) {
 	case CTL_COUNTRY:
 		return (struct tp_str){.at = row->country, .bytes = row->country[0] ? sizeof(row->country) : 0};
+	case CTL_CURRENCY:
+		return (struct tp_str){.at = row->currency, .bytes = sizeof(row->currency)};
 	case CTL_DEVICE: {
 		const char *name = row->device < TP_DEVICE_TYPES ? tp_device_name((enum tp_device_type)row->device) : "other";
 		return (struct tp_str){.at = name, .bytes = (uint16_t)strlen(name)};
@@ -181,7 +184,7 @@ static struct ctl_group *group_find(struct ctl_answer *answer, const struct tp_r
 		if (group->hash == hash && group->key_bytes == bytes && memcmp(answer->key + group->key_at, key, bytes) == 0)
 			return group;
 	}
-	if (answer->groups == CTL_GROUPS_MAX) {
+	if (answer->groups == (answer->query->groups_max ? answer->query->groups_max : CTL_GROUPS_MAX)) {
 		answer->too_many_groups = true;
 		return NULL;
 	}

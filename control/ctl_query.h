@@ -16,7 +16,7 @@
 
 #include <stdbool.h>
 
-/* The string dimensions of a row have the numbers of enum tp_dimension; the other two follow. */
+/* The string dimensions of a row have the numbers of enum tp_dimension; the other three follow. */
 enum ctl_dimension {
 	CTL_AD = TP_DIM_AD,
 	CTL_CAMPAIGN = TP_DIM_CAMPAIGN,
@@ -25,6 +25,7 @@ enum ctl_dimension {
 	CTL_REGION = TP_DIM_REGION,
 	CTL_COUNTRY,
 	CTL_DEVICE,
+	CTL_CURRENCY,
 	CTL_DIMENSIONS
 };
 /* "ad", "campaign", …: the names of group_by. */
@@ -42,6 +43,7 @@ struct ctl_query {
 	uint32_t slide_minutes;          /* divides step_minutes; equal to it unless windows slide */
 	uint8_t group[CTL_DIMENSIONS];
 	uint32_t group_count; /* 0: no groups */
+	uint32_t groups_max;  /* 0: CTL_GROUPS_MAX */
 };
 
 /* The coarsest buckets that its slots are made of: a row of such a bucket lies in one slot as a whole. */

@@ -122,6 +122,8 @@ static const char *value_of(const struct one *one, enum ctl_dimension dimension)
 		return one->region;
 	case CTL_COUNTRY:
 		return one->country;
+	case CTL_CURRENCY:
+		return one->currency;
 	default:
 		return tp_device_name((enum tp_device_type)one->device);
 	}

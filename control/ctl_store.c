@@ -10,28 +10,19 @@ struct ctl_store {
 	struct sto_reader *reader;
 };
 
-int ctl_store_open_reader(struct ctl_store **store, struct sto_reader *reader)
+int ctl_store_open(struct ctl_store **store, const char *data_dir)
 {
 	struct ctl_store *made = calloc(1, sizeof(*made));
 
 	if (!made)
 		return -ENOMEM;
-	made->reader = reader;
+	int rc = sto_reader_open(&made->reader, data_dir);
+	if (rc != 0) {
+		free(made);
+		return rc;
+	}
 	*store = made;
 	return 0;
-}
-
-int ctl_store_open(struct ctl_store **store, const char *data_dir)
-{
-	struct sto_reader *reader;
-
-	int rc = sto_reader_open(&reader, data_dir);
-	if (rc != 0)
-		return rc;
-	rc = ctl_store_open_reader(store, reader);
-	if (rc != 0)
-		sto_reader_close(reader);
-	return rc;
 }
 
 void ctl_store_close(struct ctl_store *store)
@@ -40,6 +31,11 @@ void ctl_store_close(struct ctl_store *store)
 		return;
 	sto_reader_close(store->reader);
 	free(store);
+}
+
+struct sto_reader *ctl_store_reader(struct ctl_store *store)
+{
+	return store->reader;
 }
 
 /* A row that a writer is just replacing may name strings outside the heap; such a table has changed its file. */

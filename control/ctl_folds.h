@@ -1,0 +1,53 @@
+/*
+ * One consistent view of what the sums do not tell: sessions, distinct users, sources. Sealed segments have them as sections
+ * (agg/fold.h); the log files that are not sealed yet are followed, each into a fold of its own that goes on growing, so that an
+ * answer reads only what came since the last one.
+ *
+ *   refresh manifest ─► bring the folds of unsealed files up to date ─► refresh again ─ changed? start over
+ *                                                                          └ same ─► the folds, then the sections of the segments
+ *
+ * The rule is that of ctl_store.h, with log files in the place of live tables: if the manifest did not change around the following,
+ * every file was on one side for the whole time, so nothing shows twice or is missed when a file is sealed.
+ *
+ * A segment without sections (an older program made it, or its log file was huge) has its rows folded for the one question.
+ *
+ * Memory: a fold per unsealed file, at most CTL_FOLDS_BYTES_MAX together; beyond, -EOVERFLOW until files have been sealed.
+ *
+ * It belongs to one thread at a time, the one that has the lock of the store; what it showed stays valid until it is asked again.
+ */
+#ifndef TURNPIKE_CTL_FOLDS_H
+#define TURNPIKE_CTL_FOLDS_H
+
+#include "ctl_store.h"
+#include "turnpike/fold.h"
+
+#define CTL_FOLDS_BYTES_MAX (UINT64_C(2) << 30)
+
+enum { CTL_FOLDS_ROWS_MAX = 20000000 };
+
+struct ctl_folds;
+
+/* 0 or -errno. The store and data_dir outlive it. gap_ms: windows.session_gap. */
+int ctl_folds_open(struct ctl_folds **folds, struct ctl_store *store, const char *data_dir, uint64_t log_file_bytes,
+		   uint64_t gap_ms);
+void ctl_folds_close(struct ctl_folds *folds);
+
+struct ctl_folds_ask {
+	void *context;
+	uint64_t from_ms, to_ms; /* segments with events in this range, half-open; folds may show what is outside */
+	uint32_t kind;           /* enum sto_section_kind */
+	uint64_t rows_max;       /* of segments without sections, together; beyond, -EOVERFLOW. 0: CTL_FOLDS_ROWS_MAX */
+	/* Files are read anew: forget what came. Called at least once, first. */
+	void (*begin)(void *context);
+	/* A checked section of that kind. False: enough (-ECANCELED). */
+	bool (*section)(void *context, const void *bytes);
+	/* Events without a section. */
+	bool (*fold)(void *context, struct agg_fold *fold);
+	/* Whether an event can matter, where rows have to be read one by one; NULL: all do. */
+	bool (*want)(void *context, const struct tp_event *event);
+};
+
+/* As ctl_store_scan(), and -EOVERFLOW as above. `live` may be NULL. */
+int ctl_folds_ask(struct ctl_folds *folds, const struct tp_live *live, const struct ctl_folds_ask *ask, struct ctl_facts *facts);
+
+#endif
