@@ -13,6 +13,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -96,6 +97,24 @@ def recovery(build):
         node.start(control=False)
         done = re.findall(r"msg=\S*recovered\S* .*log_bytes=(\d+) took_ms=(\d+)", (node.folder / "data.log").read_text())[-1]
         return float(done[1]) / (float(done[0]) / 1e9)
+
+
+ROLLUPS = {
+    "month": r"month by hours +p50 +[\d.]+ us +p99 +([\d.]+) us",
+    "bytes": r"minute .* ([\d.]+) bytes a row",
+    "merge": r"merging ([\d.]+) M rows/s",
+}
+
+
+def rollups(figure):
+    """Of one run of bench_rollup: a month of 60,000 events a day, in memory."""
+    def measured(build):
+        if figure == "month":
+            with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+                rollups.text = output(pinned([build / "perf/bench_rollup", 60000, 30, f"{folder}/files"], [0]))
+        value = float(re.search(ROLLUPS[figure], rollups.text).group(1))
+        return value * 1e6 if figure == "merge" else value
+    return measured
 
 
 # ---- the whole path: wire to durable and acknowledged ----
@@ -208,6 +227,9 @@ ROWS = [
     ("log: p99 of an acknowledgement at 100,000 events/s", "us", acknowledgement(100000), "raw disk, p99 of such a write", raw_write, 5000, "most"),
     ("log: p99 of an acknowledgement at 1,000,000 events/s", "us", acknowledgement(1000000), "raw disk, p99 of such a write", raw_write, 5000, "most"),
     ("recovery, of each GB of log", "ms/GB", recovery, None, None, 1500, "most"),
+    ("one campaign's month by hours, p99 inside the reader", "us", rollups("month"), None, None, 1000, "most"),
+    ("rollup file of minutes, sparse rows", "bytes/row", rollups("bytes"), None, None, None, None),
+    ("merging rollup files, one core", "rows/s", rollups("merge"), None, None, None, None),
     ("raw disk, 256 KiB O_DIRECT+O_DSYNC, depth 1", "MB/s", disk, None, None, None, None),
     ("UDP batch to durable and acknowledged, sockets", "events/s", batch, None, None, 4e6, "median"),
     ("HTTP batches of 100, sockets", "events/s", http_batches, None, None, 2e6, "median"),
