@@ -5,7 +5,9 @@
  *   │ 1  │0800│6 │4 │op │ sender MAC │ sender IP│ target MAC │target IP│
  *
  * What is refused: a sender MAC that differs from the frame's (nobody honest does that on a plain link), a sender that claims an
- * address of ours (claim.c hears of it), and, in neighbour.c, whatever contradicts an entry that was confirmed lately.
+ * address of ours (claim.c hears of it). Whatever contradicts an entry that was confirmed lately is not learnt (neighbour.c); nor is a
+ * sender that is off the link: Linux asks with any address of its own (ip-sysctl, arp_announce 0). But who asks is told where we are: a
+ * gateway that took over from another must find us at once, and a liar learns nothing that an honest question would not tell.
  */
 #include "net.h"
 
@@ -57,15 +59,14 @@ enum tp_counter dp_arp_input(struct dp_stack *stack, const struct dp_link *link,
 	int local = dp_local_find(stack, &target);
 	if (local < 0)
 		return TP_C_FRAMES_NOT_OURS; /* talk of others, gratuitous announcements: nothing to learn from */
-	if (!probe && dp_local_onlink(stack, &sender) < 0)
-		return TP_C_FRAMES_BAD_ARP;
+	bool onlink = !probe && dp_local_onlink(stack, &sender) >= 0;
 	if (operation == ARP_ANSWER) {
-		if (probe || memcmp(arp + 18, stack->options.mac, 6))
+		if (!onlink || memcmp(arp + 18, stack->options.mac, 6))
 			return TP_C_FRAMES_BAD_ARP;
 		return dp_neighbour_learn(stack, &sender, link, DP_HINT_ANSWER) ? TP_C_FRAMES_ACCEPTED : TP_C_FRAMES_BAD_ARP;
 	}
-	if (!probe && !dp_neighbour_learn(stack, &sender, link, DP_HINT_REQUEST))
-		return TP_C_FRAMES_BAD_ARP;
+	if (onlink)
+		dp_neighbour_learn(stack, &sender, link, DP_HINT_REQUEST);
 	send(stack, link, ARP_ANSWER, arp + 24, arp + 8, arp + 14);
 	return TP_C_FRAMES_ACCEPTED;
 }

@@ -300,6 +300,16 @@ static void test_solicitation(void **state)
 	bytes = nd_build(frame, &(struct nd){.type = 135, .target_last = 1, .unicast = true});
 	expect_end(frame, bytes, TP_C_FRAMES_ACCEPTED);
 	assert_non_null(script_next(&net, &out_bytes));
+	/* its address from another MAC, as a gateway that took over asks: told where we are, not believed while the entry is fresh */
+	bytes = nd_build(frame, &(struct nd){.type = 135, .target_last = 1, .option = 1, .option_mac = 0x55});
+	expect_end(frame, bytes, TP_C_FRAMES_ACCEPTED);
+	assert_non_null(script_next(&net, &out_bytes));
+	bytes = nd_build(frame, &(struct nd){.type = 135, .target_last = 1, .option = 1, .option_mac = 0x66});
+	frame[11] = 0x66;
+	expect_end(frame, bytes, TP_C_FRAMES_ACCEPTED);
+	out = script_next(&net, &out_bytes);
+	assert_true(out != NULL && out[5] == 0x66);
+	assert_true(knows6(2, 0x55));
 	/* RFC 4862 5.4.3: duplicate detection is answered to all */
 	bytes = nd_build(frame, &(struct nd){.type = 135, .target_last = 1, .unspecified = true});
 	expect_end(frame, bytes, TP_C_FRAMES_ACCEPTED);

@@ -100,9 +100,9 @@ static enum tp_counter solicitation(struct dp_stack *stack, const struct dp_pack
 		/* As with ARP: who speaks for another MAC than his own is not believed. */
 		if (memcmp(mac, packet->link.mac, 6))
 			return TP_C_FRAMES_BAD_ICMP;
-		if (dp_local_onlink(stack, &packet->peer) >= 0 &&
-		    !dp_neighbour_learn(stack, &packet->peer, &packet->link, DP_HINT_REQUEST))
-			return TP_C_FRAMES_BAD_ICMP;
+		if (dp_local_onlink(stack, &packet->peer) >=
+		    0) /* what contradicts a fresh entry is answered, and not learnt: arp.c */
+			dp_neighbour_learn(stack, &packet->peer, &packet->link, DP_HINT_REQUEST);
 	}
 	send(stack, &packet->link, ND_ADVERTISEMENT, FLAG_SOLICITED | override(&stack->local[local]), ours, &packet->peer, ours);
 	return TP_C_FRAMES_ACCEPTED;

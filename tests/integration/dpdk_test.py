@@ -3,8 +3,9 @@ import json
 import os
 import re
 import subprocess
+import time
 
-from harness import DPDK_INGEST, SOCKET_INGEST, event, network, node, now_ms, run, wait_until
+from harness import DPDK_INGEST, SMALL, SOCKET_INGEST, event, network, node, now_ms, run, wait_until
 
 
 def inside(namespace, *argv, check=True, **options):
@@ -35,6 +36,17 @@ def test_curl_ping_and_both_families(build):
         assert n.totals("campaigns", "camp_1")["clicks"] == 2
         frames = n.audit()["frames"]
         assert frames["received"] > 10 and not frames["dropped"]["bad_l4_checksum"], frames
+
+
+def test_linux_asks_with_an_address_off_the_link(build):
+    """Linux puts the packet's own source into its ARP request, be it one that only its loopback has: it is told where we are, all the same."""
+    with network() as (namespace, ours), node(build, control=False, ingest=DPDK_INGEST.format(ours), extra=SMALL) as n:
+        inside = ("ip", "netns", "exec", namespace)
+        time.sleep(3.5)  # we have announced ourselves twice: from here on it has to ask
+        run(*inside, "ip", "addr", "add", "203.0.113.9/32", "dev", "lo")
+        run(*inside, "ip", "neigh", "flush", "all")
+        done = run(*inside, "curl", "-sS", "-m", "10", "--interface", "203.0.113.9", "http://10.77.0.1/healthz", check=False)
+        assert done.stdout == "ok\n", (done, n.audit()["frames"])
 
 
 def test_a_body_of_many_segments(build):
