@@ -493,10 +493,25 @@ int dp_node_stop(struct dp_node *node)
 	return failed;
 }
 
+/* The file as it is now. What is wrong with it goes to the log, a line each. */
+static bool config_again(const struct dp_node *node, struct tp_config *fresh)
+{
+	char *said = NULL, *save = NULL;
+	size_t bytes;
+	FILE *to = open_memstream(&said, &bytes);
+	int rc = to ? tp_config_load(node->config.file, fresh, to) : -ENOMEM;
+	if (to)
+		fclose(to);
+	for (char *line = rc && said ? strtok_r(said, "\n", &save) : NULL; line; line = strtok_r(NULL, "\n", &save))
+		tp_logf(TP_ERROR, line, NULL);
+	free(said);
+	return rc == 0;
+}
+
 void dp_node_reload(struct dp_node *node)
 {
 	struct tp_config fresh;
-	if (tp_config_load(node->config.file, &fresh, stderr)) {
+	if (!config_again(node, &fresh)) {
 		tp_logf(TP_ERROR, "configuration not reloaded: the file is broken", "file=%s", node->config.file);
 		return;
 	}

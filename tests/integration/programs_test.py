@@ -193,6 +193,12 @@ def test_logs_are_pairs_of_level_and_message(build):
         n.post(event())
         n.post("{")
         n.ctl("segments", "seal")
+        whole = n.config.read_text()
+        n.config.write_text(whole + 'fraud: {clicks_per_ip_hour: "a\\nb"}\nrubbish: 1\n')
+        n.data.kill(signal.SIGHUP)
+        wait_until("the broken file is told", lambda: "not reloaded" in (n.folder / "data.log").read_text())
+        assert "clicks_per_ip_hour" in (n.folder / "data.log").read_text()
+        n.config.write_text(whole)
         logs = [n.folder / "data.log", n.folder / "control.log"]
         n.stop()
         for log in logs:
