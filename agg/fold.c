@@ -106,5 +106,6 @@ bool agg_fold_show(struct agg_fold *fold, const struct tp_event *event)
 		return false;
 	memcpy(item.ip, event->ip, sizeof(item.ip));
 	fold->item[fold->items++] = item;
+	fold->order = FOLD_UNSORTED;
 	return true;
 }

@@ -21,8 +21,12 @@ struct fold_item {
 	uint32_t order; /* by which equal items keep their places */
 };
 
+/* How the items lie, so that who measures first and writes then sorts once. */
+enum fold_order { FOLD_UNSORTED, FOLD_BY_USER, FOLD_BY_CAMPAIGN, FOLD_BY_MINUTE };
+
 struct agg_fold {
 	uint64_t gap_ms;
+	enum fold_order order;
 	uint64_t items, items_max;
 	uint32_t names, names_max;
 	uint32_t slots; /* of the index of names, a power of two */

@@ -108,8 +108,9 @@ static void entries_put(struct writer *writer, const struct agg_fold *fold)
 
 uint64_t agg_fold_distinct(struct agg_fold *fold, void *to)
 {
-	if (fold->items)
+	if (fold->items && fold->order != FOLD_BY_CAMPAIGN)
 		qsort_r(fold->item, fold->items, sizeof(*fold->item), by_campaign, fold);
+	fold->order = FOLD_BY_CAMPAIGN;
 	struct writer measured = {0};
 	entries_put(&measured, fold);
 	if (measured.entries == 0)

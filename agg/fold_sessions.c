@@ -126,8 +126,9 @@ static void sessions_put(struct writer *writer, const struct agg_fold *fold)
 
 uint64_t agg_fold_sessions(struct agg_fold *fold, void *to)
 {
-	if (fold->items)
+	if (fold->items && fold->order != FOLD_BY_USER)
 		qsort_r(fold->item, fold->items, sizeof(*fold->item), by_user, fold);
+	fold->order = FOLD_BY_USER;
 	struct writer measured = {0};
 	sessions_put(&measured, fold);
 	uint64_t entries_bytes = measured.sessions * sizeof(struct agg_session_entry);

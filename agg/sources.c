@@ -103,6 +103,13 @@ static int by_minute(const void *first, const void *second)
 	return memcmp(a->ip, b->ip, sizeof(a->ip));
 }
 
+static void minutes_sort(struct agg_fold *fold)
+{
+	if (fold->items && fold->order != FOLD_BY_MINUTE)
+		qsort(fold->item, fold->items, sizeof(*fold->item), by_minute);
+	fold->order = FOLD_BY_MINUTE;
+}
+
 /* The minute that begins at item `from`; returns where the next one does. */
 static uint64_t minute_sum(const struct agg_fold *fold, uint64_t from, struct agg_sources *sources)
 {
@@ -125,8 +132,7 @@ static uint64_t minute_sum(const struct agg_fold *fold, uint64_t from, struct ag
 
 uint64_t agg_fold_sources(struct agg_fold *fold, void *to)
 {
-	if (fold->items)
-		qsort(fold->item, fold->items, sizeof(*fold->item), by_minute);
+	minutes_sort(fold);
 	uint32_t minutes = 0;
 	uint64_t all = 0;
 	struct agg_sources sources;
@@ -160,8 +166,7 @@ uint64_t agg_fold_sources(struct agg_fold *fold, void *to)
 uint32_t agg_fold_sources_take(struct agg_fold *fold, uint32_t from_minute, uint32_t to_minute, struct agg_sources *into)
 {
 	uint32_t found = 0;
-	if (fold->items)
-		qsort(fold->item, fold->items, sizeof(*fold->item), by_minute);
+	minutes_sort(fold);
 	for (uint64_t at = 0; at < fold->items && is_click(&fold->item[at]);) {
 		struct agg_sources sources;
 		uint64_t minute = fold->item[at].timestamp_ms / TP_MINUTE_MS;

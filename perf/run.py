@@ -58,6 +58,11 @@ def shard(build):
         return first_number(output(pinned([build / "perf/bench_shard", folder / "data", "2"], [0])), "events/s")
 
 
+def fold(build):
+    """Sessions, distinct users and sources of a full log file, in ns per event."""
+    return float(re.search(r"together (\d+) ns/event", output(pinned([build / "perf/bench_fold"], [0]))).group(1))
+
+
 def stack(mode):
     """Frames in memory through stack, HTTP, JSON and intake, and the answers back: bench_stack's mode 0, 1 or 2."""
     def measured(build):
@@ -218,6 +223,7 @@ ROWS = [
     ("JSON event parse, one core", "events/s", parse_ours, "simdjson 3.0 DOM", parse_simdjson, 1.5, "ratio"),
     ("id table insert, 1 GiB, one core", "inserts/s", dedup, None, None, None, None),
     ("shard path, parsed event to durable, one core", "events/s", shard, None, None, None, None),
+    ("sealing: sessions and sketches of a log file, one core", "ns/event", fold, None, None, None, None),
     ("HTTP beacons through stack and parsers, in memory, one core", "requests/s", stack(0), "nginx 204 with access log, loopback",
      nginx_loopback, 1.5e6, "median"),
     ("TCP connections opened and closed, in memory, one core", "connections/s", stack(1), None, None, 5e5, "median"),

@@ -47,6 +47,8 @@ def test_a_users_sessions_over_two_shards_a_seal_and_a_restart(build):
         # half of a session is sealed, half is not
         send(n, [event(timestamp=new, device_id="phone", ad_id="ad_a", publisher_id="p_a", **who)])
         n.ctl("segments", "seal")
+        listed = n.ctl("segments", "stats")
+        assert "(sessions)" in listed and "(distinct users)" in listed, listed
         assert shape(sessions(n, name)["items"]) == [(0, 1, 0, 0, ["ad_a"], ["p_a"]), expected_old]
         send(n, [event(timestamp=new + MINUTE, device_id="tablet", ad_id="ad_b", publisher_id="p_a", **who),
                  event(timestamp=new + 2 * MINUTE, device_id="tablet", event_type="conversion", ad_id="ad_b", publisher_id="p_a", **who)])
