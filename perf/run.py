@@ -49,13 +49,67 @@ def parse_simdjson(build):
     return first_number(output(pinned([build / "perf/bench_simdjson", "--seconds", "0.5"], [0])), "events/s")
 
 
-def dedup(build):
-    return first_number(output(pinned([build / "perf/bench_dedup", "1024"], [0])), "inserts/s")
+def dedup(mib, million=0, threads=1, mode="apart"):
+    """Inserts per second of all threads together: bench_dedup says what the modes are."""
+    def measured(build):
+        cpus = sorted(os.sched_getaffinity(0))[:threads]
+        if len(cpus) < threads:
+            raise harness.Skip(f"needs {threads} CPUs")
+        if os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") < (mib + 512) << 20:
+            raise harness.Skip(f"needs {mib} MiB of free memory")
+        return first_number(output(pinned([build / "perf/bench_dedup", mib, million, threads, mode], cpus)), "inserts/s")
+    return measured
 
 
-def shard(build):
+def shard(disk, unit):
+    """Parsed events to durable; `shard-events/s` is by the time in the shard alone. Housekeeping, which makes log files, has the other CPUs."""
+    def measured(build):
+        with harness.folder() as folder:
+            return first_number(output(pinned([build / "perf/bench_shard", folder / "data", "3", disk], [0, *FREE])), unit)
+    return measured
+
+
+def process_seconds(pid):
+    """Processor time of a process, its own and the kernel's for it."""
+    field = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(field[11]) + int(field[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def redis(build):
+    """Events per second of the server's processor time, without persistence: so neither the client nor anybody else on the core counts."""
     with harness.folder() as folder:
-        return first_number(output(pinned([build / "perf/bench_shard", folder / "data", "2"], [0])), "events/s")
+        argv = ["redis-server", "--port", "0", "--unixsocket", folder / "socket", "--save", "", "--appendonly", "no", "--dir", folder]
+        process = subprocess.Popen(pinned(argv, [0]), stdout=subprocess.DEVNULL)
+        try:
+            harness.wait_until("redis-server has its socket", (folder / "socket").exists)
+            began = process_seconds(process.pid)
+            text = output(pinned([build / "perf/bench_redis", folder / "socket", "1"], FREE))
+            return float(re.search(r"events=(\d+)", text).group(1)) / (process_seconds(process.pid) - began)
+        finally:
+            process.terminate()
+            process.wait()
+
+
+FRAUD_RULES = ["none", "the default rules", "ip_velocity", "device_velocity", "too_soon", "no_impression", "bot_user_agent", "bot_address",
+               "blocklisted", "no_mouse", "regular_timing", "device_spread", "device_mismatch", "geo_mismatch", "impossible_travel",
+               "publisher alerts", "model, 100 trees", "all of them"]
+
+
+def rule_cost(rule):
+    """Nanoseconds of processor time an event. One run of bench_fraud, in itself a median of five, tells them all: row by row the same runs."""
+    def measured(build):
+        run = rule_cost.asked[rule] = rule_cost.asked.get(rule, -1) + 1
+        while len(rule_cost.text) <= run:
+            rule_cost.text.append(output(pinned([build / "perf/bench_fraud", "1"], [0])))
+        return float(re.search(rf"^{re.escape(rule)} +(-?[\d.]+) ns/event", rule_cost.text[run], re.M).group(1))
+    return measured
+
+
+rule_cost.asked, rule_cost.text = {}, []
+
+
+def memory(what):
+    return lambda build: first_number(output([build / "perf/bench_memory"]), f"MiB per million {what}")
 
 
 def fold(build):
@@ -221,8 +275,20 @@ def nginx_connections(_):
 # name, unit, ours, peer's name, peer, aim, what the aim is compared with: "median" or "ratio"
 ROWS = [
     ("JSON event parse, one core", "events/s", parse_ours, "simdjson 3.0 DOM", parse_simdjson, 1.5, "ratio"),
-    ("id table insert, 1 GiB, one core", "inserts/s", dedup, None, None, None, None),
-    ("shard path, parsed event to durable, one core", "events/s", shard, None, None, None, None),
+    ("id table insert, 1 GiB, one core", "inserts/s", dedup(1024), None, None, 20e6, "median"),
+    ("id table insert, 1 GiB, one core, previous generation full", "inserts/s", dedup(1024, mode="life"), None, None, None, None),
+    ("id table insert, 1 GiB, one core, 1 million ids", "inserts/s", dedup(1024, 1), None, None, None, None),
+    ("id table insert, 7 GiB, one core, 1 million ids", "inserts/s", dedup(7168, 1), None, None, None, None),
+    ("id table insert, 7 GiB, one core, 50 million ids", "inserts/s", dedup(7168, 50), None, None, None, None),
+    ("id table insert, 1 GiB, two cores", "inserts/s", dedup(1024, threads=2), "one core", dedup(1024), None, None),
+    ("id table insert, 1 GiB, two cores, the same ids at once", "inserts/s", dedup(1024, threads=2, mode="same"), "one core", dedup(1024),
+     None, None),
+    ("shard path, parsed event to a null disk, rx role included", "events/s", shard("null", "events/s"), None, None, None, None),
+    ("shard path, parsed event to a null disk, the shard alone", "events/s", shard("null", "shard-events/s"), "Redis 7, SET NX EX + HINCRBY",
+     redis, 5e6, "median"),
+    ("shard path, parsed event to durable, rx role included", "events/s", shard("disk", "events/s"), None, None, 4e6, "median"),
+    *[(f"fraud rule: {rule}", "ns/event", rule_cost(rule), None, None, None, None) for rule in FRAUD_RULES],
+    *[(f"memory of a million {what}", "MiB", memory(what), None, None, None, None) for what in ("ids", "open keys", "devices", "addresses")],
     ("sealing: sessions and sketches of a log file, one core", "ns/event", fold, None, None, None, None),
     ("HTTP beacons through stack and parsers, in memory, one core", "requests/s", stack(0), "nginx 204 with access log, loopback",
      nginx_loopback, 1.5e6, "median"),
@@ -262,19 +328,21 @@ def measure(build, row):
 def main():
     build, wanted = pathlib.Path(sys.argv[1]).resolve(), sys.argv[2:]
     rows = []
-    print(f"{'':52} {'median':>12} {'spread':>7} {'ratio':>6}  peer")
+    print(f"{'':64} {'median':>12} {'spread':>7} {'ratio':>6}  peer")
     for row in ROWS:
         if wanted and not any(word.lower() in row[0].lower() for word in wanted):
             continue
         if row[4] in (nginx_loopback, nginx_veth, nginx_connections) and not shutil.which("nginx"):
             row = (*row[:3], None, None, None, None)
+        if row[4] is redis and not shutil.which("redis-server"):
+            row = (*row[:3], None, None, *row[5:])
         try:
             result = measure(build, row)
         except harness.Skip as reason:
-            print(f"{row[0]:52} skipped: {reason}")
+            print(f"{row[0]:64} skipped: {reason}")
             continue
         rows.append(result)
-        print(f"{result['name']:52} {result['median']:>12,} {result['spread']:>7.0%} {result['ratio'] or '':>6}  {result['peer'] or ''}", flush=True)
+        print(f"{result['name']:64} {result['median']:>12,} {result['spread']:>7.0%} {result['ratio'] or '':>6}  {result['peer'] or ''}", flush=True)
     model = re.search(r"^model name\s*: (.*)$", pathlib.Path("/proc/cpuinfo").read_text(), re.M)
     result = {"machine": f"{os.cpu_count()} x {model.group(1) if model else os.uname().machine}, Linux {os.uname().release}",
               "commit": output(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]).strip(), "rows": rows}
