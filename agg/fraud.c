@@ -149,8 +149,26 @@ bool agg_fraud_signal_take(struct agg_fraud_shard *shard, struct agg_signal *sig
 
 /* ---- the event ---- */
 
-/* The strings that rules look at, found in one pass, and their hashes. */
-static inline void subject_fill(const struct agg_fraud_shard *shard, struct subject *subject)
+static inline bool profile_asked(const struct subject *subject)
+{
+	const struct agg_fraud_rules *rules = subject->rules;
+	return rules->regular_timing_ms | rules->addresses_per_device_hour | rules->agents_per_device_hour | rules->travel_kmh ||
+	       subject->features;
+}
+
+static inline bool impressions_asked(const struct subject *subject)
+{
+	return subject->rules->min_ms_since_impression || subject->rules->no_impression || subject->features;
+}
+
+/* Does any rule look this event's viewer up? */
+static inline bool viewer_asked(const struct subject *subject)
+{
+	return impressions_asked(subject) || profile_asked(subject) || (subject->click && subject->rules->clicks_per_device_hour);
+}
+
+/* The strings that rules look at, found in one pass. `rules`, and whether somebody wants features, are known already. */
+static inline void subject_fill(struct subject *subject)
 {
 	static_assert(TP_AD_ID == 1 && TP_PUBLISHER_ID + 1 == TP_USER_ID && TP_USER_ID + 1 == TP_DEVICE_ID &&
 			      TP_DEVICE_ID < TP_USER_AGENT && TP_USER_AGENT + 1 == TP_REFERER,
@@ -170,10 +188,15 @@ static inline void subject_fill(const struct agg_fraud_shard *shard, struct subj
 	subject->referer = (struct tp_str){at + bytes[TP_USER_AGENT], bytes[TP_REFERER]};
 
 	subject->click = event->type == TP_CLICK;
-	subject->features = subject->rules->model != NULL;
+	subject->features |= subject->rules->model != NULL;
 	subject->stamp_ms = event->timestamp_ms;
 	subject->hour = event->timestamp_ms / HOUR_MS;
 	subject->bot_word = -1;
+}
+
+/* Who it is, hashed: for events whose viewer a rule looks up, and no others. */
+static inline void subject_hash(const struct agg_fraud_shard *shard, struct subject *subject)
+{
 	/* two seeds: a user and a device of the same name are not the same */
 	subject->device_hash = subject->device.bytes ? hash_bytes(shard->seed, subject->device.at, subject->device.bytes) : 0;
 	subject->user_hash = subject->user.bytes ? hash_bytes(~shard->seed, subject->user.at, subject->user.bytes) : 0;
@@ -182,13 +205,6 @@ static inline void subject_fill(const struct agg_fraud_shard *shard, struct subj
 		subject->user_key = subject->user_hash ? hash_mix(subject->user_hash, subject->ad_hash) : 0;
 		subject->device_key = subject->device_hash ? hash_mix(subject->device_hash, subject->ad_hash) : 0;
 	}
-}
-
-static inline bool profile_asked(const struct subject *subject)
-{
-	const struct agg_fraud_rules *rules = subject->rules;
-	return rules->regular_timing_ms | rules->addresses_per_device_hour | rules->agents_per_device_hour | rules->travel_kmh ||
-	       subject->features;
 }
 
 static void impression_see(struct agg_fraud_shard *shard, struct subject *subject)
@@ -229,8 +245,10 @@ uint32_t agg_fraud_judge(struct agg_fraud_shard *shard, const struct tp_event *e
 	findings->reasons = 0;
 	if ((event->type != TP_CLICK && event->type != TP_IMPRESSION) || !subject.rules)
 		return 0;
-	subject_fill(shard, &subject);
-	subject.features |= feature != NULL;
+	subject.features = feature != NULL;
+	subject_fill(&subject);
+	if (viewer_asked(&subject))
+		subject_hash(shard, &subject);
 	if (!subject.click) {
 		impression_see(shard, &subject);
 		return 0;
@@ -285,8 +303,10 @@ static void prefetch(const void *self, const struct tp_event *event)
 	const struct agg_fraud_rules *rules = subject.rules;
 	if ((event->type != TP_CLICK && event->type != TP_IMPRESSION) || !rules)
 		return;
-	subject_fill(shard, &subject);
-	if (rules->min_ms_since_impression || rules->no_impression || subject.features) {
+	subject_fill(&subject);
+	if (viewer_asked(&subject))
+		subject_hash(shard, &subject);
+	if (impressions_asked(&subject)) {
 		if (subject.user_key)
 			set_prefetch(set_of(shard->impressions, shard->sets, subject.user_key));
 		if (subject.device_key)
@@ -315,7 +335,8 @@ static bool show(void *self, struct tp_event *event)
 			reasons_count(shard, reasons);
 			if (reasons & TP_FRAUD_BIT(TP_FRAUD_NO_IMPRESSION)) {
 				struct subject subject = {.event = event, .rules = rules};
-				subject_fill(shard, &subject);
+				subject_fill(&subject);
+				subject_hash(shard, &subject);
 				fraud_pending_add(shard, &subject);
 			}
 		}
@@ -330,7 +351,8 @@ static void again(void *self, const struct tp_event *event)
 	struct subject subject = {.event = event, .findings = &findings, .rules = agg_fraud_rules_get(shard)};
 	if ((event->type != TP_CLICK && event->type != TP_IMPRESSION) || !subject.rules)
 		return;
-	subject_fill(shard, &subject);
+	subject_fill(&subject);
+	subject_hash(shard, &subject);
 	if (event->verdict == TP_AMENDED) {
 		fraud_amended(shard, &subject);
 		return;
