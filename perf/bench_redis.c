@@ -123,7 +123,7 @@ int main(int argc, char **argv)
 				return 1;
 	}
 	const uint64_t took_ns = tp_mono_ns() - began_ns;
-	printf("%.0f events/s events=%" PRIu64 " connections=%u depth=%u\n", (double)count * 1e9 / (double)took_ns, count, connections,
-	       depth);
+	printf("%.0f events/s events=%" PRIu64 " connections=%u depth=%u\n", (double)count * 1e9 / (double)took_ns, count,
+	       connections, depth);
 	return 0;
 }
