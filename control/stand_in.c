@@ -226,6 +226,8 @@ static void encode(const struct stand_in_event *from, uint64_t number, void *to)
 	parsed.string[TP_ADVERTISER_ID] = str(from->advertiser);
 	parsed.string[TP_PUBLISHER_ID] = str(from->publisher);
 	parsed.string[TP_REGION] = str(from->region);
+	if (from->user)
+		parsed.string[TP_USER_ID] = str(from->user);
 	tp_event_finish(&parsed);
 	tp_event_encode(&parsed, event);
 	event->verdict = (uint8_t)from->verdict;

@@ -34,6 +34,7 @@ struct stand_in_event {
 	enum tp_event_type type;
 	enum tp_verdict verdict;
 	const char *ad, *campaign, *advertiser, *publisher, *region, *country, *currency;
+	const char *user; /* NULL: none */
 	enum tp_device_type device;
 	int64_t bid_micros;
 	bool flagged;

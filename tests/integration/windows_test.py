@@ -59,6 +59,10 @@ def test_a_users_sessions_over_two_shards_a_seal_and_a_restart(build):
         # a session that only touches the range is shown whole
         part = sessions(n, name, window="4m")
         assert shape(part["items"]) == [expected_new], part
+        # … however far it reaches out of the range
+        send(n, [view(timestamp=now - i * 20 * MINUTE, device_id=f"d{i % 3}", user_id="long") for i in range(13)])
+        part = sessions(n, "long", window="4m")
+        assert [one["impressions"] for one in part["items"]] == [13], part
         assert sessions(n, name, limit=1)["more"] is True
         assert sessions(n, "nobody")["items"] == []
 
