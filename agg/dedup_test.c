@@ -169,7 +169,7 @@ static void bad_memory_is_refused(void **state)
 {
 	(void)state;
 	memset(memory, 0, MEMORY_BYTES);
-	assert_null(agg_dedup_create(memory, MEMORY_BYTES - 1));
+	assert_null(agg_dedup_create(memory, (32 << 10) - 1));
 	assert_null(agg_dedup_create((char *)memory + 8, MEMORY_BYTES));
 	assert_true(agg_dedup_struct_bytes() < 1 << 14);
 }

@@ -10,19 +10,28 @@ struct ctl_store {
 	struct sto_reader *reader;
 };
 
-int ctl_store_open(struct ctl_store **store, const char *data_dir)
+int ctl_store_open_reader(struct ctl_store **store, struct sto_reader *reader)
 {
 	struct ctl_store *made = calloc(1, sizeof(*made));
 
 	if (!made)
 		return -ENOMEM;
-	int rc = sto_reader_open(&made->reader, data_dir);
-	if (rc != 0) {
-		free(made);
-		return rc;
-	}
+	made->reader = reader;
 	*store = made;
 	return 0;
+}
+
+int ctl_store_open(struct ctl_store **store, const char *data_dir)
+{
+	struct sto_reader *reader;
+
+	int rc = sto_reader_open(&reader, data_dir);
+	if (rc != 0)
+		return rc;
+	rc = ctl_store_open_reader(store, reader);
+	if (rc != 0)
+		sto_reader_close(reader);
+	return rc;
 }
 
 void ctl_store_close(struct ctl_store *store)

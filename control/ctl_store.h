@@ -22,6 +22,8 @@
 struct ctl_store;
 
 int ctl_store_open(struct ctl_store **store, const char *data_dir); /* 0 or -errno; the folder need not exist yet */
+/* Over a reader that is open already, and the store's from then on. 0 or -ENOMEM. */
+int ctl_store_open_reader(struct ctl_store **store, struct sto_reader *reader);
 void ctl_store_close(struct ctl_store *store);
 /* What it reads with, for questions beyond sums: the store's own, under the same lock. */
 struct sto_reader *ctl_store_reader(struct ctl_store *store);

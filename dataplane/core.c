@@ -43,7 +43,7 @@ static void core_list(struct dp_core *core, struct dp_connection_list *list)
 	atomic_store_explicit(&core->asked, NULL, memory_order_release);
 }
 
-static uint32_t core_round(struct dp_core *core, uint64_t now_ms, uint64_t now_ns)
+uint32_t dp_core_round(struct dp_core *core, uint64_t now_ms, uint64_t now_ns)
 {
 	uint32_t done = 0;
 	if (core->rx >= 0) {
@@ -173,7 +173,7 @@ static void *core_main(void *context)
 	pthread_setname_np(pthread_self(), name);
 
 	while (!atomic_load_explicit(&core->stop, memory_order_relaxed)) {
-		uint32_t done = core_round(core, tp_now_ms(), now_ns);
+		uint32_t done = dp_core_round(core, tp_now_ms(), now_ns);
 		/* release: whatever pointer this round took has been let go */
 		atomic_store_explicit(&core->rounds, atomic_load_explicit(&core->rounds, memory_order_relaxed) + 1,
 				      memory_order_release);

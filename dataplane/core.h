@@ -57,6 +57,8 @@ struct dp_core {
 	_Atomic uint32_t stop;  /* leave the loop */
 };
 
+/* One turn of the loop: ports, beacons, shard. Clocks are arguments, so a simulator can turn cores in any order from one thread. */
+uint32_t dp_core_round(struct dp_core *core, uint64_t now_ms, uint64_t now_ns);
 int dp_core_start(struct dp_core *core); /* makes wake_fd and the thread, pinned. 0 or -errno */
 void dp_core_join(struct dp_core *core);
 void dp_core_wake(struct dp_core *core); /* any thread; a system call only if the core sleeps */

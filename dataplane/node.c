@@ -355,7 +355,7 @@ static int start(struct dp_node *node)
 		return rc;
 	}
 	node->command_runs = true;
-	rc = dp_recover(node);
+	rc = dp_recover(node, tp_now_ms());
 	if (rc)
 		return rc;
 	rc = wals_open(node);
@@ -391,17 +391,14 @@ static int start(struct dp_node *node)
 int dp_node_start(struct dp_node *node)
 {
 	node->live_fd = node->sight_fd = node->sight_client = node->command_listen_fd = -1;
+	node->table_rows = DP_TABLE_ROWS;
+	node->table_heap_bytes = DP_TABLE_HEAP_BYTES;
 	int rc = start(node);
 	if (rc) {
 		tp_logf(TP_ERROR, "cannot start", "error=\"%s\"", strerror(-rc));
 		take_down(node);
 	}
 	return rc;
-}
-
-void dp_node_fail(struct dp_node *node, int error)
-{
-	atomic_store_explicit(&node->failed, error, memory_order_release);
 }
 
 /* Waits up to limit_ms for `done`. */

@@ -62,8 +62,9 @@ struct dp_node {
 	struct agg_dedup *dedup;
 	void *dedup_memory, *fraud_ip_memory;
 	uint64_t dedup_bytes, log_file_bytes;
-	struct tp_hop *hop;             /* [rx][shard] */
-	struct dp_late_ring *late_ring; /* [rx][shard] */
+	uint32_t table_rows, table_heap_bytes; /* of a live table */
+	struct tp_hop *hop;                    /* [rx][shard] */
+	struct dp_late_ring *late_ring;        /* [rx][shard] */
 	struct dp_shard *shard;
 	struct dp_shard_keeping *keeping;
 	void **fraud_memory;
@@ -117,7 +118,10 @@ int dp_node_stop(struct dp_node *node);
 void dp_node_reload(struct dp_node *node);
 
 /* Ends the process' service at once: the disk failed, nothing may be acknowledged any more. Any thread. */
-void dp_node_fail(struct dp_node *node, int error);
+static inline void dp_node_fail(struct dp_node *node, int error)
+{
+	atomic_store_explicit(&node->failed, error, memory_order_release);
+}
 
 /* ---- node_memory.c: main thread ---- */
 int dp_node_memory_create(struct dp_node *node); /* 0 or -errno; dp_node_memory_free() is due in any case */
@@ -133,7 +137,7 @@ void dp_fraud_signals(struct dp_node *node);
 
 /* ---- recovery.c: main thread, before any other ---- */
 /* Replays what the log has, seals it, loads the id table and the fraud state. */
-int dp_recover(struct dp_node *node);
+int dp_recover(struct dp_node *node, uint64_t now_ms);
 
 /* ---- spares.c: any background thread; the main thread while none runs ---- */
 struct tp_rollup *dp_table_at(struct dp_node *node, uint32_t index);
@@ -158,6 +162,10 @@ json_t *dp_connections_json(struct dp_node *node, char *arguments);
 /* `client`: the connection that asks; the session ends with it. */
 json_t *dp_sight_start(struct dp_node *node, int client, char *arguments, int *passed_fd);
 void dp_sight_client_gone(struct dp_node *node, int client);
+
+/* ---- taking.c: the command thread ---- */
+/* The watermark of all shards, and whether beacons are taken. */
+void dp_taking_update(struct dp_node *node);
 
 /* ---- commands.c ---- */
 void *dp_commands_main(void *node);

@@ -83,8 +83,8 @@ int dp_node_memory_create(struct dp_node *node)
 {
 	const struct tp_config *config = &node->config;
 	uint32_t rx = config->rx_count, shards = config->shard_count;
-	node->live_fd = tp_live_create(&node->live, shards * (DP_TABLES_PER_SHARD + DP_TABLES_RECOVERED), DP_TABLE_ROWS,
-				       DP_TABLE_HEAP_BYTES);
+	node->live_fd = tp_live_create(&node->live, shards * (DP_TABLES_PER_SHARD + DP_TABLES_RECOVERED), node->table_rows,
+				       node->table_heap_bytes);
 	if (node->live_fd < 0)
 		return node->live_fd;
 	pthread_mutex_init(&node->tables.lock, NULL);

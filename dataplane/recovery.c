@@ -293,10 +293,10 @@ static int files_recover(struct recovery *r, const struct sto_log_size *size)
 
 /* ---- all of it ---- */
 
-static void time_set(struct recovery *r)
+static void time_set(struct recovery *r, uint64_t now_ms)
 {
 	struct dp_node *node = r->node;
-	const uint64_t now_ms = tp_now_ms(), recovered_ms = r->watermark_ms;
+	const uint64_t recovered_ms = r->watermark_ms;
 	uint64_t watermark_ms = recovered_ms;
 	for (uint32_t s = 0; s < node->config.shard_count; s++) {
 		struct dp_shard *shard = &node->shard[s];
@@ -312,7 +312,7 @@ static void time_set(struct recovery *r)
 	atomic_store_explicit(&node->live->watermark_ms, watermark_ms, memory_order_relaxed);
 }
 
-int dp_recover(struct dp_node *node)
+int dp_recover(struct dp_node *node, uint64_t now_ms)
 {
 	uint64_t began_ns = tp_mono_ns();
 	struct recovery r = {
@@ -333,7 +333,7 @@ int dp_recover(struct dp_node *node)
 	uint32_t floor = (uint32_t)(horizon_ms / TP_MINUTE_MS);
 	if (floor > agg_dedup_floor(node->dedup))
 		agg_dedup_floor_set(node->dedup, floor);
-	time_set(&r);
+	time_set(&r, now_ms);
 	tp_logf(TP_INFO, "recovered", "events=%" PRIu64 " ids=%" PRIu64 " files=%u log_bytes=%" PRIu64 " took_ms=%" PRIu64,
 		atomic_load_explicit(&node->live->recovered_events, memory_order_relaxed), r.ids, r.files,
 		node->live->recovery_bytes_all, (tp_mono_ns() - began_ns) / 1000000);

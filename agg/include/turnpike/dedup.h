@@ -30,7 +30,7 @@ enum agg_dedup_result {
 	AGG_FULL,        /* the current generation is full, nothing inserted: wait for a rotation */
 };
 
-/* Bytes of memory for the three generations; rounded down to what the layout can use. At least 1 MiB. */
+/* Bytes of memory for the three generations; rounded down to what the layout can use. At least 32 KiB. */
 struct agg_dedup *agg_dedup_create(void *memory, uint64_t bytes); /* memory: 64-byte aligned, zeroed; owned by the caller */
 uint64_t agg_dedup_struct_bytes(void);                            /* the control part lies at the start of `memory` */
 
