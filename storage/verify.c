@@ -1,6 +1,6 @@
 /*
  * Checking a whole data folder: node file, manifest, each published segment and rollup file with its totals, each log file that
- * is not sealed.
+ * is not sealed, and whether a segment file shows that the manifest has lost its end.
  * Reads only. Meant for a stopped node: an open log is in flux, so a folder in use is refused.
  *
  * Threads: any; all state is local.
@@ -170,6 +170,35 @@ static int verify_segments(struct verify *v)
 	return rc;
 }
 
+/*
+ * A segment file that was never published, as far as the manifest says. Its log file is still there if that is so: else the manifest has
+ * lost its end, and a start is refused for it too (store.c).
+ */
+static int verify_stray(void *context, const char *name)
+{
+	struct verify *v = context;
+	char path[STORE_PATH_BYTES];
+	uint32_t generation;
+	uint64_t sequence = folder_segment_number(name, &generation), file_id, id[2];
+	if (!sequence || sequence <= v->manifest.facts.segment_max)
+		return 0;
+	int rc = folder_segment_path(path, v->data_dir, sequence, generation);
+	if (!rc)
+		rc = segment_peek(v->io, path, sequence, &file_id);
+	if (!rc)
+		rc = folder_log_path(path, v->data_dir, file_id);
+	if (!rc)
+		rc = v->io->identity(v->io, path, -1, id);
+	if (rc != -ENOENT && rc != -EBADMSG)
+		return rc;
+	char what[128];
+	snprintf(what, sizeof(what), "has lost its end: segment %" PRIx64 " is not in it, and the segment's log file is gone", sequence);
+	rc = folder_path(path, v->data_dir, "manifest");
+	if (!rc)
+		fault(v, path, what);
+	return rc;
+}
+
 static int verify_rollups(struct verify *v)
 {
 	char path[STORE_PATH_BYTES];
@@ -212,6 +241,19 @@ static int verify_log(void *context, const char *name)
 	return rc;
 }
 
+/* Each file of a folder that every data folder has. */
+static int verify_folder(struct verify *v, const char *name, sto_name_fn fn)
+{
+	char path[STORE_PATH_BYTES];
+	int rc = folder_path(path, v->data_dir, name);
+	if (!rc)
+		rc = v->io->list(v->io, path, fn, v);
+	if (rc != -ENOENT)
+		return rc;
+	fault(v, path, "missing");
+	return 0;
+}
+
 static int folder_lock(const struct sto_io *io, const char *data_dir, int *fd)
 {
 	char path[STORE_PATH_BYTES];
@@ -240,9 +282,9 @@ static int verify_all(struct verify *v)
 		rc = verify_segments(v);
 	if (!rc)
 		rc = verify_rollups(v);
-	if (!rc)
-		rc = folder_path(path, v->data_dir, "log");
-	return rc ? rc : v->io->list(v->io, path, verify_log, v);
+	if (!rc && !v->faults) /* else the manifest's own damage tells more */
+		rc = verify_folder(v, "segments", verify_stray);
+	return rc ? rc : verify_folder(v, "log", verify_log);
 }
 
 int store_verify(const char *data_dir, sto_fault_fn fn, void *context, const struct sto_io *io)
