@@ -1,6 +1,8 @@
 /*
  * Backing up a data folder; the shape of a backup is in turnpike/backup.h, its list in backup_list.c.
  *
+ *   what is there is checked ─► snapshots:
+ *
  *   manifest snapshot ─► each file that it names: there already? else copy, sync, read back, compare ─► list (rename) ─► clear away
  *        ▲                              │
  *        └────── a file was let go ◄────┘   the snapshot is taken again; what was copied stays useful
@@ -28,6 +30,56 @@ struct backup {
 	struct backup_list list;
 	struct sto_backup_result *result;
 };
+
+/* Is it the name of a file of DIR/files, and which hash does it say? */
+static bool name_hash(const char *name, uint8_t sha256[MANIFEST_HASH_BYTES])
+{
+	size_t digits = 0;
+	for (; name[digits] && digits < 2 * MANIFEST_HASH_BYTES; digits++) {
+		char at = name[digits];
+		uint8_t digit = at >= '0' && at <= '9'   ? (uint8_t)(at - '0')
+				: at >= 'a' && at <= 'f' ? (uint8_t)(at - 'a' + 10)
+							 : UINT8_MAX;
+		if (digit == UINT8_MAX)
+			return false;
+		sha256[digits / 2] = digits % 2 ? (uint8_t)(sha256[digits / 2] | digit) : (uint8_t)(digit << 4);
+	}
+	return digits == 2 * MANIFEST_HASH_BYTES && !name[digits];
+}
+
+static int copy_path(const struct backup *b, char path[STORE_PATH_BYTES], const char *name)
+{
+	char below[FOLDER_NAME_BYTES + 80];
+	snprintf(below, sizeof(below), "files/%.*s", FOLDER_NAME_BYTES + 64, name);
+	return folder_path(path, b->dir, below);
+}
+
+/*
+ * What an earlier backup copied is read back too: a disk that holds backups gets old. A copy that is not what its name says goes, and is
+ * copied anew if it is still needed. Once, before the first snapshot: it may take long, and a snapshot must not.
+ */
+static int copy_check(void *context, const char *name)
+{
+	struct backup *b = context;
+	char path[STORE_PATH_BYTES];
+	uint8_t told[MANIFEST_HASH_BYTES], found[MANIFEST_HASH_BYTES];
+	if (!name_hash(name, told))
+		return 0;
+	int rc = copy_path(b, path, name);
+	if (!rc)
+		rc = file_sha256(b->io, path, found);
+	if (rc ? rc != -EIO : !memcmp(told, found, sizeof(found)))
+		return rc;
+	tp_logf(TP_WARN, "a copy in the backup is damaged: it is made anew if it is still needed", "file=%s", path);
+	return b->io->unlink(b->io, path);
+}
+
+static int copies_check(struct backup *b)
+{
+	char path[STORE_PATH_BYTES];
+	int rc = folder_path(path, b->dir, "files");
+	return rc ? rc : b->io->list(b->io, path, copy_check, b);
+}
 
 /* Makes sure that the bytes of `path` are in the backup. `expected` NULL: its hash is not known before. */
 static int file_keep(struct backup *b, const char *path, const uint8_t *expected, uint64_t bytes)
@@ -156,28 +208,14 @@ static int hash_compare(const void *left, const void *right)
 static int file_clear(void *context, const char *name)
 {
 	struct backup *b = context;
-	char path[STORE_PATH_BYTES], wanted[STORE_PATH_BYTES];
-	struct backup_file *found = NULL, key;
-	uint8_t *to = key.sha256;
-	size_t digits = 0;
-	for (const char *at = name; *at && digits < 2 * MANIFEST_HASH_BYTES; at++, digits++) {
-		uint8_t digit = *at >= '0' && *at <= '9'   ? (uint8_t)(*at - '0')
-				: *at >= 'a' && *at <= 'f' ? (uint8_t)(*at - 'a' + 10)
-							   : UINT8_MAX;
-		if (digit == UINT8_MAX)
-			break;
-		if (digits % 2)
-			to[digits / 2] = (uint8_t)(to[digits / 2] | digit);
-		else
-			to[digits / 2] = (uint8_t)(digit << 4);
-	}
-	bool ours = digits == 2 * MANIFEST_HASH_BYTES && !name[digits];
-	if (ours && !backup_file_path(wanted, b->dir, key.sha256))
-		found = bsearch(&key, b->list.file, b->list.files, sizeof(key), hash_compare);
-	if (found || (!ours && strcmp(name, "copy.tmp") != 0))
-		return 0; /* needed, or not of our making */
-	snprintf(wanted, sizeof(wanted), "files/%.*s", FOLDER_NAME_BYTES + 64, name);
-	int rc = folder_path(path, b->dir, wanted);
+	char path[STORE_PATH_BYTES];
+	struct backup_file key;
+	bool ours = name_hash(name, key.sha256);
+	if (!ours && strcmp(name, "copy.tmp") != 0)
+		return 0; /* not of our making */
+	if (ours && bsearch(&key, b->list.file, b->list.files, sizeof(key), hash_compare))
+		return 0;
+	int rc = copy_path(b, path, name);
 	if (!rc)
 		rc = b->io->unlink(b->io, path);
 	b->result->removed_files += !rc;
@@ -227,6 +265,8 @@ static int backup_all(struct backup *b)
 		rc = folders_make(b);
 	if (!rc)
 		rc = owner_check(b);
+	if (!rc)
+		rc = copies_check(b);
 	if (!rc)
 		rc = reader_open(&b->reader, b->data_dir, b->io);
 	for (int tries = 0; !rc && tries < SNAPSHOT_TRIES; tries++) {

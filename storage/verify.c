@@ -192,7 +192,8 @@ static int verify_stray(void *context, const char *name)
 	if (rc != -ENOENT && rc != -EBADMSG)
 		return rc;
 	char what[128];
-	snprintf(what, sizeof(what), "has lost its end: segment %" PRIx64 " is not in it, and the segment's log file is gone", sequence);
+	snprintf(what, sizeof(what), "has lost its end: segment %" PRIx64 " is not in it, and the segment's log file is gone",
+		 sequence);
 	rc = folder_path(path, v->data_dir, "manifest");
 	if (!rc)
 		fault(v, path, what);

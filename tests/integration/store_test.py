@@ -129,6 +129,12 @@ def test_backup_and_restore_drill(build):
             assert second["files"] >= first["files"] - 24 and second["segments"] == first["segments"], (first, second)
             want = answers(made)
             assert total(want) == sent + 7
+            # Copies that got damaged since, or cut short, are told and made anew: a backup that says yes can be restored.
+            named = [line.split()[1] for line in (target / "backup").read_text().splitlines() if "segments/" in line]
+            for name, spoil in ((named[0], lambda data: data[:-9] + bytes([data[-9] ^ 1]) + data[-8:]), (named[1], lambda data: data[:-1])):
+                (target / "files" / name).write_bytes(spoil((target / "files" / name).read_bytes()))
+                said = ctl(made, "backup", str(target))
+                assert name in said.stderr and "damaged" in said.stderr, said
             done = json.loads(ctl(made, "restore", str(target), str(restored), "--json").stdout)
             assert done["files"] == second["files"]
             again = other_node(build, pathlib.Path(path) / "again", restored)

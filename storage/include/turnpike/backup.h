@@ -5,8 +5,8 @@
  *   DIR/files/<sha256>      the files' bytes, each under its own hash
  *
  * A backup is a snapshot of the manifest and of the files that it names. It is incremental by itself: files are immutable and lie
- * under their hash, so what is there already is not copied again. DIR/backup is replaced last, by rename, so an interrupted backup
- * leaves the one before; files that nothing names any more are removed after that.
+ * under their hash, so what is there already, and still is what its name says, is not copied again. DIR/backup is replaced last, by
+ * rename, so an interrupted backup leaves the one before; files that nothing names any more are removed after that.
  *
  * The folder of a running node is read without disturbing it: what it has sealed is backed up. Of a stopped node the log files that
  * are not sealed yet come along, so nothing acknowledged is missing.
