@@ -132,7 +132,7 @@ static int segments_show(struct ctl_tool *tool, const char *word)
 		return 1;
 	}
 	const struct sto_segment_info *info = sto_reader_segment(reader, (uint32_t)index);
-	struct sto_scan *scan;
+	struct sto_scan *scan = NULL;
 	struct sto_scan_facts facts;
 	int rc = sto_scan_open(&scan, reader, (uint32_t)index, NULL);
 	if (rc) {
@@ -255,7 +255,7 @@ static int segments_stats(struct ctl_tool *tool, const char *word)
 	struct stats *stats = calloc(1, sizeof(*stats));
 	int rc = stats ? 0 : 1;
 	for (uint32_t i = 0; i < sto_reader_segments(reader) && !rc; i++) {
-		struct sto_scan *scan;
+		struct sto_scan *scan = NULL;
 		struct sto_scan_facts facts;
 		if (word && i != only)
 			continue;
@@ -360,7 +360,7 @@ static int segments_dump(struct ctl_tool *tool, int words, char **word)
 	uint32_t count = first < words ? (uint32_t)(words - first) : sto_reader_segments(reader);
 	for (uint32_t i = 0; i < count && !rc; i++) {
 		int64_t index = first < words ? segment_find(reader, word[first + (int)i]) : i;
-		struct sto_scan *scan;
+		struct sto_scan *scan = NULL;
 		if (index < 0) {
 			rc = 1;
 			break;

@@ -6,9 +6,10 @@
  *   bench_segment verify DIR             MB/s of checking every byte, and of checking all rows
  *   bench_segment scan DIR [THREADS]     rows/s of "sum of spend grouped by campaign", and a checksum of the answer
  *   bench_segment lookup DIR             ns to say that an id is not in a segment, and that it is
+ *   bench_segment parts DIR              bytes an event of each column and section
  *   bench_segment json|tsv [EVENTS]      the same events as JSON lines, or for ClickHouse, on standard output
  *
- * Sealing is measured from records in memory to the bytes of the file, with their SHA-256 and sync; the log's own reading is left out.
+ * Sealing is measured from records in memory to the bytes of the file, with their SHA-256, without waiting for the disk; the log's own reading is left out.
  */
 #include "../storage/segment.h"
 #include "segment_mix.h"
@@ -24,6 +25,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { PATH_BYTES = 4096, FILES_MAX = 100000, CAMPAIGNS_MAX = 1 << 16 };
@@ -34,6 +36,14 @@ static _Noreturn void die(const char *what, int rc)
 {
 	fprintf(stderr, "bench_segment: %s: %s\n", what, strerror(-rc));
 	exit(1);
+}
+
+/* Time of this thread on a core: the machine may be doing other things. */
+static uint64_t core_ns(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
 static void path_of(char *to, const char *folder, uint64_t sequence)
@@ -57,7 +67,7 @@ static void file_seal(const char *folder, const uint8_t *records, uint64_t bytes
 	struct manifest_segment facts = {0};
 	struct buffer file = {0};
 	path_of(path, folder, written->files);
-	uint64_t began_ns = tp_mono_ns();
+	uint64_t began_ns = core_ns();
 	struct segment_build *build = segment_build_new(NULL);
 	int rc = build ? 0 : -ENOMEM;
 	for (uint64_t at = 0; at < bytes && !rc;) {
@@ -72,13 +82,35 @@ static void file_seal(const char *folder, const uint8_t *records, uint64_t bytes
 		rc = segment_build_file(build, &options, &file);
 	if (!rc)
 		rc = segment_file_write(sto_io_system(), path, &file, NULL, &facts);
-	written->ns += tp_mono_ns() - began_ns;
+	written->ns += core_ns() - began_ns;
 	if (rc)
 		die(path, rc);
 	written->log_bytes += bytes;
 	written->sealed_bytes += facts.bytes;
 	segment_build_free(build);
 	buffer_fini(&file);
+}
+
+static void part_print(void *context, const struct sto_scan_part *part)
+{
+	const uint64_t *rows = context;
+	printf("%-24s %8.3f %s\n", part->name, (double)part->bytes / (double)*rows, part->encodings);
+}
+
+/* Bytes a row of each part of the first file. */
+static int bench_parts(const char *folder)
+{
+	char path[PATH_BYTES];
+	struct sto_scan *scan = NULL;
+	struct sto_scan_facts facts;
+	path_of(path, folder, 1);
+	int rc = sto_scan_open_file(&scan, path, NULL);
+	if (rc)
+		die(path, rc);
+	sto_scan_facts(scan, &facts);
+	rc = sto_scan_parts(scan, part_print, &facts.rows);
+	sto_scan_close(scan);
+	return rc != 0;
 }
 
 static int bench_write(const char *folder, uint64_t events)
@@ -112,7 +144,7 @@ static int bench_verify(const char *folder)
 	for (enum segment_verify how = SEGMENT_VERIFY_BYTES; how <= SEGMENT_VERIFY_ALL; how++) {
 		uint64_t bytes = 0, rows = 0, ns = 0;
 		for (uint64_t s = 1; path_of(path, folder, s), access(path, R_OK) == 0; s++) {
-			struct sto_scan *scan;
+			struct sto_scan *scan = NULL;
 			struct sto_scan_facts facts;
 			int rc = sto_scan_open_file(&scan, path, NULL);
 			if (rc)
@@ -123,10 +155,10 @@ static int bench_verify(const char *folder)
 			struct manifest_segment told = {.sequence = s, .file_id = s, .rows = facts.rows, .bytes = facts.bytes};
 			rc = segment_open(&segment, sto_io_system(), path, &told);
 			told.hash = rc ? 0 : XXH3_64bits(segment.base, segment.bytes);
-			uint64_t began_ns = tp_mono_ns();
+			uint64_t began_ns = core_ns();
 			if (!rc)
 				rc = segment_verify(&segment, &told, how);
-			ns += tp_mono_ns() - began_ns;
+			ns += core_ns() - began_ns;
 			if (rc)
 				die(path, rc);
 			segment_close(&segment);
@@ -156,22 +188,28 @@ struct sums {
 	uint32_t campaigns;
 };
 
-static void sums_add(struct sums *sums, struct tp_str name, int64_t spend)
+/* Names are sorted. `at` is where this one probably is: dictionaries are sorted, too. */
+static uint32_t sums_add(struct sums *sums, uint32_t at, struct tp_str name, int64_t spend)
 {
-	for (uint32_t i = 0; i < sums->campaigns; i++)
-		if (strlen(sums->campaign[i].name) == name.bytes && !memcmp(sums->campaign[i].name, name.at, name.bytes)) {
-			sums->campaign[i].spend += spend;
-			return;
-		}
-	if (sums->campaigns == 4096)
-		die("more campaigns than expected", -EOVERFLOW);
-	memcpy(sums->campaign[sums->campaigns].name, name.at, name.bytes);
-	sums->campaign[sums->campaigns++].spend = spend;
+	char text[TP_ID_BYTES_MAX + 1];
+	memcpy(text, name.at, name.bytes);
+	text[name.bytes] = 0;
+	while (at < sums->campaigns && strcmp(sums->campaign[at].name, text) < 0)
+		at++;
+	if (at == sums->campaigns || strcmp(sums->campaign[at].name, text) != 0) {
+		if (sums->campaigns == 4096)
+			die("more campaigns than expected", -EOVERFLOW);
+		memmove(&sums->campaign[at + 1], &sums->campaign[at], (sums->campaigns++ - at) * sizeof(sums->campaign[0]));
+		strcpy(sums->campaign[at].name, text);
+		sums->campaign[at].spend = 0;
+	}
+	sums->campaign[at].spend += spend;
+	return at + 1;
 }
 
 /* Spend of each run of one campaign: the bids of its valid clicks. */
-__attribute__((optimize("O3"), target_clones("avx512f", "avx2", "default"))) static int64_t
-spend_of(const uint64_t *type, const uint64_t *fraud, const uint64_t *verdict, const uint64_t *bid, uint64_t rows)
+COLUMN_VECTORISED static int64_t spend_of(const uint64_t *type, const uint64_t *fraud, const uint64_t *verdict, const uint64_t *bid,
+					  uint64_t rows)
 {
 	int64_t sum = 0;
 	for (uint64_t i = 0; i < rows; i++) {
@@ -209,17 +247,17 @@ static void segment_sum(struct sto_scan *scan, struct sums *sums)
 	}
 	if (rc)
 		die("a segment", rc);
-	for (uint32_t i = 0; i < campaigns; i++)
-		sums_add(sums, sto_scan_text(scan, TP_CAMPAIGN_ID, i), spend[i]);
+	for (uint32_t i = 0, place = 0; i < campaigns; i++)
+		place = sums_add(sums, place, sto_scan_text(scan, TP_CAMPAIGN_ID, i), spend[i]);
 }
 
 static void *scan_thread(void *context)
 {
 	struct scanning *scanning = context;
 	struct sums *sums = calloc(1, sizeof(*sums));
+	struct sto_scan *scan = NULL;
 	char path[PATH_BYTES];
 	for (;;) {
-		struct sto_scan *scan;
 		path_of(path, scanning->folder, ++scanning->next);
 		int rc = sto_scan_open_file(&scan, path, NULL);
 		if (rc == -ENOENT)
@@ -227,7 +265,6 @@ static void *scan_thread(void *context)
 		if (rc)
 			die(path, rc);
 		segment_sum(scan, sums);
-		sto_scan_close(scan);
 	}
 }
 
@@ -246,9 +283,10 @@ static int bench_scan(const char *folder, uint32_t threads)
 		pthread_join(thread[t], &result);
 		const struct sums *one = result;
 		all->rows += one->rows;
-		for (uint32_t i = 0; i < one->campaigns; i++)
-			sums_add(all, (struct tp_str){one->campaign[i].name, (uint16_t)strlen(one->campaign[i].name)},
-				 one->campaign[i].spend);
+		for (uint32_t i = 0, place = 0; i < one->campaigns; i++)
+			place = sums_add(all, place,
+					 (struct tp_str){one->campaign[i].name, (uint16_t)strlen(one->campaign[i].name)},
+					 one->campaign[i].spend);
 		free(result);
 	}
 	double seconds = (double)(tp_mono_ns() - began_ns) / 1e9;
@@ -269,7 +307,7 @@ static int bench_lookup(const char *folder)
 	enum { LOOKUPS = 200000 };
 	char path[PATH_BYTES];
 	_Alignas(8) uint8_t room[TP_EVENT_BYTES_MAX];
-	struct sto_scan *scan;
+	struct sto_scan *scan = NULL;
 	struct sto_scan_facts facts;
 	struct segment segment;
 	struct segment_recalls recalls = {0};
@@ -335,9 +373,11 @@ int main(int arguments, char **argument)
 		return bench_verify(folder);
 	if (arguments > 2 && !strcmp(what, "scan"))
 		return bench_scan(folder, number && number <= 64 ? (uint32_t)number : 2);
+	if (arguments > 2 && !strcmp(what, "parts"))
+		return bench_parts(folder);
 	if (arguments > 2 && !strcmp(what, "lookup"))
 		return bench_lookup(folder);
-	fprintf(stderr,
-		"usage: bench_segment write DIR [EVENTS] | verify DIR | scan DIR [THREADS] | lookup DIR | json|tsv [EVENTS]\n");
+	fprintf(stderr, "usage: bench_segment write DIR [EVENTS] | verify DIR | scan DIR [THREADS] | lookup DIR | parts DIR | "
+			"json|tsv [EVENTS]\n");
 	return 2;
 }

@@ -43,6 +43,13 @@ enum {
 	COLUMN_SLACK = 16, /* bytes that may be read behind the end of a stream */
 };
 
+/* One version for each generation of vectors; clang's sanitizers cannot do with functions that are chosen at start. */
+#ifdef __clang__
+#define COLUMN_VECTORISED
+#else
+#define COLUMN_VECTORISED __attribute__((optimize("O3"), target_clones("avx512f", "avx2", "default")))
+#endif
+
 struct column_head {
 	uint8_t encoding, width, width_patch, zero;
 	uint32_t extra;

@@ -33,8 +33,7 @@ static inline uint64_t load64(const uint8_t *at)
 		break;
 
 /* Up to width 56 `count` is a multiple of eight. */
-__attribute__((optimize("O3"), target_clones("avx512f", "avx2", "default"))) static void
-unpack(const uint8_t *at, uint32_t width, uint64_t base, uint64_t *to, uint32_t count)
+COLUMN_VECTORISED static void unpack(const uint8_t *at, uint32_t width, uint64_t base, uint64_t *to, uint32_t count)
 {
 	switch (width) {
 	case 0:

@@ -87,6 +87,22 @@ static int filter_take(struct sto_scan *scan, const struct sto_scan_filter *filt
 	return 0;
 }
 
+/* A new scan, or the one that is there without its segment. NULL: no memory. */
+static struct sto_scan *scan_make(struct sto_scan **scan)
+{
+	struct sto_scan *made = *scan;
+	*scan = NULL;
+	if (!made)
+		return calloc(1, sizeof(*made));
+	segment_close(&made->segment);
+	struct sto_scan kept = {.rows = made->rows};
+	free(made->selection);
+	free(made->run_value[0]);
+	free(made->run_value[1]);
+	*made = kept;
+	return made;
+}
+
 static int scan_begin(struct sto_scan **scan, struct sto_scan *made, int rc, const struct sto_scan_filter *filter)
 {
 	if (!rc && made->segment.version == 1)
@@ -108,7 +124,7 @@ int sto_scan_open(struct sto_scan **scan, const struct sto_reader *reader, uint3
 {
 	const struct manifest_segment *facts = &reader->segment[index].facts;
 	char path[STORE_PATH_BYTES];
-	struct sto_scan *made = calloc(1, sizeof(*made));
+	struct sto_scan *made = scan_make(scan);
 	if (!made)
 		return -ENOMEM;
 	int rc = folder_segment_path(path, reader->data_dir, facts->sequence, facts->generation);
@@ -121,7 +137,7 @@ int sto_scan_open_file(struct sto_scan **scan, const char *path, const struct st
 {
 	const struct sto_io *io = sto_io_system();
 	struct segment_header header;
-	struct sto_scan *made = calloc(1, sizeof(*made));
+	struct sto_scan *made = scan_make(scan);
 	if (!made)
 		return -ENOMEM;
 	const uint8_t *base;
@@ -146,8 +162,7 @@ void sto_scan_close(struct sto_scan *scan)
 {
 	if (!scan)
 		return;
-	if (scan->rows.segment)
-		segment_rows_close(&scan->rows);
+	segment_rows_close(&scan->rows);
 	segment_close(&scan->segment);
 	free(scan->selection);
 	free(scan->run_value[0]);

@@ -82,7 +82,7 @@ static struct found scanned(const struct sto_scan_filter *filter)
 	_Alignas(8) uint8_t room[TP_EVENT_BYTES_MAX];
 	struct tp_event *event = (struct tp_event *)(void *)room;
 	struct found found = {0};
-	struct sto_scan *scan;
+	struct sto_scan *scan = NULL;
 	int rc;
 	assert_int_equal(sto_scan_open_file(&scan, path, filter), 0);
 	while ((rc = sto_scan_next(scan)) == 1) {
@@ -151,7 +151,7 @@ static void test_runs(void **state)
 {
 	static const uint32_t columns[] = {STO_COLUMN_TEXT + TP_ADVERTISER_ID, STO_COLUMN_TEXT + TP_CAMPAIGN_ID,
 					   STO_COLUMN_TEXT + TP_AD_ID, STO_COLUMN_TYPE, STO_COLUMN_LAG};
-	struct sto_scan *scan;
+	struct sto_scan *scan = NULL;
 	uint32_t with_runs = 0;
 	(void)state;
 	assert_int_equal(sto_scan_open_file(&scan, path, NULL), 0);
@@ -169,7 +169,7 @@ static void test_runs(void **state)
 				for (uint32_t i = 0; i < sto_scan_rows(scan); i++)
 					assert_int_equal(values[i], constant);
 		}
-	assert_true(with_runs >= 4);
+	assert_true(with_runs >= 3 * (MANY / 65536)); /* the last block may be too short for any */
 	sto_scan_close(scan);
 }
 
@@ -190,7 +190,7 @@ static void part_add(void *context, const struct sto_scan_part *part)
 
 static void test_facts(void **state)
 {
-	struct sto_scan *scan;
+	struct sto_scan *scan = NULL;
 	struct sto_scan_facts facts;
 	struct tp_sums sum = {0};
 	uint64_t bytes = 0;
@@ -205,8 +205,20 @@ static void test_facts(void **state)
 	assert_int_equal(sto_scan_parts(scan, part_add, &bytes), 0);
 	assert_int_equal(bytes, facts.bytes); /* every byte is somebody's */
 	sto_scan_close(scan);
+	scan = NULL;
 	assert_int_equal(sto_scan_open_file(&scan, "/nowhere/1.seg", NULL), -ENOENT);
 	assert_int_equal(sto_scan_open_file(&scan, "/dev/null", NULL), -EBADMSG);
+	/* A used scan for the next segment: the same answers. And it is gone after an error. */
+	for (int again = 0; again < 3; again++) {
+		assert_int_equal(sto_scan_open_file(&scan, path, NULL), 0);
+		struct tp_sums same = {0};
+		assert_int_equal(sto_scan_next(scan), 1);
+		assert_non_null(sto_scan_values(scan, STO_COLUMN_TIME));
+		assert_int_equal(sto_scan_campaigns(scan, campaign_add, &same), 0);
+		assert_memory_equal(&same, &sum, sizeof(sum));
+	}
+	assert_int_equal(sto_scan_open_file(&scan, "/nowhere/1.seg", NULL), -ENOENT);
+	assert_null(scan);
 }
 
 static void *scan_thread(void *context)

@@ -8,7 +8,7 @@
  */
 #include "segment_build.h"
 
-#include "turnpike/event.h"
+#include "segment_derive.h"
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
@@ -55,6 +55,9 @@ void segment_build_free(struct segment_build *build)
 	free(build->hash);
 	buffer_fini(&build->raw);
 	free(build->place);
+	if (build->derived)
+		derive_fini(build->derived);
+	free(build->derived);
 	free(build);
 }
 
@@ -182,27 +185,27 @@ static bool numbers_put(struct segment_build *build, const struct tp_event *even
 	uint64_t ip_high = load_big_endian(event->ip), ip_low = load_big_endian(event->ip + 8);
 	if (event->flags & TP_HAS_IP && !ip_high)
 		ip_low ^= 0xffff00000000;
-	return number_put(build, SEGMENT_TIME, event->timestamp_ms) &
-	       number_put(build, SEGMENT_LAG, column_zigzag(event->received_ms - event->timestamp_ms)) &
-	       number_put(build, SEGMENT_TYPE, event->type) & number_put(build, SEGMENT_VERDICT, event->verdict) &
-	       number_put(build, SEGMENT_FRAUD, event->fraud) & number_put(build, SEGMENT_FLAGS, event->flags) &
-	       number_put(build, SEGMENT_DEVICE, event->device) &
-	       number_put(build, SEGMENT_COUNTRY, (uint8_t)event->country[0] | (uint32_t)(uint8_t)event->country[1] << 8) &
+	return number_put(build, SEGMENT_TIME, event->timestamp_ms) &&
+	       number_put(build, SEGMENT_LAG, column_zigzag(event->received_ms - event->timestamp_ms)) &&
+	       number_put(build, SEGMENT_TYPE, event->type) && number_put(build, SEGMENT_VERDICT, event->verdict) &&
+	       number_put(build, SEGMENT_FRAUD, event->fraud) && number_put(build, SEGMENT_FLAGS, event->flags) &&
+	       number_put(build, SEGMENT_DEVICE, event->device) &&
+	       number_put(build, SEGMENT_COUNTRY, (uint8_t)event->country[0] | (uint32_t)(uint8_t)event->country[1] << 8) &&
 	       number_put(build, SEGMENT_CURRENCY,
 			  (uint8_t)event->currency[0] | (uint32_t)(uint8_t)event->currency[1] << 8 |
-				  (uint32_t)(uint8_t)event->currency[2] << 16) &
-	       number_put(build, SEGMENT_BID, (uint64_t)event->bid_micros) &
-	       number_put(build, SEGMENT_POSITION, event->click_position) &
-	       number_put(build, SEGMENT_TIMEZONE, (uint32_t)column_zigzag((uint64_t)(int64_t)event->timezone_offset_min)) &
-	       number_put(build, SEGMENT_MOUSE, (uint32_t)column_zigzag((uint64_t)(int64_t)event->mouse_moves)) &
-	       number_put(build, SEGMENT_IP_HIGH, ip_high) & number_put(build, SEGMENT_IP_LOW, ip_low) &
-	       number_put(build, SEGMENT_TRACE_HIGH, load_native(event->trace_id)) &
-	       number_put(build, SEGMENT_TRACE_LOW, load_native(event->trace_id + 8)) &
-	       number_put(build, SEGMENT_SPAN, load_native(event->span_id)) &
-	       number_put(build, SEGMENT_TRACE_FLAGS, event->trace_flags) &
-	       number_put(build, SEGMENT_RULE_VERSION, event->rule_version) &
+				  (uint32_t)(uint8_t)event->currency[2] << 16) &&
+	       number_put(build, SEGMENT_BID, (uint64_t)event->bid_micros) &&
+	       number_put(build, SEGMENT_POSITION, event->click_position) &&
+	       number_put(build, SEGMENT_TIMEZONE, (uint32_t)column_zigzag((uint64_t)(int64_t)event->timezone_offset_min)) &&
+	       number_put(build, SEGMENT_MOUSE, (uint32_t)column_zigzag((uint64_t)(int64_t)event->mouse_moves)) &&
+	       number_put(build, SEGMENT_IP_HIGH, ip_high) && number_put(build, SEGMENT_IP_LOW, ip_low) &&
+	       number_put(build, SEGMENT_TRACE_HIGH, load_native(event->trace_id)) &&
+	       number_put(build, SEGMENT_TRACE_LOW, load_native(event->trace_id + 8)) &&
+	       number_put(build, SEGMENT_SPAN, load_native(event->span_id)) &&
+	       number_put(build, SEGMENT_TRACE_FLAGS, event->trace_flags) &&
+	       number_put(build, SEGMENT_RULE_VERSION, event->rule_version) &&
 	       number_put(build, SEGMENT_RESERVED,
-			  event->reserved[0] | (uint32_t)event->reserved[1] << 8 | (uint32_t)event->reserved[2] << 16) &
+			  event->reserved[0] | (uint32_t)event->reserved[1] << 8 | (uint32_t)event->reserved[2] << 16) &&
 	       number_put(build, SEGMENT_EVIDENCE, event->evidence_count);
 }
 

@@ -46,6 +46,8 @@ struct segment_build {
 	uint64_t raw_records;
 	/* after the sort: the row that lies at each place */
 	uint32_t *place;
+	struct derive *derived; /* the rollup that follows from the rows; NULL: nobody has asked yet */
+	bool derived_asked;     /* … and nobody may any more */
 };
 
 struct segment_build *segment_build_new(const struct segment_yield *yield); /* NULL: no memory */
@@ -94,10 +96,10 @@ void segment_chain(struct buffer *file, const uint8_t prev_sha256[32]);
 
 /* ---- segment_derive.c ---- */
 
-/* The campaigns section: streams of campaign code, currency, five counts, low and high half of spend. 0 or -ENOMEM. */
-int segment_build_campaigns(const struct segment_build *build, struct column_scratch *scratch, struct buffer *out, uint64_t *count);
+/* The campaigns section, once, after the other: streams of campaign code, currency, five counts, low and high half of spend. 0 or -ENOMEM. */
+int segment_build_campaigns(struct segment_build *build, struct column_scratch *scratch, struct buffer *out, uint64_t *count);
 /* Do the rows of this table follow from the events? 1, 0 or -ENOMEM. */
-int segment_build_follows(const struct segment_build *build, const struct tp_rollup_row *rows, uint32_t count, const char *heap);
+int segment_build_follows(struct segment_build *build, const struct tp_rollup_row *rows, uint32_t count, const char *heap);
 
 /* ---- totals: what sealing and verifying compare ---- */
 void segment_totals_init(struct segment_totals *totals);

@@ -135,9 +135,15 @@ void derive_fini(struct derive *derive)
 
 /* ---- what the writer makes of them ---- */
 
-static int build_derive(const struct segment_build *build, struct derive *derive)
+/* Once; both askers want the same. */
+static int build_derive(struct segment_build *build)
 {
 	enum { PIECE = 4096 };
+	if (build->derived)
+		return build->derived_asked ? -EINVAL : 0;
+	build->derived = calloc(1, sizeof(*build->derived));
+	if (!build->derived)
+		return -ENOMEM;
 	uint64_t(*value)[PIECE] = malloc(DERIVE_COLUMNS * sizeof(*value));
 	const uint64_t *column[DERIVE_COLUMNS];
 	int rc = value ? 0 : -ENOMEM;
@@ -147,7 +153,7 @@ static int build_derive(const struct segment_build *build, struct derive *derive
 			segment_build_gather(build, derive_column[c], from, count, value[c]);
 			column[c] = value[c];
 		}
-		rc = derive_add(derive, column, count);
+		rc = derive_add(build->derived, column, count);
 		if (build->yield.fn)
 			build->yield.fn(build->yield.context);
 	}
@@ -163,25 +169,28 @@ static int campaign_compare(const void *left, const void *right)
 	return a->key.currency < b->key.currency ? -1 : a->key.currency > b->key.currency;
 }
 
-int segment_build_campaigns(const struct segment_build *build, struct column_scratch *scratch, struct buffer *out, uint64_t *count)
+int segment_build_campaigns(struct segment_build *build, struct column_scratch *scratch, struct buffer *out, uint64_t *count)
 {
 	enum { STREAMS = 9 };
-	struct derive derive = {0};
-	int rc = build_derive(build, &derive);
-	if (derive.row)
-		qsort(derive.row, derive.rows, sizeof(*derive.row), campaign_compare);
-	uint64_t *value = rc ? NULL : calloc(STREAMS, ((uint64_t)derive.rows + 1) * sizeof(*value));
-	uint64_t each = (uint64_t)derive.rows + 1;
-	if (!value) {
-		derive_fini(&derive);
-		return rc ? rc : -ENOMEM;
-	}
+	int rc = build_derive(build);
+	if (rc)
+		return rc;
+	struct derive_row *row = build->derived->row;
+	const uint32_t rows = build->derived->rows;
+	const uint64_t each = (uint64_t)rows + 1;
+	uint64_t *value = calloc(STREAMS, each * sizeof(*value));
+	if (!value)
+		return -ENOMEM;
+	/* Nobody asks for single rows any more: their order is ours. */
+	build->derived_asked = true;
+	if (rows)
+		qsort(row, rows, sizeof(*row), campaign_compare);
 	*count = 0;
-	for (uint32_t i = 0; i < derive.rows;) {
-		const struct derive_row *first = &derive.row[i];
+	for (uint32_t i = 0; i < rows;) {
+		const struct derive_row *first = &row[i];
 		struct tp_sums sum = {0};
-		for (; i < derive.rows && !campaign_compare(first, &derive.row[i]); i++) {
-			const struct tp_sums *one = &derive.row[i].sums;
+		for (; i < rows && !campaign_compare(first, &row[i]); i++) {
+			const struct tp_sums *one = &row[i].sums;
 			sum.impressions += one->impressions;
 			sum.clicks += one->clicks;
 			sum.flagged_clicks += one->flagged_clicks;
@@ -205,18 +214,16 @@ int segment_build_campaigns(const struct segment_build *build, struct column_scr
 	for (int s = 0; s < STREAMS; s++)
 		column_encode_long(scratch, out, value + (uint64_t)s * each, *count);
 	free(value);
-	derive_fini(&derive);
 	return out->failed ? -ENOMEM : 0;
 }
 
-int segment_build_follows(const struct segment_build *build, const struct tp_rollup_row *rows, uint32_t count, const char *heap)
+int segment_build_follows(struct segment_build *build, const struct tp_rollup_row *rows, uint32_t count, const char *heap)
 {
 	static const enum tp_dimension dimension[] = {TP_DIM_AD, TP_DIM_CAMPAIGN, TP_DIM_ADVERTISER, TP_DIM_PUBLISHER,
 						      TP_DIM_REGION};
 	static const enum tp_string string[] = {TP_AD_ID, TP_CAMPAIGN_ID, TP_ADVERTISER_ID, TP_PUBLISHER_ID, TP_REGION};
-	struct derive derive = {0};
-	int rc = build_derive(build, &derive);
-	bool follows = !rc && derive.rows == count;
+	int rc = build_derive(build);
+	bool follows = !rc && build->derived->rows == count;
 	for (uint32_t i = 0; i < count && follows; i++) {
 		const struct tp_rollup_row *row = &rows[i];
 		uint32_t code[TP_DIMENSIONS];
@@ -236,9 +243,8 @@ int segment_build_follows(const struct segment_build *build, const struct tp_rol
 			.currency = (uint8_t)row->currency[0] | (uint32_t)(uint8_t)row->currency[1] << 8 |
 				    (uint32_t)(uint8_t)row->currency[2] << 16,
 		};
-		const struct derive_row *found = derive_find(&derive, &key);
+		const struct derive_row *found = derive_find(build->derived, &key);
 		follows = found && !memcmp(&found->sums, &row->sums, sizeof(row->sums));
 	}
-	derive_fini(&derive);
 	return rc ? rc : follows;
 }

@@ -296,7 +296,7 @@ int segment_events_sorted(struct segment *segment, sto_event_fn fn, void *contex
 		return segment_v1_events(segment, fn, context);
 	_Alignas(8) uint8_t room[TP_EVENT_BYTES_MAX];
 	struct tp_event *event = (struct tp_event *)(void *)room;
-	struct segment_rows rows;
+	struct segment_rows rows = {0};
 	int rc = segment_rows_open(&rows, segment);
 	if (rc)
 		return rc;

@@ -204,7 +204,7 @@ static int derive_all(struct segment_rows *rows, struct derive *derive)
 
 static int derive_rollup(struct segment *segment)
 {
-	struct segment_rows rows;
+	struct segment_rows rows = {0};
 	struct derive derive = {0};
 	struct ranks ranks = {0};
 	int rc = segment_rows_open(&rows, segment);

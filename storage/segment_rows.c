@@ -13,14 +13,39 @@
 #include <xxhash.h>
 #include <zstd.h>
 
+/* Everything but the memory that the next segment needs as well. */
+static void rows_empty(struct segment_rows *rows)
+{
+	for (int c = 0; c < SEGMENT_COLUMNS; c++) {
+		free(rows->table[c]);
+		rows->table[c] = NULL;
+		rows->column[c] = NULL;
+		rows->held[c] = 0;
+	}
+	for (int s = 0; s < TP_STRINGS; s++)
+		text_dictionary_fini(&rows->dictionary[s]);
+	rows->id = NULL;
+	rows->hash = NULL;
+	rows->hashes = 0;
+}
+
 int segment_rows_open(struct segment_rows *rows, const struct segment *segment)
 {
-	*rows = (struct segment_rows){.segment = segment};
+	rows_empty(rows);
+	rows->segment = segment;
 	rows->blocks = (uint32_t)((segment->totals->rows + SEGMENT_BLOCK_ROWS - 1) / SEGMENT_BLOCK_ROWS);
 	for (uint32_t i = 0; i < segment->footer->columns; i++)
 		rows->column[segment->column[i].column] = &segment->column[i];
 	rows->block_rows = segment->totals->rows < SEGMENT_BLOCK_ROWS ? (uint32_t)segment->totals->rows : SEGMENT_BLOCK_ROWS;
-	rows->zeros = calloc((uint64_t)rows->block_rows + 1, sizeof(*rows->zeros));
+	if (rows->room < rows->block_rows || !rows->zeros) {
+		for (int c = 0; c < SEGMENT_COLUMNS; c++) {
+			free(rows->value[c]);
+			rows->value[c] = NULL;
+		}
+		free(rows->zeros);
+		rows->zeros = calloc((uint64_t)rows->block_rows + 1, sizeof(*rows->zeros));
+		rows->room = rows->block_rows;
+	}
 	if (rows->zeros)
 		return 0;
 	segment_rows_close(rows);
@@ -29,12 +54,9 @@ int segment_rows_open(struct segment_rows *rows, const struct segment *segment)
 
 void segment_rows_close(struct segment_rows *rows)
 {
-	for (int c = 0; c < SEGMENT_COLUMNS; c++) {
+	rows_empty(rows);
+	for (int c = 0; c < SEGMENT_COLUMNS; c++)
 		free(rows->value[c]);
-		free(rows->table[c]);
-	}
-	for (int s = 0; s < TP_STRINGS; s++)
-		text_dictionary_fini(&rows->dictionary[s]);
 	free(rows->zeros);
 	buffer_fini(&rows->raw);
 	ZSTD_freeDCtx(rows->zstd);
@@ -158,6 +180,14 @@ static const uint64_t *table_of(struct segment_rows *rows, uint32_t column)
 
 /* ---- blocks ---- */
 
+COLUMN_VECTORISED static bool all_within(const uint64_t *value, uint32_t count, uint64_t min, uint64_t max)
+{
+	uint64_t outside = 0;
+	for (uint32_t i = 0; i < count; i++)
+		outside |= (uint64_t)(value[i] - min > max - min);
+	return !outside;
+}
+
 static bool values_read(struct segment_rows *rows, uint32_t column, uint32_t block, uint64_t *to, uint32_t count)
 {
 	const struct segment_column *entry = rows->column[column];
@@ -178,12 +208,10 @@ static bool values_read(struct segment_rows *rows, uint32_t column, uint32_t blo
 		return false;
 	}
 	const struct segment_block *zone = segment_rows_zone(rows, column, block);
-	uint64_t outside = 0;
-	for (uint32_t i = 0; i < count; i++)
-		outside |= (uint64_t)(to[i] < zone->min) | (uint64_t)(to[i] > zone->max);
-	if (outside)
+	bool inside = all_within(to, count, zone->min, zone->max);
+	if (!inside)
 		refuse(rows, column, "values outside their zone");
-	return !outside;
+	return inside;
 }
 
 const uint64_t *segment_rows_values(struct segment_rows *rows, uint32_t column, uint32_t block)
@@ -193,7 +221,7 @@ const uint64_t *segment_rows_values(struct segment_rows *rows, uint32_t column, 
 	if (rows->held[column] == block + 1)
 		return rows->value[column];
 	if (!rows->value[column])
-		rows->value[column] = malloc(rows->block_rows * sizeof(uint64_t));
+		rows->value[column] = malloc(rows->room * sizeof(uint64_t));
 	rows->held[column] = 0;
 	if (!rows->value[column] || !values_read(rows, column, block, rows->value[column], segment_rows_count(rows, block)))
 		return NULL;

@@ -17,6 +17,7 @@ struct segment_rows {
 	const struct segment_column *column[SEGMENT_COLUMNS]; /* NULL: zero in all rows */
 	uint32_t blocks;                                      /* of rows */
 	uint32_t block_rows;                                  /* the most rows that a block has */
+	uint32_t room;                                        /* … for which value[] and zeros have memory */
 	uint64_t *value[SEGMENT_COLUMNS];                     /* of the block in held[] */
 	uint32_t held[SEGMENT_COLUMNS];                       /* block number + 1; 0: none */
 	uint64_t *table[SEGMENT_COLUMNS];
@@ -31,7 +32,7 @@ struct segment_rows {
 	uint32_t evidence_row, evidence_entry; /* evidence of the rows before this one */
 };
 
-/* 0 or -ENOMEM. */
+/* `rows` is zeroed, or was used for another segment, whose memory it then uses again. 0 or -ENOMEM; closed then. */
 int segment_rows_open(struct segment_rows *rows, const struct segment *segment);
 void segment_rows_close(struct segment_rows *rows);
 

@@ -1,7 +1,7 @@
 /*
  * Scanning segments by column: blocks of up to 65,536 rows, their columns decoded into arrays, predicates by zone maps first.
  *
- *   for each segment:  sto_scan_open ─► sto_scan_next (1) ─► sto_scan_values / _codes / _runs / _event ─► … ─► sto_scan_close
+ *   for each segment:  sto_scan_open ─► sto_scan_next (1) ─► sto_scan_values / _runs / _event ─► …, at the end sto_scan_close
  *
  * A scan maps its segment for itself, so that a deletion never surprises it, and shares nothing with other scans: threads take segments
  * each their own. Every block is checked by its checksum before it is decoded.
@@ -39,7 +39,8 @@ struct sto_scan;
 /*
  * Opens segment `index` of the reader's last refresh; the reader must not be refreshed or closed meanwhile, afterwards it may. Any
  * number of threads at a time. -ESTALE: it is gone since; -ENOTSUP: a version 1 segment has no columns; -EBADMSG; other -errno.
- * The filter is copied, its strings are only read here.
+ * The filter is copied, its strings are only read here. *scan is NULL, or a scan that is not needed any more: its memory is used
+ * again, which makes many segments cheaper. On an error *scan is NULL.
  */
 int sto_scan_open(struct sto_scan **scan, const struct sto_reader *reader, uint32_t index, const struct sto_scan_filter *filter);
 /* A segment file wherever it lies. */
