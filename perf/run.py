@@ -5,6 +5,7 @@ Each row is the median of RUNS runs, its spread (largest minus smallest, over th
 invocation, and the ratio is the median of the ratios pair by pair. What each number shows and does not show: docs/performance.md.
 """
 import contextlib
+import functools
 import json
 import os
 import pathlib
@@ -176,6 +177,57 @@ def rollups(figure):
     return measured
 
 
+# ---- segments: one folder of them for all rows ----
+
+EVENTS = os.environ.get("SEGMENT_EVENTS", "10000000")
+
+
+@functools.cache
+def segments(build):
+    """The folder (removed at the end), and what making it printed."""
+    folder = tempfile.TemporaryDirectory()
+    return folder, output([build / "perf/bench_segment", "write", folder.name, EVENTS])
+
+
+def bench_segment(build, *arguments):
+    return output([build / "perf/bench_segment", arguments[0], segments(build)[0].name, *arguments[1:]])
+
+
+@functools.cache
+def clickhouse(build):
+    if not shutil.which("clickhouse-server"):
+        raise harness.Skip("no ClickHouse: devtools/setup perf")
+    return output([ROOT / "perf/clickhouse_segments", build / "perf/bench_segment", EVENTS])
+
+
+def sealed_bytes(build):
+    return first_number(segments(build)[1], "bytes/event sealed")
+
+
+def sealing(build):
+    return first_number(segments(build)[1], "events/s sealed")
+
+
+def verify(build):
+    return first_number(bench_segment(build, "verify"), "MB/s bytes")
+
+
+def scan(build):
+    return first_number(bench_segment(build, "scan", "2"), "rows/s")
+
+
+def lookup(build):
+    return first_number(bench_segment(build, "lookup"), "ns absent")
+
+
+def clickhouse_bytes(build):
+    return first_number(clickhouse(build), "bytes/event sealed")
+
+
+def clickhouse_scan(build):
+    return first_number(clickhouse(build), "rows/s")
+
+
 # ---- the whole path: wire to durable and acknowledged ----
 
 def blast(build, target, *arguments):
@@ -302,6 +354,11 @@ ROWS = [
     ("one campaign's month by hours, p99 inside the reader", "us", rollups("month"), None, None, 1000, "most"),
     ("rollup file of minutes, sparse rows", "bytes/row", rollups("bytes"), None, None, None, None),
     ("merging rollup files, one core", "rows/s", rollups("merge"), None, None, None, None),
+    ("segment: bytes of a sealed event", "bytes/event", sealed_bytes, "ClickHouse 18.16, the same columns", clickhouse_bytes, 30, "most"),
+    ("segment: sealing, one core's own time", "events/s", sealing, None, None, None, None),
+    ("segment: checking every byte, one core's own time", "MB/s", verify, None, None, 2000, "median"),
+    ("segment: sum of spend by campaign, 2 threads", "rows/s", scan, "ClickHouse 18.16, 2 threads", clickhouse_scan, 3, "ratio"),
+    ("segment: saying that an id is not there", "ns", lookup, None, None, None, None),
     ("raw disk, 256 KiB O_DIRECT+O_DSYNC, depth 1", "MB/s", disk, None, None, None, None),
     ("UDP batch to durable and acknowledged, sockets", "events/s", batch, None, None, 4e6, "median"),
     ("HTTP batches of 100, sockets", "events/s", http_batches, None, None, 2e6, "median"),
@@ -320,7 +377,7 @@ def measure(build, row):
     median = statistics.median(mine)
     ratio = statistics.median(a / b for a, b in zip(mine, theirs)) if theirs else None
     value = {"median": median, "ratio": ratio, "most": median, None: None}[of]
-    return {"name": name, "unit": unit, "median": round(median), "spread": round((max(mine) - min(mine)) / median, 3), "aim": aim,
+    return {"name": name, "unit": unit, "median": round(median, 2 if median < 100 else None), "spread": round((max(mine) - min(mine)) / median, 3), "aim": aim,
             "met": None if aim is None else value <= aim if of == "most" else value >= aim, "peer": peer_name and f"{peer_name}: {statistics.median(theirs):.0f}",
             "ratio": None if ratio is None else round(ratio, 2)}
 
