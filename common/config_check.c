@@ -33,6 +33,26 @@ static bool is_loopback(const struct tp_addr *addr)
 	return addr->family == 4 ? addr->byte[12] == 127 : memcmp(addr->byte, six, sizeof(six)) == 0;
 }
 
+/*
+ * The network's own address or its broadcast address (RFC 1122 section 3.2.1.3; RFC 3021 for /31), or IPv6's subnet-router anycast address
+ * (RFC 4291 section 2.6.1; RFC 6164 for /127): a slip of the pen that would make a port which nobody reaches.
+ */
+static bool is_subnet_end(const struct tp_prefix *prefix)
+{
+	uint32_t family_bits = prefix->addr.family == 4 ? 32 : 128;
+	const uint8_t *byte = prefix->addr.byte + (16 - family_bits / 8);
+	bool zeros = true, ones = prefix->addr.family == 4;
+
+	if (prefix->bits + 2U > family_bits)
+		return false;
+	for (uint32_t bit = prefix->bits; bit < family_bits; bit++) {
+		bool set = byte[bit / 8] & 0x80 >> bit % 8;
+		zeros = zeros && !set;
+		ones = ones && set;
+	}
+	return zeros || ones;
+}
+
 static void check_cpus(const struct check *check, const char *dotted, const uint32_t *cpu, uint32_t count, uint32_t count_max)
 {
 	char inner[CONFIG_DOTTED_BYTES];
@@ -105,6 +125,9 @@ static void check_address(const struct check *check, uint32_t index, const struc
 	tp_addr_text(addr, text);
 	if (multicast || unspecified || is_loopback(addr))
 		ERROR(check, list, dotted, "expected a unicast address that the port may own, found %s", text);
+	if (is_subnet_end(&ingest->address[which]))
+		ERROR(check, list, dotted, "expected an address of a host, found %s, the first or last of its /%u", text,
+		      ingest->address[which].bits);
 	for (uint32_t i = 0; i < which; i++) {
 		if (tp_addr_equal(&ingest->address[i].addr, addr))
 			ERROR(check, list, dotted, "expected each address once, found %s twice", text);

@@ -416,6 +416,11 @@ static const struct broken broken[] = {
 	{"ingest: [{driver: dpdk, device: x, address: [224.0.0.1/8, 10.0.0.1/8, 10.0.0.1/16], udp_port: 1}]\n",
 	 "F:1: ingest[0].address[0]: expected a unicast address that the port may own, found 224.0.0.1\n"
 	 "F:1: ingest[0].address[2]: expected each address once, found 10.0.0.1 twice\n"},
+	{"ingest: [{driver: dpdk, device: x, address: [10.0.0.255/24, 10.0.0.128/25, 'fd00::/64', 10.0.1.0/31, 10.0.1.255/22], "
+	 "udp_port: 1}]\n",
+	 "F:1: ingest[0].address[0]: expected an address of a host, found 10.0.0.255, the first or last of its /24\n"
+	 "F:1: ingest[0].address[1]: expected an address of a host, found 10.0.0.128, the first or last of its /25\n"
+	 "F:1: ingest[0].address[2]: expected an address of a host, found fd00::, the first or last of its /64\n"},
 	{"ingest: [{driver: dpdk, device: x, address: [10.0.0.1/8], udp_port: 1, tap: tp-tap0123456789}]\n",
 	 "F:1: ingest[0].tap: expected a name of 1 to 15 letters, digits, -, _ or . for a new network interface, such as tp-tap0, "
 	 "found \"tp-tap0123456789\"\n"},

@@ -37,6 +37,10 @@ int ctl_tool_attach(const struct ctl_tool *tool, const struct tp_live **live, in
 
 /* Sends one command line; the answer is the caller's. NULL: said on stderr (no data process, or "ok":false). */
 json_t *ctl_tool_command(const struct ctl_tool *tool, const char *line);
+/* The same; *status is what the tool then exits with: 0, 1, or 2 when the data process found the words wrong. */
+json_t *ctl_tool_ask(const struct ctl_tool *tool, const char *line, int *status);
+/* The exit status of an answer that says no. */
+int ctl_tool_refusal(const json_t *answer);
 
 /* Prints and releases a JSON value: one line. Returns 0. */
 int ctl_tool_print(json_t *value);

@@ -80,9 +80,16 @@ int ctl_tool_attach(const struct ctl_tool *tool, const struct tp_live **live, in
 	return rc;
 }
 
-json_t *ctl_tool_command(const struct ctl_tool *tool, const char *line)
+int ctl_tool_refusal(const json_t *answer)
+{
+	const char *code = json_string_value(json_object_get(answer, "code"));
+	return code && !strcmp(code, "bad_argument") ? 2 : 1;
+}
+
+json_t *ctl_tool_ask(const struct ctl_tool *tool, const char *line, int *status)
 {
 	enum { ANSWER_BYTES = 16 << 20 };
+	*status = 1;
 	int fd = tp_command_connect(tool->config.data_dir);
 	if (fd < 0) {
 		fprintf(stderr, "turnpikectl: no running data process for %s: %s\n", tool->config.data_dir, strerror(-fd));
@@ -100,10 +107,18 @@ json_t *ctl_tool_command(const struct ctl_tool *tool, const char *line)
 	if (!json_is_true(json_object_get(answer, "ok"))) {
 		const char *error = json_string_value(json_object_get(answer, "error"));
 		fprintf(stderr, "turnpikectl: %s\n", error ? error : "refused");
+		*status = ctl_tool_refusal(answer);
 		json_decref(answer);
 		return NULL;
 	}
+	*status = 0;
 	return answer;
+}
+
+json_t *ctl_tool_command(const struct ctl_tool *tool, const char *line)
+{
+	int status;
+	return ctl_tool_ask(tool, line, &status);
 }
 
 int ctl_tool_print(json_t *value)

@@ -140,9 +140,10 @@ int ctl_tool_connections(struct ctl_tool *tool, int words, char **word)
 	char line[LINE_BYTES];
 	if (connections_line(words, word, line, sizeof(line)))
 		return 2;
-	json_t *answer = ctl_tool_command(tool, line);
+	int status;
+	json_t *answer = ctl_tool_ask(tool, line, &status);
 	if (!answer)
-		return 1;
+		return status;
 	json_object_del(answer, "ok");
 	if (tool->json)
 		return ctl_tool_print(answer);

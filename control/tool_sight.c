@@ -97,6 +97,7 @@ int ctl_sight_open(struct ctl_sight *session, struct ctl_tool *tool, const struc
 		rc = -EINVAL;
 	if (!rc && session->sight->cores > CORES_MAX)
 		rc = -EPROTO;
+	const int status = document ? ctl_tool_refusal(document) : 1;
 	if (rc)
 		fprintf(stderr, "turnpikectl: %s\n", error ? error : strerror(-rc));
 	else
@@ -106,7 +107,7 @@ int ctl_sight_open(struct ctl_sight *session, struct ctl_tool *tool, const struc
 		close(passed);
 	if (rc) {
 		close(session->connection);
-		return 1;
+		return status;
 	}
 	session->until_ns = tp_mono_ns() + options->seconds * 1000000000ULL + SETTLE_NS;
 	fprintf(stderr, "turnpikectl: looking at the next %llu that match, for at most %llu s\n",
@@ -216,6 +217,21 @@ static void request_steps(const struct tp_sight_slot *slot, struct steps *steps)
 	step_add(steps, "durable", text);
 }
 
+/* Its events' way to the log is not followed: what is shown is what was found at once. */
+static void datagram_parsed(const struct tp_sight_slot *slot, struct steps *steps)
+{
+	const struct tp_sight_record *record = &slot->record;
+	char text[STEP_BYTES];
+	if (!record->reason)
+		snprintf(text, sizeof(text), "ok");
+	else if (record->rejected == 1)
+		snprintf(text, sizeof(text), "%s", tp_reject_name((enum tp_reject)record->reason));
+	else
+		snprintf(text, sizeof(text), "%s, one of %u rejected", tp_reject_name((enum tp_reject)record->reason),
+			 record->rejected);
+	step_add(steps, "parse", text);
+}
+
 static void steps_make(const struct tp_sight_slot *slot, struct steps *steps)
 {
 	steps->count = 0;
@@ -224,6 +240,8 @@ static void steps_make(const struct tp_sight_slot *slot, struct steps *steps)
 	} else if (slot->record.kind == TP_SIGHT_DATAGRAM) {
 		const struct tp_counter_info *info = &tp_counter_info[slot->record.verdict];
 		step_add(steps, "datagram", info->kind == TP_KIND_ACCEPTED ? "accepted" : info->label);
+		if (info->kind == TP_KIND_ACCEPTED)
+			datagram_parsed(slot, steps);
 	} else {
 		frame_steps(slot, steps);
 	}

@@ -37,6 +37,12 @@ static json_t *refused(const char *error)
 	return json_pack("{s:b, s:s}", "ok", 0, "error", error);
 }
 
+/* The caller's words are wrong: the tool's exit status 2. */
+static json_t *refused_words(const char *error)
+{
+	return json_pack("{s:b, s:s, s:s}", "ok", 0, "error", error, "code", "bad_argument");
+}
+
 /* ---- ports ---- */
 
 static json_t *port_json(const struct dp_port_info *info)
@@ -94,6 +100,16 @@ json_t *dp_ports_json(struct dp_node *node)
 
 /* ---- connections ---- */
 
+/* Those that rows have: half-open and waiting connections are only counted. */
+static bool state_known(const char *name)
+{
+	static const char *const known[] = {"established", "fin_wait_1", "fin_wait_2", "close_wait", "closing", "last_ack"};
+	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+		if (strcmp(name, known[i]) == 0)
+			return true;
+	return false;
+}
+
 static const char *list_arguments(struct dp_connection_list *list, char *arguments)
 {
 	char *save = NULL;
@@ -109,6 +125,8 @@ static const char *list_arguments(struct dp_connection_list *list, char *argumen
 				return "peer: expected a prefix such as 192.0.2.0/24";
 			list->has_prefix = true;
 		} else if ((value = value_of(word, "state"))) {
+			if (!state_known(value))
+				return "state: expected established, fin_wait_1, fin_wait_2, close_wait, closing or last_ack";
 			list->state = value;
 		} else {
 			return "expected limit=N, peer=PREFIX or state=NAME";
@@ -153,7 +171,7 @@ json_t *dp_connections_json(struct dp_node *node, char *arguments)
 	const char *error = list_arguments(list, arguments);
 	if (error) {
 		free(list);
-		return refused(error);
+		return refused_words(error);
 	}
 	bool whole = true;
 	for (uint32_t q = 0; q < node->config.rx_count; q++)
@@ -247,7 +265,7 @@ json_t *dp_sight_start(struct dp_node *node, int client, char *arguments, int *p
 	struct sight_request request = {.filter.kinds = (1U << TP_SIGHT_KINDS) - 1, .records = 100, .seconds = 10, .snap = 65535};
 	const char *error = sight_arguments(&request, arguments);
 	if (error)
-		return refused(error);
+		return refused_words(error);
 	if (!node->cores_run)
 		return refused("the node is starting");
 	if (node->sight_client >= 0 && node->sight_client != client && tp_sight_running(node->sight, tp_mono_ns()))

@@ -419,7 +419,7 @@ static void input(struct dp_beacon *beacon, const struct dp_datagram_path *path,
 		text_input(beacon, path, bytes, count);
 }
 
-/* Shows a datagram to somebody who looks: its verdict is the counter of its layer that has grown. */
+/* Shows a datagram to somebody who looks: its verdict is the counter of its layer that has grown, and so with its events' reasons. */
 static void input_shown(struct dp_beacon *beacon, const struct dp_datagram_path *path, const uint8_t *bytes, size_t count)
 {
 	const struct tp_counters before = *beacon->counters;
@@ -432,6 +432,12 @@ static void input_shown(struct dp_beacon *beacon, const struct dp_datagram_path 
 	for (uint32_t c = TP_C_DATAGRAMS_RECEIVED + 1; c < TP_COUNTERS && tp_counter_info[c].layer == TP_LAYER_DATAGRAMS; c++)
 		if (beacon->counters->v[c] != before.v[c])
 			record.verdict = (uint16_t)c;
+	for (uint32_t c = TP_C_EVENTS_MALFORMED; c < TP_C_EVENTS_MALFORMED + TP_REJECTS - TP_MALFORMED; c++) {
+		uint64_t events = beacon->counters->v[c] - before.v[c];
+		if (events && !record.reason)
+			record.reason = (uint8_t)(TP_MALFORMED + c - TP_C_EVENTS_MALFORMED);
+		record.rejected += (uint32_t)events;
+	}
 	tp_sight_request(beacon->options.sight, beacon->options.rx, &record, bytes, (uint32_t)count,
 			 dp_intake_now_ns(beacon->intake));
 }

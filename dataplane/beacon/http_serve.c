@@ -120,7 +120,7 @@ void dp_http_judge(struct dp_http_connection *c, const char *bytes)
 			(uint8_t)(head->path.bytes < TP_SIGHT_PATH_BYTES ? head->path.bytes : TP_SIGHT_PATH_BYTES);
 		memcpy(c->seen_path, bytes + head->path.at, current->seen_path_bytes);
 	}
-	if (current->route == DP_ROUTE_CLICKS || current->route == DP_ROUTE_PIXEL)
+	if (current->route == DP_ROUTE_CLICKS || current->route == DP_ROUTE_PIXEL || current->route == DP_ROUTE_DEBUG)
 		current->source = dp_forwarded_source(dp_beacon_ingest(c->http->beacon, c->stream->ingest), &c->stream->peer.addr,
 						      head, bytes);
 	current->status = judge_status(c, bytes);

@@ -690,6 +690,11 @@ def test_rate_limit(build):
         # Behind a trusted proxy each user has an allowance of his own; health is nobody's.
         answers = [n.request("POST", CLICKS, one(), {"X-Forwarded-For": f"203.0.113.{i % 50}"})[0] for i in range(200)]
         same("fifty users", sorted(set(answers)), [204])
+        # Trying an event counts for its user, too: not for the proxy, which is behind many of them.
+        wait_until("the proxy's own allowance is used up", lambda: n.request("POST", CLICKS, one())[0] == 429)
+        same("a user who tries", n.request("POST", "/api/v1/debug/clicks", one(), {"X-Forwarded-For": "203.0.113.99"})[0], 200)
+        same("users of one /64", 429 in [n.request("POST", CLICKS, one(), {"X-Forwarded-For": f"2001:db8:1:2::{i:x}"})[0] for i in range(60)], True)
+        same("users of sixty /64", sorted({n.request("POST", CLICKS, one(), {"X-Forwarded-For": f"2001:db8:{i:x}::1"})[0] for i in range(60)}), [204])
         same("health", [n.request("GET", "/healthz")[0] for _ in range(60)], [200] * 60)
         before = n.audit()["datagrams"]
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:

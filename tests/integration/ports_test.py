@@ -174,8 +174,8 @@ def test_ports_and_connections(build):
             assert (answer["matched"], len(answer["items"])) == (8, 2), answer
             assert n.ctl("connections", "--state", "fin_wait_2", "--json")["matched"] == 0
             assert "established  8" in n.ctl("connections")
-            n.ctl("connections", "--limit", "5000", status=1)
-            n.ctl("connections", "--nonsense", status=2)
+            for wrong in (("--limit", "5000"), ("--peer", "x"), ("--state", "estalbished"), ("--nonsense",)):
+                n.ctl("connections", *wrong, status=2)
         finally:
             for process in held:
                 process.kill()
@@ -227,13 +227,21 @@ def test_trace_shows_each_step(build):
             records = [json.loads(line) for line in output().splitlines()]
             assert [(record["kind"], record["verdict"]) for record in records] == [("in", "unknown_port"), ("out", "sent")], records
             assert [step["step"] for step in records[0]["steps"]] == ["link", "ip", "blocklist", "tcp"], records
+        # a datagram's events are judged at once
+        with looking(n, "trace", "--requests", "--type", "udp", "--count", "3", "--seconds", "30", "--json") as output:
+            for body in ("not JSON", json.dumps(event()), json.dumps([event(), event(bid_price="x"), event(ad_id=None)])):
+                inside(namespace, "bash", "-c", "printf %s \"$1\" > /dev/udp/10.77.0.1/7771", "send", body)
+            records = [json.loads(line) for line in output().splitlines()]
+        steps = [{step["step"]: step["verdict"] for step in record["steps"]} for record in records]
+        assert [s["datagram"] for s in steps] == ["accepted"] * 3, steps
+        assert [s["parse"] for s in steps] == ["malformed", "ok", "missing_field, one of 2 rejected"], steps
         with looking(n, "trace", "--type", "arp", "--count", "1", "--seconds", "30") as output:
             inside(namespace, "ip", "neigh", "flush", "dev", ours.replace("tpa", "tpb"))
             post(namespace, event())
             assert "arp" in output()
         # while nobody looks nothing is recorded, and who asks nonsense is told
-        n.ctl("trace", "--type", "smoke", status=1)
-        n.ctl("trace", "--count", "0", status=2)
+        for wrong in (("--type", "smoke"), ("--port", "70000"), ("--prefix", "x"), ("--count", "0")):
+            n.ctl("trace", *wrong, status=2)
 
 
 def test_a_trace_that_is_killed_ends(build):
@@ -279,26 +287,27 @@ def test_capture_opens_in_tshark(build):
         assert not tshark("-Y", "_ws.malformed || tcp.analysis.retransmission").strip()
 
 
+def telemetry_instance(n):
+    """Each DPDK process of a prefix has a socket; its number is found by asking who is behind it."""
+    base = "/var/run/dpdk/turnpike"
+    for name in os.listdir(base):
+        if name.startswith("dpdk_telemetry.v2"):
+            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as asker:
+                with contextlib.suppress(ConnectionRefusedError):
+                    asker.connect(f"{base}/{name}")
+                    asker.settimeout(10)
+                    if json.loads(asker.recv(16384))["pid"] == n.data.popen.pid:
+                        return (name.split(":") + ["0"])[1]
+    raise AssertionError(f"no telemetry socket of ours in {base}")
+
+
 def test_telemetry_has_our_commands(build):
-    """What dpdk-telemetry.py does: a SEQPACKET socket in DPDK's runtime folder, a command, a JSON answer."""
+    """Asked by dpdk-telemetry.py itself."""
     with network() as (namespace, ours), node(build, ingest=DPDK_INGEST.format(ours), extra=SMALL) as n:
         assert post(namespace, event()) == "204"
-        answers = []
-        base = "/var/run/dpdk/turnpike"
-        for name in os.listdir(base):
-            if not name.startswith("dpdk_telemetry.v2"):
-                continue
-            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as asker:
-                try:
-                    asker.connect(f"{base}/{name}")
-                except ConnectionRefusedError:
-                    continue
-                asker.settimeout(10)
-                if json.loads(asker.recv(16384))["pid"] != n.data.popen.pid:
-                    continue
-                for command in ("/", "/turnpike/ports", "/turnpike/port,net_af_xdp0"):
-                    asker.sendall(command.encode())
-                    answers.append(json.loads(asker.recv(65536)))
+        asked = subprocess.run(["dpdk-telemetry.py", "-f", "turnpike", "-i", telemetry_instance(n)], input="/\n/turnpike/ports\n/turnpike/port,net_af_xdp0\n", capture_output=True,
+                               text=True, timeout=60, check=True)
+        answers = [json.loads(line) for line in asked.stdout.splitlines()]
         assert len(answers) == 3, answers
         assert "/turnpike/port" in answers[0]["/"], answers[0]
         assert answers[1]["/turnpike/ports"] == ["net_af_xdp0"], answers[1]
