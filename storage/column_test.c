@@ -132,9 +132,26 @@ static void test_runs(void **state)
 	assert_int_equal(sum, 10000);
 	assert_int_equal(column_decode_runs(out.at, out.at + out.bytes, value, length, 9999), 0);
 	assert_int_equal(column_decode_runs(out.at, out.at + out.bytes, value, length, 10001), 0);
+	buffer_fini(&out);
+
+	/* Lengths that run over the block: refused, and nothing behind it is touched. */
+	static const uint64_t hostile[][2] = {{999, 5}, {1000, 0}, {UINT64_MAX, 0}, {0, 999}, {998, 1}, {0, 997}};
+	for (size_t i = 0; i < sizeof(hostile) / sizeof(hostile[0]); i++) {
+		const struct column_head head = {.encoding = COLUMN_RUNS, .extra = 2};
+		const uint64_t two[2] = {7, 8};
+		buffer_put(&out, &head, sizeof(head));
+		column_encode_plain(scratch, &out, two, 2);
+		column_encode_plain(scratch, &out, hostile[i], 2);
+		buffer_reserve(&out, COLUMN_SLACK);
+		memset(found, 0x5a, sizeof(found));
+		assert_null(column_decode(out.at, out.at + out.bytes, NULL, found, 1000));
+		for (int at = 1000; at < 3000; at++)
+			assert_int_equal(found[at], 0x5a5a5a5a5a5a5a5a);
+		assert_int_equal(column_decode_runs(out.at, out.at + out.bytes, value, length, 1000), 0);
+		buffer_fini(&out);
+	}
 	free(value);
 	free(length);
-	buffer_fini(&out);
 }
 
 /* A function of another column, with rows that differ. */
