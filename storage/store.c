@@ -353,6 +353,26 @@ static int exists(const struct sto_store *store, const char *name, bool *there)
 	return rc == -ENOENT ? 0 : rc;
 }
 
+/*
+ * A folder that is in use has these two, made and synced before its manifest. Whoever lost the logs' folder, empty or not, must say that
+ * nothing was in it: else what was acknowledged and not sealed would be gone without a word.
+ */
+static int folders_check(const struct sto_store *store)
+{
+	static const char *const names[] = {"log", "segments"};
+	bool manifest, there = true;
+	int rc = exists(store, "manifest", &manifest);
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]) && !rc && manifest; i++) {
+		rc = exists(store, names[i], &there);
+		if (rc || there)
+			continue;
+		tp_logf(TP_ERROR, "a folder is missing: put it back from a backup; if it was empty, after a clean stop, make it",
+			"folder=%s/%s", store->data_dir, names[i]);
+		rc = -EBADMSG;
+	}
+	return rc;
+}
+
 /* Node file, manifest, logs and segments belong together: without the one the others cannot be understood. */
 static int identity_load(struct sto_store *store, bool in_use)
 {
@@ -384,7 +404,9 @@ static int identity_load(struct sto_store *store, bool in_use)
 static int open_all(struct sto_store *store)
 {
 	struct numbers logs = {.suffix = ".log"}, segments = {.suffix = ".seg"};
-	int rc = folders_make(store->io, store->data_dir);
+	int rc = folders_check(store);
+	if (!rc)
+		rc = folders_make(store->io, store->data_dir);
 	if (!rc)
 		rc = lock_take(store);
 	if (!rc)

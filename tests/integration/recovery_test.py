@@ -1,6 +1,7 @@
 """Starting after a crash: beacons are taken before old logs are sealed, a full disk holds nothing up, damage is refused by name."""
 import os
 import pathlib
+import shutil
 import uuid
 
 from harness import Node, Skip, event, folder, run, wait_until
@@ -43,11 +44,38 @@ def test_log_show_names_blocks_and_damage(build):
             faults = made.ctl("segments", "verify", "--json", status=1)["items"]
             assert [pathlib.Path(fault["file"]).name for fault in faults] == [pathlib.Path(file["file"]).name], faults
             # The node refuses to start, with status 1, and names the tool; nothing is changed by the attempt.
-            refused = run(str(pathlib.Path(build) / "dataplane/turnpiked"), "-c", str(made.config), check=False)
+            refused = run(str(pathlib.Path(build) / "dataplane/turnpiked"), "-c", str(made.config), check=False, timeout=30)
             assert refused.returncode == 1 and "turnpikectl log show" in refused.stderr, refused
             pathlib.Path(file["file"]).write_bytes(whole)
             made.start()
             assert made.totals("campaigns", "camp_1")["impressions"] == 5
+            made.stop()
+        finally:
+            close(made)
+
+
+def test_a_lost_folder_is_told(build):
+    """Without the folder of the logs nobody knows what was in it: no start, unless a person says that it was empty."""
+    with folder() as path:
+        made = Node(build, path)
+        try:
+            made.start(control=False)
+            assert made.post(event(event_type="impression"))[0] == 204
+            made.kill()
+            for name in ("log", "segments"):
+                (made.data_dir / name).rename(path / name)
+                refused = run(str(pathlib.Path(build) / "dataplane/turnpiked"), "-c", str(made.config), check=False, timeout=30)
+                assert refused.returncode == 1 and f"{made.data_dir}/{name}" in refused.stderr, refused
+                faults = made.ctl("segments", "verify", "--json", status=1)["items"]
+                assert [fault["file"] for fault in faults] == [f"{made.data_dir}/{name}"], faults
+                assert not (made.data_dir / name).exists()
+                (path / name).rename(made.data_dir / name)
+            made.start(control=False)
+            made.stop()
+            shutil.rmtree(made.data_dir / "log")
+            (made.data_dir / "log").mkdir()
+            made.start()
+            assert made.totals("campaigns", "camp_1")["impressions"] == 1
             made.stop()
         finally:
             close(made)
