@@ -208,5 +208,7 @@ int flood_connections(const struct flood_options *options)
 		hold(&run);
 	else
 		loris(&run);
+	close(run.epoll);
+	free(run.connection);
 	return 0;
 }
