@@ -121,7 +121,7 @@ class Node:
         match = re.fullmatch(r"ready http=(\S*) udp=(\S*)", ready)
         assert match, ready
         self.http, self.udp = ([endpoint(text) for text in group.split(",") if text] for group in match.groups())
-        if control:
+        if control and not self.control:  # after a kill of the data process it is still there
             self.start_control()
         return self
 
