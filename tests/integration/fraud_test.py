@@ -244,9 +244,10 @@ def test_replay_under_other_rules(build):
             for events, _, _ in wanted.values():
                 for one in events:
                     made.post(one)
+                    time.sleep(0.003)  # a replay does not know the order of what was received in the same millisecond
             # a click that its impression saved: tagged at once, amended later
             made.post(event(timestamp=at, campaign_id="saved", user_id="sv"))
-            time.sleep(0.02)  # a replay does not know the order of what was received in the same millisecond
+            time.sleep(0.003)
             made.post(event(timestamp=at - 100, campaign_id="saved", user_id="sv", event_type="impression"))
             figures(made, "saved", clicks=1, flagged_clicks=0)
             made.ctl("segments", "seal")
