@@ -225,6 +225,11 @@ void ctl_analytics(struct ctl *ctl, const struct ctl_target *target, struct ctl_
 		ctl_reply_problem(reply, 404, "not-found", NULL, "expected campaigns, ads, advertisers or publishers");
 		return;
 	}
+	/* the rows of others may not show, not even as a sum */
+	if (target->only && !(query.filter == CTL_ADVERTISER && ctl_text_is(id, target->only))) {
+		ctl_reply_problem(reply, 403, "forbidden", NULL, "the token's scope does not reach this");
+		return;
+	}
 	json_t *utf8 = json_stringn(id->at, id->bytes);
 	if (!utf8) {
 		ctl_reply_problem(reply, 400, "bad-parameter", "id", "id: expected UTF-8");

@@ -67,23 +67,21 @@ static void refresh(struct ctl_gate *gate)
 	gate->tokens = fresh;
 }
 
-enum ctl_verdict ctl_gate_judge(const struct tp_token *token, enum ctl_need need, const struct ctl_target *target)
+enum ctl_verdict ctl_gate_judge(const struct tp_token *token, enum ctl_need need)
 {
-	if (need == CTL_NEED_NONE || token->scope == TP_SCOPE_ADMIN)
+	switch (token->scope) {
+	case TP_SCOPE_ADMIN:
 		return CTL_MAY;
-	if (need != CTL_NEED_READ)
-		return CTL_NARROW;
-	if (token->scope == TP_SCOPE_READ)
-		return CTL_MAY;
-	/* /api/v1/analytics/advertisers/{id}: all in it is that advertiser's */
-	bool own = token->scope == TP_SCOPE_READ_ADVERTISER && target->segments == 5 && ctl_text_is(&target->segment[0], "api") &&
-		   ctl_text_is(&target->segment[1], "v1") && ctl_text_is(&target->segment[2], "analytics") &&
-		   ctl_text_is(&target->segment[3], "advertisers") && ctl_text_is(&target->segment[4], token->advertiser);
-	return own ? CTL_MAY : CTL_NARROW;
+	case TP_SCOPE_READ:
+		return need == CTL_NEED_ADMIN ? CTL_NARROW : CTL_MAY;
+	case TP_SCOPE_READ_ADVERTISER:
+		return need == CTL_NEED_OWN || need == CTL_NEED_NONE ? CTL_MAY : CTL_NARROW;
+	default:
+		return need == CTL_NEED_NONE ? CTL_MAY : CTL_NARROW;
+	}
 }
 
-enum ctl_verdict ctl_gate_ask(struct ctl_gate *gate, const char *authorization, enum ctl_need need, const struct ctl_target *target,
-			      struct tp_token *token)
+enum ctl_verdict ctl_gate_ask(struct ctl_gate *gate, const char *authorization, enum ctl_need need, struct tp_token *token)
 {
 	memset(token, 0, sizeof(*token));
 	if (need == CTL_NEED_NONE)
@@ -97,5 +95,5 @@ enum ctl_verdict ctl_gate_ask(struct ctl_gate *gate, const char *authorization, 
 	if (found)
 		*token = *found;
 	pthread_mutex_unlock(&gate->lock);
-	return found ? ctl_gate_judge(token, need, target) : CTL_UNKNOWN;
+	return found ? ctl_gate_judge(token, need) : CTL_UNKNOWN;
 }

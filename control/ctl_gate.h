@@ -12,7 +12,8 @@ struct ctl_gate;
 
 /* What a resource asks for. */
 enum ctl_need {
-	CTL_NEED_READ, /* read or admin; read:advertiser:ID where the target names that advertiser and nothing else */
+	CTL_NEED_READ, /* read or admin */
+	CTL_NEED_OWN,  /* … or read:advertiser:ID: the handler shows ctl_target.only's rows alone */
 	CTL_NEED_NONE, /* nothing: anybody */
 	CTL_NEED_ADMIN,
 };
@@ -27,13 +28,12 @@ int ctl_gate_open(struct ctl_gate **gate, const char *state_dir); /* 0 or -ENOME
 void ctl_gate_close(struct ctl_gate *gate);                       /* may be NULL */
 
 /*
- * May the sender of this Authorization header (NULL: none) ask for `target`, which needs `need`? `token` gets the token that was named, and
+ * May the sender of this Authorization header (NULL: none) ask for what needs `need`? `token` gets the token that was named, and
  * stays zero without one.
  */
-enum ctl_verdict ctl_gate_ask(struct ctl_gate *gate, const char *authorization, enum ctl_need need, const struct ctl_target *target,
-			      struct tp_token *token);
+enum ctl_verdict ctl_gate_ask(struct ctl_gate *gate, const char *authorization, enum ctl_need need, struct tp_token *token);
 
 /* The decision alone, for a token that is known. */
-enum ctl_verdict ctl_gate_judge(const struct tp_token *token, enum ctl_need need, const struct ctl_target *target);
+enum ctl_verdict ctl_gate_judge(const struct tp_token *token, enum ctl_need need);
 
 #endif

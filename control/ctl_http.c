@@ -7,6 +7,7 @@
  */
 #include "ctl.h"
 #include "ctl_gate.h"
+#include "ctl_route.h"
 #include "turnpike/log.h"
 
 #include <errno.h>
@@ -35,43 +36,16 @@ struct exchange {
 	bool body_too_large;
 };
 
-/* ---- routes ---- */
+/* ---- who asks ---- */
 
 static const char *request_header(struct MHD_Connection *connection, const char *name)
 {
 	return MHD_lookup_connection_value(connection, MHD_HEADER_KIND, name);
 }
 
-struct route {
-	const char *segment[CTL_SEGMENTS_MAX]; /* "*" is any but an empty one */
-	void (*handler)(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply);
-	enum ctl_need need; /* with control.auth: tokens */
-};
-
-static const struct route routes[] = {
-	{{"api", "v1", "blocklist"}, ctl_blocklist, CTL_NEED_ADMIN},
-	{{"healthz"}, ctl_healthz, CTL_NEED_NONE},
-	{{"readyz"}, ctl_readyz, CTL_NEED_NONE},
-	{{"metrics"}, ctl_metrics, CTL_NEED_READ},
-	{{"api", "v1", "live"}, ctl_live, CTL_NEED_READ},
-	{{"api", "v1", "live", "history"}, ctl_live_history, CTL_NEED_READ},
-	{{"api", "v1", "analytics", "sessions"}, ctl_sessions, CTL_NEED_READ},
-	{{"api", "v1", "analytics", "trending"}, ctl_trending, CTL_NEED_READ},
-	{{"api", "v1", "analytics", "*", "*"}, ctl_analytics, CTL_NEED_READ},
-	{{""}, ctl_web, CTL_NEED_READ},
-	{{"*"}, ctl_web, CTL_NEED_READ},
-};
-
-static bool route_is(const struct route *route, const struct ctl_target *target)
+const char *ctl_target_header(const struct ctl_target *target, const char *name)
 {
-	for (uint32_t i = 0; i < target->segments; i++) {
-		const char *want = route->segment[i];
-		if (!want)
-			return false;
-		if (strcmp(want, "*") == 0 ? target->segment[i].bytes == 0 : !ctl_text_is(&target->segment[i], want))
-			return false;
-	}
-	return target->segments == CTL_SEGMENTS_MAX || !route->segment[target->segments];
+	return request_header(target->connection, name);
 }
 
 /*
@@ -97,20 +71,6 @@ static bool host_is_ours(const char *host)
 	return tp_addr_parse(name, bytes, &addr) == 0;
 }
 
-static const struct route *route_find(const struct ctl_target *target)
-{
-	for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++)
-		if (route_is(&routes[i], target))
-			return &routes[i];
-	return NULL;
-}
-
-/* Takes POST and DELETE too. */
-static bool route_changes(const struct route *route)
-{
-	return route && route->handler == ctl_blocklist;
-}
-
 /*
  * Whether a request that changes something comes from where it may: with a browser in between, from a page of ours. A page of a
  * stranger can send a form or plain text without asking, but says so in Origin, and has to ask before it sends JSON.
@@ -130,13 +90,13 @@ static bool content_is_json(struct MHD_Connection *connection)
 	return type && strncasecmp(type, "application/json", 16) == 0 && (type[16] == '\0' || type[16] == ';' || type[16] == ' ');
 }
 
-static void dispatch(struct ctl *ctl, const struct ctl_target *target, struct MHD_Connection *connection, struct ctl_reply *reply)
+static void dispatch(struct ctl *ctl, struct ctl_target *target, struct MHD_Connection *connection, struct ctl_reply *reply)
 {
 	bool closed = ctl->config.control_auth_tokens;
 	const char *host = request_header(connection, "Host");
-	const struct route *route = route_find(target);
+	const struct ctl_route *route = ctl_route_find(target);
 	enum ctl_verdict verdict = CTL_MAY;
-	struct tp_token token;
+	struct tp_token token = {0};
 
 	if (!closed && !host_is_ours(host)) {
 		ctl_reply_problem(reply, 421, "misdirected", NULL,
@@ -147,7 +107,8 @@ static void dispatch(struct ctl *ctl, const struct ctl_target *target, struct MH
 	/* what there is, is nobody's business without a token */
 	if (closed)
 		verdict = ctl_gate_ask(ctl->gate, request_header(connection, "Authorization"), route ? route->need : CTL_NEED_READ,
-				       target, &token);
+				       &token);
+	target->only = verdict == CTL_MAY && closed && token.scope == TP_SCOPE_READ_ADVERTISER ? token.advertiser : NULL;
 	if (verdict == CTL_UNKNOWN && target->segments == 1 && target->segment[0].bytes == 0)
 		ctl_web_closed(ctl, target, reply);
 	else if (verdict == CTL_UNKNOWN)
@@ -197,6 +158,8 @@ static enum MHD_Result reply_send(struct MHD_Connection *connection, struct ctl_
 	header(response, "Content-Security-Policy", reply->policy ? reply->policy : "default-src 'none'; frame-ancestors 'none'");
 	header(response, "X-Content-Type-Options", "nosniff");
 	header(response, "Referrer-Policy", "no-referrer");
+	for (uint32_t i = 0; i < reply->headers; i++)
+		header(response, reply->header[i].name, reply->header[i].value);
 	if (reply->status == 401)
 		header(response, "WWW-Authenticate", "Bearer");
 	if (reply->status == 405)
@@ -225,10 +188,10 @@ static void if_none_match(struct MHD_Connection *connection, struct ctl_reply *r
 /* True if the resource takes this method, which is then noted. */
 static bool method_changes(struct exchange *exchange, const char *method)
 {
-	const struct route *route = route_find(&exchange->target);
+	const struct ctl_route *route = ctl_route_find(&exchange->target);
 	const bool post = strcmp(method, "POST") == 0;
 
-	if (!route_changes(route) || (!post && strcmp(method, "DELETE") != 0))
+	if (!route || !(post ? route->takes_post : route->takes_delete && strcmp(method, "DELETE") == 0))
 		return false;
 	exchange->target.method = post ? CTL_POST : CTL_DELETE;
 	return true;
@@ -236,11 +199,12 @@ static bool method_changes(struct exchange *exchange, const char *method)
 
 static void method_refuse(const struct exchange *exchange, const char *method, struct ctl_reply *reply)
 {
-	const bool changes = exchange->parsed && route_changes(route_find(&exchange->target));
+	static const char *const allow[2][2] = {{"GET, HEAD", "GET, HEAD, DELETE"}, {"GET, HEAD, POST", "GET, HEAD, POST, DELETE"}};
+	const struct ctl_route *route = exchange->parsed ? ctl_route_find(&exchange->target) : NULL;
+	const char *methods = allow[route && route->takes_post][route && route->takes_delete];
 
-	ctl_reply_problem(reply, 405, "method-not-allowed", NULL, "expected %s, found %.32s",
-			  changes ? "GET, HEAD, POST or DELETE" : "GET or HEAD", method);
-	reply->allow = changes ? "GET, HEAD, POST, DELETE" : "GET, HEAD";
+	ctl_reply_problem(reply, 405, "method-not-allowed", NULL, "expected one of %s, found %.32s", methods, method);
+	reply->allow = methods;
 }
 
 static void body_take(struct exchange *exchange, const char *bytes, size_t count)
@@ -302,9 +266,10 @@ static void *request_begin(void *context, const char *target, struct MHD_Connect
 	struct exchange *exchange = calloc(1, sizeof(*exchange));
 
 	(void)context;
-	(void)connection;
-	if (exchange)
-		exchange->parsed = ctl_target_parse(target, &exchange->target) == 0;
+	if (!exchange)
+		return NULL;
+	exchange->parsed = ctl_target_parse(target, &exchange->target) == 0;
+	exchange->target.connection = connection;
 	return exchange;
 }
 

@@ -1,6 +1,7 @@
 /* Targets, problems and JSON bodies; pure, any thread. See ctl_request.h. */
 #include "ctl_request.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -174,6 +175,18 @@ static bool body_set(struct ctl_reply *reply, json_t *value)
 	reply->body = line;
 	reply->body_bytes = bytes + 1;
 	return true;
+}
+
+void ctl_reply_header(struct ctl_reply *reply, const char *name, const char *format, ...)
+{
+	va_list arguments;
+
+	assert(reply->headers < CTL_HEADERS_MAX);
+	struct ctl_header *header = &reply->header[reply->headers++];
+	header->name = name;
+	va_start(arguments, format);
+	vsnprintf(header->value, sizeof(header->value), format, arguments);
+	va_end(arguments);
 }
 
 void ctl_reply_json(struct ctl_reply *reply, json_t *value)

@@ -34,7 +34,13 @@ struct ctl_target {
 	enum ctl_method method;
 	const char *body;
 	size_t body_bytes;
+	/* The asker may see this advertiser's rows and no others; NULL: all. A handler of CTL_NEED_OWN has to keep to it. */
+	const char *only;
+	void *connection; /* for ctl_target_header() */
 };
+
+/* The value of a request header, NULL when it was not sent. Valid as long as the target. */
+const char *ctl_target_header(const struct ctl_target *target, const char *name);
 
 /*
  * Splits and percent-decodes an origin-form target (RFC 9112 section 3.2.1), with '+' as a space in the query part (WHATWG URL,
@@ -49,6 +55,14 @@ const struct ctl_text *ctl_target_param(const struct ctl_target *target, const c
 
 struct MHD_Response;
 
+enum { CTL_HEADERS_MAX = 8 };
+
+/* A header beyond those that have a place of their own below. */
+struct ctl_header {
+	const char *name; /* lives for ever */
+	char value[248];
+};
+
 struct ctl_reply {
 	uint16_t status;
 	const char *type;  /* content type */
@@ -59,7 +73,12 @@ struct ctl_reply {
 	const char *etag, *cache;    /* NULL: "no-store" */
 	const char *policy;          /* Content-Security-Policy */
 	struct MHD_Response *stream; /* instead of a body */
+	struct ctl_header header[CTL_HEADERS_MAX];
+	uint32_t headers;
 };
+
+/* Adds a header; the value is cut to its room. */
+void ctl_reply_header(struct ctl_reply *reply, const char *name, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 /* Takes over a JSON value as the body of a 200; gone wrong (no memory): a 500. */
 void ctl_reply_json(struct ctl_reply *reply, json_t *value);

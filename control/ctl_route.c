@@ -1,0 +1,49 @@
+/* The table of resources. The first row that fits is taken. See ctl_route.h; what each means: contract section 7. */
+#include "ctl_route.h"
+
+#include "ctl.h"
+
+#include <string.h>
+
+static const struct ctl_route routes[] = {
+	/* whether it lives */
+	{{"healthz"}, ctl_healthz, CTL_NEED_NONE},
+	{{"readyz"}, ctl_readyz, CTL_NEED_NONE},
+
+	/* what is counted */
+	{{"api", "v1", "analytics", "sessions"}, ctl_sessions, CTL_NEED_READ},
+	{{"api", "v1", "analytics", "trending"}, ctl_trending, CTL_NEED_READ},
+	{{"api", "v1", "analytics", "*", "*"}, ctl_analytics, CTL_NEED_OWN},
+
+	/* what the node does */
+	{{"metrics"}, ctl_metrics, CTL_NEED_READ},
+	{{"api", "v1", "live"}, ctl_live, CTL_NEED_READ},
+	{{"api", "v1", "live", "history"}, ctl_live_history, CTL_NEED_READ},
+
+	/* who is kept out */
+	{{"api", "v1", "blocklist"}, ctl_blocklist, CTL_NEED_ADMIN, true, true},
+
+	/* the dashboard's files */
+	{{""}, ctl_web, CTL_NEED_READ},
+	{{"*"}, ctl_web, CTL_NEED_READ},
+};
+
+static bool route_is(const struct ctl_route *route, const struct ctl_target *target)
+{
+	for (uint32_t i = 0; i < target->segments; i++) {
+		const char *want = route->segment[i];
+		if (!want)
+			return false;
+		if (strcmp(want, "*") == 0 ? target->segment[i].bytes == 0 : !ctl_text_is(&target->segment[i], want))
+			return false;
+	}
+	return target->segments == CTL_SEGMENTS_MAX || !route->segment[target->segments];
+}
+
+const struct ctl_route *ctl_route_find(const struct ctl_target *target)
+{
+	for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++)
+		if (route_is(&routes[i], target))
+			return &routes[i];
+	return NULL;
+}
