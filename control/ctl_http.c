@@ -191,7 +191,7 @@ static bool method_changes(struct exchange *exchange, const char *method)
 	const struct ctl_route *route = ctl_route_find(&exchange->target);
 	const bool post = strcmp(method, "POST") == 0;
 
-	if (!route || !(post ? route->takes_post : route->takes_delete && strcmp(method, "DELETE") == 0))
+	if (!route || !(post ? route->takes & CTL_POSTS : (route->takes & CTL_DELETES) && strcmp(method, "DELETE") == 0))
 		return false;
 	exchange->target.method = post ? CTL_POST : CTL_DELETE;
 	return true;
@@ -199,9 +199,9 @@ static bool method_changes(struct exchange *exchange, const char *method)
 
 static void method_refuse(const struct exchange *exchange, const char *method, struct ctl_reply *reply)
 {
-	static const char *const allow[2][2] = {{"GET, HEAD", "GET, HEAD, DELETE"}, {"GET, HEAD, POST", "GET, HEAD, POST, DELETE"}};
+	static const char *const allow[] = {"GET, HEAD", "GET, HEAD, POST", "GET, HEAD, DELETE", "GET, HEAD, POST, DELETE"};
 	const struct ctl_route *route = exchange->parsed ? ctl_route_find(&exchange->target) : NULL;
-	const char *methods = allow[route && route->takes_post][route && route->takes_delete];
+	const char *methods = allow[route ? route->takes : CTL_READS];
 
 	ctl_reply_problem(reply, 405, "method-not-allowed", NULL, "expected one of %s, found %.32s", methods, method);
 	reply->allow = methods;

@@ -7,25 +7,25 @@
 
 static const struct ctl_route routes[] = {
 	/* whether it lives */
-	{{"healthz"}, ctl_healthz, CTL_NEED_NONE},
-	{{"readyz"}, ctl_readyz, CTL_NEED_NONE},
+	{{"healthz"}, ctl_healthz, CTL_NEED_NONE, CTL_READS},
+	{{"readyz"}, ctl_readyz, CTL_NEED_NONE, CTL_READS},
 
 	/* what is counted */
-	{{"api", "v1", "analytics", "sessions"}, ctl_sessions, CTL_NEED_READ},
-	{{"api", "v1", "analytics", "trending"}, ctl_trending, CTL_NEED_READ},
-	{{"api", "v1", "analytics", "*", "*"}, ctl_analytics, CTL_NEED_OWN},
+	{{"api", "v1", "analytics", "sessions"}, ctl_sessions, CTL_NEED_READ, CTL_READS},
+	{{"api", "v1", "analytics", "trending"}, ctl_trending, CTL_NEED_READ, CTL_READS},
+	{{"api", "v1", "analytics", "*", "*"}, ctl_analytics, CTL_NEED_OWN, CTL_READS},
 
 	/* what the node does */
-	{{"metrics"}, ctl_metrics, CTL_NEED_READ},
-	{{"api", "v1", "live"}, ctl_live, CTL_NEED_READ},
-	{{"api", "v1", "live", "history"}, ctl_live_history, CTL_NEED_READ},
+	{{"metrics"}, ctl_metrics, CTL_NEED_READ, CTL_READS},
+	{{"api", "v1", "live"}, ctl_live, CTL_NEED_READ, CTL_READS},
+	{{"api", "v1", "live", "history"}, ctl_live_history, CTL_NEED_READ, CTL_READS},
 
 	/* who is kept out */
-	{{"api", "v1", "blocklist"}, ctl_blocklist, CTL_NEED_ADMIN, true, true},
+	{{"api", "v1", "blocklist"}, ctl_blocklist, CTL_NEED_ADMIN, CTL_POSTS | CTL_DELETES},
 
 	/* the dashboard's files */
-	{{""}, ctl_web, CTL_NEED_READ},
-	{{"*"}, ctl_web, CTL_NEED_READ},
+	{{""}, ctl_web, CTL_NEED_READ, CTL_READS},
+	{{"*"}, ctl_web, CTL_NEED_READ, CTL_READS},
 };
 
 static bool route_is(const struct ctl_route *route, const struct ctl_target *target)

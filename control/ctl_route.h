@@ -9,11 +9,14 @@
 
 struct ctl;
 
+/* Methods: GET and HEAD always. */
+enum { CTL_READS = 0, CTL_POSTS = 1, CTL_DELETES = 2 };
+
 struct ctl_route {
 	const char *segment[CTL_SEGMENTS_MAX]; /* "*" is any but an empty one */
 	void (*handler)(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply);
-	enum ctl_need need;            /* with control.auth: tokens */
-	bool takes_post, takes_delete; /* beside GET and HEAD */
+	enum ctl_need need; /* with control.auth: tokens */
+	uint32_t takes;     /* CTL_READS, CTL_POSTS, CTL_DELETES */
 };
 
 /* NULL: there is nothing. */
