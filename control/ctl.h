@@ -23,6 +23,7 @@ enum { CTL_CONNECTIONS_MAX = 256 };
 struct ctl_pulse;
 struct ctl_gate;
 struct ctl_folds;
+struct ctl_ledger;
 
 struct ctl {
 	struct tp_config config;
@@ -31,6 +32,7 @@ struct ctl {
 	pthread_mutex_t store_lock; /* … one at a time */
 	struct ctl_folds *folds;    /* … and what sums do not tell, under the same lock */
 	struct ctl_pulse *pulse;
+	struct ctl_ledger *ledger;
 	struct ctl_gate *gate; /* NULL without control.auth: tokens */
 };
 

@@ -8,6 +8,7 @@
 #include "ctl.h"
 #include "ctl_folds.h"
 #include "ctl_gate.h"
+#include "ctl_ledger.h"
 #include "ctl_pulse.h"
 #include "turnpike/folder.h"
 #include "turnpike/log.h"
@@ -76,6 +77,9 @@ static int parts_open(struct ctl *ctl, struct ctl_http **http, char text[TP_ENDP
 	int rc = tp_folder_make(ctl->config.control_state_dir, STATE_MODE);
 	if (rc != 0)
 		return said("cannot make control.state_dir", ctl->config.control_state_dir, rc);
+	rc = ctl_ledger_open(&ctl->ledger, ctl->config.control_state_dir);
+	if (rc != 0)
+		return said("cannot open the ledger", ctl->config.control_state_dir, rc);
 	rc = ctl_views_open(&ctl->views, ctl->config.data_dir);
 	if (rc != 0)
 		return said("cannot watch the data process", ctl->config.data_dir, rc);
@@ -108,6 +112,7 @@ static void parts_close(struct ctl *ctl, struct ctl_http *http)
 	ctl_store_close(ctl->store);
 	if (ctl->views)
 		ctl_views_close(ctl->views);
+	ctl_ledger_close(ctl->ledger);
 }
 
 static void wait_for_end(const sigset_t *signals)
