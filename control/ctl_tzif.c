@@ -185,8 +185,8 @@ static int64_t change_of(const struct day_rule *rule, int64_t year)
 		break;
 	default: {
 		int64_t first = ctl_zone_days(year, (uint32_t)rule->month, 1);
-		int64_t after = rule->month == 12 ? ctl_zone_days(year + 1, 1, 1) :
-						    ctl_zone_days(year, (uint32_t)rule->month + 1, 1);
+		int64_t after =
+			rule->month == 12 ? ctl_zone_days(year + 1, 1, 1) : ctl_zone_days(year, (uint32_t)rule->month + 1, 1);
 		int64_t weekday = (first % 7 + 7 + 4) % 7; /* 1 January 1970 was a Thursday */
 		day = first + (rule->day - weekday + 7) % 7 + 7 * (rule->week - 1);
 		while (day >= after)
@@ -272,6 +272,8 @@ struct ctl_zone *ctl_tzif_read(const uint8_t *bytes, size_t count)
 		free(zone);
 		return NULL;
 	}
+	if (footer_bytes && counts.time == 0) /* the rule holds from the beginning */
+		zone->span[0].offset_s = whole_minutes(rule.standard_s);
 	if (footer_bytes && rule.has_summer) {
 		int64_t last = zone->spans > 1 ? zone->span[zone->spans - 1].from_s : 0;
 		int64_t year = 1970 + last / (int64_t)(365.2425 * DAY_S) - 1;

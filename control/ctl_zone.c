@@ -50,13 +50,13 @@ bool ctl_zone_installed(void)
 static bool name_may_be(const char *name, size_t bytes)
 {
 	static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+-_/";
-	static const char *const not[] = {"localtime", "posixrules", "Factory", "posix/", "right/"};
+	static const char *const not [] = {"localtime", "posixrules", "Factory", "posix/", "right/"};
 
 	if (bytes == 0 || bytes > CTL_ZONE_NAME_BYTES_MAX || strspn(name, letters) != bytes || name[0] == '/' ||
 	    name[bytes - 1] == '/' || strstr(name, "//"))
 		return false;
-	for (size_t i = 0; i < sizeof(not) / sizeof(not[0]); i++) {
-		if (strncmp(name, not[i], strlen(not[i])) == 0)
+	for (size_t i = 0; i < sizeof(not ) / sizeof(not [0]); i++) {
+		if (strncmp(name, not [i], strlen(not [i])) == 0)
 			return false;
 	}
 	return true;

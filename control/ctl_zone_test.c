@@ -43,9 +43,9 @@ static struct tm local(uint64_t ms)
 /* For each zone that zone1970.tab lists, some zones whose history is odd, and fixed ones. */
 static void each_zone(void (*fn)(const struct ctl_zone *zone))
 {
-	static const char *const odd[] = {"America/St_Johns", "Pacific/Apia",	   "Pacific/Kwajalein", "Africa/Casablanca",
-					  "Europe/Dublin",    "America/Sao_Paulo", "Asia/Gaza",		"Antarctica/Troll",
-					  "Asia/Tehran",      "America/Nuuk",	   "Etc/GMT-14",	"EST5EDT"};
+	static const char *const odd[] = {"America/St_Johns", "Pacific/Apia",      "Pacific/Kwajalein", "Africa/Casablanca",
+					  "Europe/Dublin",    "America/Sao_Paulo", "Asia/Gaza",         "Antarctica/Troll",
+					  "Asia/Tehran",      "America/Nuuk",      "Etc/GMT-14",        "EST5EDT"};
 	char line[512], name[512];
 	FILE *list = fopen("/usr/share/zoneinfo/zone1970.tab", "r");
 
@@ -149,15 +149,15 @@ static void test_hours_days_and_months_begin_where_local_time_says(void **state)
 /* Walking from start to start meets each local date once, as the C library names them. */
 static void test_every_day_of_a_year_comes_once(void **state)
 {
-	static const char *const names[] = {"Europe/Berlin", "America/New_York", "America/St_Johns", "Asia/Beirut", "UTC",
-					    "Australia/Lord_Howe"};
+	static const char *const names[] = {"Europe/Berlin", "America/New_York",   "America/St_Johns", "Asia/Beirut",
+					    "UTC",           "Australia/Lord_Howe"};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		const struct ctl_zone *zone = zone_of(names[i]);
 		setenv("TZ", names[i], 1);
 		tzset();
-		uint64_t ms, end;
+		uint64_t ms = 0, end = 0;
 		assert_true(ctl_zone_date(zone, 2010, 1, 1, &ms) && ctl_zone_date(zone, 2031, 1, 1, &end));
 		struct tm tm = local(ms);
 		for (int64_t day = day_number(&tm); ms < end; day++, ms = ctl_zone_next(zone, CTL_ZONE_DAY, ms)) {
@@ -173,14 +173,14 @@ static void test_every_day_of_a_year_comes_once(void **state)
 static uint64_t hours_of_day(const char *name, uint32_t year, uint32_t month, uint32_t day)
 {
 	const struct ctl_zone *zone = zone_of(name);
-	uint64_t from;
+	uint64_t from = 0;
 	assert_true(ctl_zone_date(zone, year, month, day, &from));
 	return (ctl_zone_next(zone, CTL_ZONE_DAY, from) - from) / HOUR_MS;
 }
 
 static void test_days_of_23_and_25_hours(void **state)
 {
-	uint64_t ms, from;
+	uint64_t ms = 0, from = 0;
 
 	(void)state;
 	assert_int_equal(hours_of_day("Europe/Berlin", 2026, 3, 29), 23);
@@ -231,9 +231,10 @@ static void test_texts(void **state)
 
 static void test_names_that_are_none(void **state)
 {
-	static const char *const names[] = {"",		  "Nowhere/City",  "../../../etc/passwd", "/etc/localtime", "localtime",
-					    "Europe",	  "Europe/",	   "right/Europe/Berlin", "zone1970.tab",   "Europe//Berlin",
-					    "posixrules", "europe/berlin", "Europe/Berlin\n",	  "leap-seconds.list"};
+	static const char *const names[] = {
+		"",           "Nowhere/City",  "../../../etc/passwd", "/etc/localtime",   "localtime",
+		"Europe",     "Europe/",       "right/Europe/Berlin", "zone1970.tab",     "Europe//Berlin",
+		"posixrules", "europe/berlin", "Europe/Berlin\n",     "leap-seconds.list"};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
@@ -248,6 +249,57 @@ static void test_names_that_are_none(void **state)
 	assert_false(ctl_zone_date(ctl_zone_utc(), 2026, 13, 1, &ms));
 	assert_false(ctl_zone_date(ctl_zone_utc(), 1969, 12, 31, &ms));
 	assert_true(ctl_zone_date(ctl_zone_utc(), 2028, 2, 29, &ms));
+}
+
+/* A file that has nothing but the rule in its footer. */
+static struct ctl_zone *zone_of_rule(const char *rule)
+{
+	uint8_t bytes[512] = {0}, *at = bytes;
+
+	for (int version = 1; version <= 2; version++, at += 44 + 6 + 4) {
+		memcpy(at, "TZif2", 5);
+		at[39] = 1; /* types */
+		at[43] = 4; /* characters */
+	}
+	int n = snprintf((char *)at, 256, "\n%s\n", rule);
+	return ctl_tzif_read(bytes, (size_t)(at - bytes) + (size_t)n);
+}
+
+/* Rules of every kind, which tzdata uses or may use one day, as the C library takes them from TZ itself. */
+static void test_rules_of_a_footer(void **state)
+{
+	static const char *const rules[] = {
+		"XXX0YYY,J60,J300",
+		"XXX-1YYY,59/3,J305/25",
+		"XXX5YYY4:30,M3.2.0,M11.1.0",
+		"<-03>3<-02>,M3.5.0/-2,M10.5.0/-1",
+		"<+1030>-10:30<+11>-11,M10.1.0,M4.1.0",
+		"XXX3",
+		"IST-1GMT0,M10.5.0,M3.5.0/1",
+		"EET-2EEST,M3.4.4/50,M10.4.4/50",
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rules) / sizeof(rules[0]); i++) {
+		struct ctl_zone *zone = zone_of_rule(rules[i]);
+		if (!zone)
+			fail_msg("%s: not read", rules[i]);
+		setenv("TZ", rules[i], 1);
+		tzset();
+		for (int k = 0; k < 20000; k++) {
+			uint64_t ms = 365 * 24 * HOUR_MS + any(10 * YEARS_MS); /* beyond the first cycle */
+			struct tm tm = local(ms);
+			if (tm.tm_gmtoff != 60 * ctl_zone_offset_minutes(zone, ms))
+				fail_msg("%s at %llu: offset %d min, expected %ld s", rules[i], (unsigned long long)ms,
+					 ctl_zone_offset_minutes(zone, ms), tm.tm_gmtoff);
+		}
+		free(zone);
+	}
+	unsetenv("TZ");
+	tzset();
+	assert_null(zone_of_rule("XXX0YYY"));
+	assert_null(zone_of_rule("XX0"));
+	assert_null(zone_of_rule("XXX0YYY,M13.1.0,M1.1.0"));
 }
 
 /* A damaged file is refused or read as some zone; it never makes us read or write outside, or run for ever. */
@@ -296,6 +348,7 @@ int main(void)
 		cmocka_unit_test(test_days_of_23_and_25_hours),
 		cmocka_unit_test(test_texts),
 		cmocka_unit_test(test_names_that_are_none),
+		cmocka_unit_test(test_rules_of_a_footer),
 		cmocka_unit_test(test_damaged_files),
 	};
 	return cmocka_run_group_tests_name("ctl_zone", tests, NULL, NULL);
