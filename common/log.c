@@ -62,6 +62,102 @@ static char *put_quoted(char *at, const char *end, const char *text)
 	return put(at, end, "\"");
 }
 
+static int needs_quotes(const char *text, size_t bytes)
+{
+	if (!bytes)
+		return 1;
+	for (size_t i = 0; i < bytes; i++)
+		if ((unsigned char)text[i] <= ' ' || text[i] == '"' || text[i] == '=' || text[i] == '\\' || text[i] == 127)
+			return 1;
+	return 0;
+}
+
+/* A string value. The caller's quotes are around it already if `quoted`; `whole`: it is all of a pair's value. */
+static char *put_value(char *at, const char *end, const char *text, size_t bytes, int quoted, int whole)
+{
+	const int add = whole && !quoted && needs_quotes(text, bytes);
+
+	if (add)
+		at = put(at, end, "\"");
+	for (size_t i = 0; i < bytes; i++) {
+		const int escape = (quoted || add) && (text[i] == '"' || text[i] == '\\');
+		if (end - at < 1 + escape)
+			return (char *)(uintptr_t)end; /* the line is full: it says so at its end */
+		if (escape)
+			*at++ = '\\';
+		*at++ = text[i];
+	}
+	return add ? put(at, end, "\"") : at;
+}
+
+/* One whole-number conversion; `spec` is its text with the length modifier, `size` what that says. */
+static char *put_number(char *at, const char *end, const char *spec, char size, va_list *values)
+{
+	char text[64];
+	const char kind = spec[strlen(spec) - 1];
+
+	if (kind == 'p')
+		snprintf(text, sizeof(text), "%p", va_arg(*values, void *));
+	else if (kind == 'c')
+		snprintf(text, sizeof(text), "%c", va_arg(*values, int));
+	else if (size == 'l' || size == 'z')
+		snprintf(text, sizeof(text), spec, va_arg(*values, long)); /* long, long long and size_t are one size here */
+	else
+		snprintf(text, sizeof(text), spec, va_arg(*values, int));
+	return put(at, end, text);
+}
+
+/*
+ * printf for pairs: like vsnprintf(), but what %s gives is escaped. `*at` is moved on, to `end` when the room did not do.
+ */
+static char *put_pairs(char *at, const char *end, const char *format, va_list *values)
+{
+	int quoted = 0;
+	char before =
+		0; /* a value that begins here follows an equals sign; anything else is a part of one, or pairs made elsewhere */
+
+	while (*format && at < end) {
+		if (*format != '%') {
+			quoted ^= *format == '"';
+			before = *format;
+			*at++ = *format++;
+			continue;
+		}
+		char spec[24] = "%";
+		size_t n = 1;
+		int precision = -1;
+		char size = 0;
+		for (format++; *format && strchr("-+ #0123456789.*lzhjt", *format); format++) {
+			if (*format == '*') {
+				precision = va_arg(*values, int);
+				continue;
+			}
+			if (*format == '.' && format[1] >= '0' && format[1] <= '9')
+				precision = atoi(format + 1);
+			if (strchr("lzjt", *format))
+				size = *format == 'z' ? 'z' : 'l';
+			if (n < sizeof(spec) - 2)
+				spec[n++] = *format;
+		}
+		if (!*format)
+			break;
+		spec[n++] = *format;
+		if (*format == '%') {
+			at = put(at, end, "%");
+		} else if (*format == 's') {
+			const char *text = va_arg(*values, const char *);
+			text = text ? text : "(null)";
+			size_t bytes = precision >= 0 ? strnlen(text, (size_t)precision) : strlen(text);
+			at = put_value(at, end, text, bytes, quoted, before == '=');
+		} else {
+			at = put_number(at, end, spec, size, values);
+		}
+		before = 0;
+		format++;
+	}
+	return at;
+}
+
 void tp_logf(enum tp_level level, const char *msg, const char *pairs_format, ...)
 {
 	if ((int)level < atomic_load_explicit(&level_least, memory_order_relaxed))
@@ -81,15 +177,11 @@ void tp_logf(enum tp_level level, const char *msg, const char *pairs_format, ...
 	int too_long = at == end;
 	if (pairs_format && pairs_format[0] && !too_long) {
 		*at++ = ' ';
-		size_t room = (size_t)(end - at) + 1; /* snprintf's NUL may stand at `end` */
 		va_list values;
 		va_start(values, pairs_format);
-		int bytes = vsnprintf(at, room, pairs_format, values);
+		at = put_pairs(at, end, pairs_format, &values);
 		va_end(values);
-		if (bytes > 0) {
-			too_long = (size_t)bytes >= room;
-			at += too_long ? room - 1 : (size_t)bytes;
-		}
+		too_long = at == end;
 	}
 	for (char *c = line; c < at; c++)
 		if ((unsigned char)*c < ' ' || *c == 127)
@@ -138,4 +230,15 @@ void tp_notify(const char *state)
 	if (sendto(socket_fd, state, strlen(state), MSG_NOSIGNAL, (struct sockaddr *)&to, to_bytes) < 0)
 		tp_logf(TP_WARN, "cannot tell the service manager", "state=%s error=\"%s\"", state, strerror(errno));
 	close(socket_fd);
+}
+
+uint64_t tp_watchdog_ns(void)
+{
+	const char *usec = getenv("WATCHDOG_USEC"), *pid = getenv("WATCHDOG_PID");
+	char *end;
+
+	if (!usec || !getenv("NOTIFY_SOCKET") || (pid && strtol(pid, NULL, 10) != getpid()))
+		return 0;
+	unsigned long long every_us = strtoull(usec, &end, 10);
+	return usec[0] >= '0' && usec[0] <= '9' && !*end && every_us < UINT64_MAX / 1000 ? every_us * 1000 / 2 : 0;
 }

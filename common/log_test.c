@@ -75,7 +75,36 @@ static void hostile_text_stays_in_its_line(void **state)
 	(void)state;
 	tp_logf(TP_INFO, "a \"quoted\" \\ one\nlevel=error", "peer=%s", "x\r\nlevel=error msg=forged\x1b[2J");
 	assert_string_equal(line_read(),
-			    "level=info msg=\"a \\\"quoted\\\" \\\\ one level=error\" peer=x  level=error msg=forged [2J\n");
+			    "level=info msg=\"a \\\"quoted\\\" \\\\ one level=error\" peer=\"x  level=error msg=forged [2J\"\n");
+}
+
+/* A client's bytes in a pair stay that pair's value: they cannot make another pair, whether the caller quoted them or not. */
+static void hostile_values_stay_values(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *value, *bare, *quoted;
+	} row[] = {
+		{"plain", "v=plain", "v=\"plain\""},
+		{"", "v=\"\"", "v=\"\""},
+		{"two words", "v=\"two words\"", "v=\"two words\""},
+		{"\" level=error msg=\"forged", "v=\"\\\" level=error msg=\\\"forged\"", "v=\"\\\" level=error msg=\\\"forged\""},
+		{"a=b", "v=\"a=b\"", "v=\"a=b\""},
+		{"back\\", "v=\"back\\\\\"", "v=\"back\\\\\""},
+		{"line\nlevel=x", "v=\"line level=x\"", "v=\"line level=x\""},
+		{"%s%n%d", "v=%s%n%d", "v=\"%s%n%d\""},
+	};
+	char want[256];
+	for (size_t i = 0; i < sizeof(row) / sizeof(row[0]); i++) {
+		tp_logf(TP_INFO, "m", "v=%s n=%d", row[i].value, -7);
+		snprintf(want, sizeof(want), "level=info msg=\"m\" %s n=-7\n", row[i].bare);
+		assert_string_equal(line_read(), want);
+		tp_logf(TP_INFO, "m", "v=\"%s\" n=%d", row[i].value, -7);
+		snprintf(want, sizeof(want), "level=info msg=\"m\" %s n=-7\n", row[i].quoted);
+		assert_string_equal(line_read(), want);
+	}
+	tp_logf(TP_INFO, "m", "a=%.3s b=%.*s c=%zu d=%llu e=%02x f=%ld g=%%", "abcdef", 2, "xyz", (size_t)1 << 40, ~0ULL, 10, -1L);
+	assert_string_equal(line_read(), "level=info msg=\"m\" a=abc b=xy c=1099511627776 d=18446744073709551615 e=0a f=-1 g=%\n");
 }
 
 static void a_long_line_is_cut_between_characters(void **state)
@@ -146,11 +175,9 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(a_line_has_level_message_and_pairs),
-		TEST(the_level_holds_back_what_is_below),
-		TEST(hostile_text_stays_in_its_line),
-		TEST(a_long_line_is_cut_between_characters),
-		TEST(errno_is_left_alone),
+		TEST(a_line_has_level_message_and_pairs),    TEST(the_level_holds_back_what_is_below),
+		TEST(hostile_text_stays_in_its_line),        TEST(hostile_values_stay_values),
+		TEST(a_long_line_is_cut_between_characters), TEST(errno_is_left_alone),
 		TEST(the_service_manager_is_told),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

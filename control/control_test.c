@@ -468,7 +468,7 @@ static void metrics_are_well_formed(void **state)
 	assert_non_null(strstr(body(), "\nturnpike_ready 1\n"));
 	assert_non_null(strstr(body(), "\nturnpike_events_total{state=\"received\"} 24\n"));
 	assert_non_null(strstr(body(), "\nturnpike_events_total{state=\"rejected\",reason=\"future\"} 6\n"));
-	assert_non_null(strstr(body(), "\nturnpike_core_busy_nanoseconds_total{core=\"0\"} 5\n"));
+	assert_non_null(strstr(body(), "\nturnpike_core_busy_seconds_total{core=\"0\"} 0.000000005\n"));
 	assert_non_null(strstr(body(), "\nturnpike_events_in_flight 0\n"));
 	assert_non_null(strstr(body(), "\nturnpike_ack_latency_seconds_bucket{le=\"0.001048576\"} 0\n"));
 	assert_non_null(strstr(body(), "\nturnpike_ack_latency_seconds_bucket{le=\"0.002097152\"} 4\n"));

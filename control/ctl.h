@@ -22,6 +22,7 @@ enum { CTL_CONNECTIONS_MAX = 256 };
 
 struct ctl_pulse;
 struct ctl_gate;
+struct ctl_meter;
 struct ctl_folds;
 struct ctl_ledger;
 
@@ -33,7 +34,9 @@ struct ctl {
 	struct ctl_folds *folds;    /* … and what sums do not tell, under the same lock */
 	struct ctl_pulse *pulse;
 	struct ctl_ledger *ledger;
-	struct ctl_gate *gate; /* NULL without control.auth: tokens */
+	struct ctl_gate *gate;   /* NULL without control.auth: tokens */
+	struct ctl_meter *meter; /* what was answered, and how fast; NULL: not counted */
+	const char *version;
 };
 
 /* ---- ctl_http.c ---- */

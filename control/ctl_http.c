@@ -7,8 +7,10 @@
  */
 #include "ctl.h"
 #include "ctl_gate.h"
+#include "ctl_meter.h"
 #include "ctl_route.h"
 #include "turnpike/log.h"
+#include "turnpike/text.h"
 
 #include <errno.h>
 #include <microhttpd.h>
@@ -234,6 +236,7 @@ static enum MHD_Result answer(void *context, struct MHD_Connection *connection, 
 	(void)version;
 	if (!exchange)
 		return MHD_NO;
+	const uint64_t began_ns = tp_mono_ns();
 	bool readable = strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0;
 	/*
 	 * The library keeps a connection only if the reply comes after its first call. A method that may have a body gets its
@@ -256,6 +259,8 @@ static enum MHD_Result answer(void *context, struct MHD_Connection *connection, 
 		ctl_reply_problem(&reply, 400, "bad-target", NULL, "the request target has a bad escape or too many parts");
 	else
 		dispatch(http->ctl, &exchange->target, connection, &reply);
+	ctl_meter_count(http->ctl->meter, exchange->parsed ? ctl_route_find(&exchange->target) : NULL, reply.status,
+			tp_mono_ns() - began_ns);
 	if_none_match(connection, &reply);
 	return reply_send(connection, &reply);
 }

@@ -9,9 +9,12 @@
 #include "ctl_folds.h"
 #include "ctl_gate.h"
 #include "ctl_ledger.h"
+#include "ctl_meter.h"
 #include "ctl_pulse.h"
 #include "turnpike/folder.h"
 #include "turnpike/log.h"
+#include "turnpike/text.h"
+#include "turnpike/version.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -27,7 +30,9 @@ static void usage(FILE *to)
 {
 	fprintf(to, "usage: turnpike-control -c FILE [--check]\n"
 		    "  -c FILE   the configuration file, the same as turnpiked's\n"
-		    "  --check   validate the file and exit\n");
+		    "  --check   validate the file and exit\n"
+		    "  --help    this text\n"
+		    "  --version which version this is\n");
 }
 
 /* 0: go on; else the process ends with *status. */
@@ -37,6 +42,7 @@ static int arguments(int count, char **word, const char **file, bool *check, int
 		{"config", required_argument, NULL, 'c'},
 		{"check", no_argument, NULL, 'k'},
 		{"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'V'},
 		{NULL, 0, NULL, 0},
 	};
 	int option;
@@ -51,6 +57,10 @@ static int arguments(int count, char **word, const char **file, bool *check, int
 			*check = true;
 		} else if (option == 'h') {
 			usage(stdout);
+			*status = 0;
+			return -1;
+		} else if (option == 'V') {
+			printf("turnpike-control %s\n", tp_version);
 			*status = 0;
 			return -1;
 		} else {
@@ -96,6 +106,9 @@ static int parts_open(struct ctl *ctl, struct ctl_http **http, char text[TP_ENDP
 		rc = ctl_gate_open(&ctl->gate, ctl->config.control_state_dir);
 	if (rc != 0)
 		return said("cannot open the gate", ctl->config.control_state_dir, rc);
+	rc = ctl_meter_open(&ctl->meter);
+	if (rc != 0)
+		return said("cannot count answers", ctl->config.control_state_dir, rc);
 	return ctl_http_open(http, ctl, text);
 }
 
@@ -105,6 +118,7 @@ static void parts_close(struct ctl *ctl, struct ctl_http *http)
 		ctl_pulse_stop(ctl->pulse); /* watchers let go of their connections */
 	if (http)
 		ctl_http_close(http);
+	ctl_meter_close(ctl->meter);
 	ctl_gate_close(ctl->gate);
 	if (ctl->pulse)
 		ctl_pulse_close(ctl->pulse);
@@ -115,22 +129,47 @@ static void parts_close(struct ctl *ctl, struct ctl_http *http)
 	ctl_ledger_close(ctl->ledger);
 }
 
-static void wait_for_end(const sigset_t *signals)
+/*
+ * The service manager's watchdog (WatchdogSec=): told that we live only if the pulse, which looks at the node once a second, has beaten
+ * again since.
+ */
+static void watchdog(struct ctl_pulse *pulse, uint64_t every_ns, uint64_t *told_ns, uint64_t *sequence)
 {
+	uint64_t now_ns = tp_mono_ns();
+	bool stopped;
+
+	if (!every_ns || now_ns - *told_ns < every_ns)
+		return;
+	struct ctl_message *message = ctl_pulse_wait(pulse, *sequence, 0, &stopped);
+	if (!message)
+		return;
+	*sequence = message->sequence;
+	*told_ns = now_ns;
+	ctl_message_give(pulse, message);
+	tp_notify("WATCHDOG=1");
+}
+
+static void wait_for_end(struct ctl_pulse *pulse, const sigset_t *signals)
+{
+	const struct timespec look = {.tv_nsec = 250000000};
+	const uint64_t watchdog_ns = tp_watchdog_ns();
+	uint64_t told_ns = 0, sequence = 0;
 	int number;
 
 	do {
-		if (sigwait(signals, &number) != 0)
+		number = sigtimedwait(signals, NULL, &look);
+		if (number < 0 && errno != EAGAIN && errno != EINTR)
 			return;
+		watchdog(pulse, watchdog_ns, &told_ns, &sequence);
 		if (number == SIGHUP)
 			tp_logf(TP_INFO, "nothing of the control process can be reloaded: restart it", "signal=SIGHUP");
-	} while (number == SIGHUP);
+	} while (number < 0 || number == SIGHUP);
 	tp_logf(TP_INFO, "stopping", "signal=%s", number == SIGINT ? "SIGINT" : "SIGTERM");
 }
 
 int main(int count, char **word)
 {
-	struct ctl ctl = {.store_lock = PTHREAD_MUTEX_INITIALIZER};
+	struct ctl ctl = {.store_lock = PTHREAD_MUTEX_INITIALIZER, .version = tp_version};
 	struct ctl_http *http = NULL;
 	char text[TP_ENDPOINT_TEXT_BYTES];
 	const char *file;
@@ -163,7 +202,7 @@ int main(int count, char **word)
 		tp_logf(TP_INFO, "serving", "listen=%s data_dir=\"%s\" auth=%s", text, ctl.config.data_dir,
 			ctl.config.control_auth_tokens ? "tokens" : "none");
 		tp_notify("READY=1");
-		wait_for_end(&signals);
+		wait_for_end(ctl.pulse, &signals);
 		tp_notify("STOPPING=1");
 	}
 	parts_close(&ctl, http);

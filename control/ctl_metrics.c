@@ -1,20 +1,24 @@
 /*
- * GET /metrics: the counter table and the node's gauges in the Prometheus text format 0.0.4.
+ * GET /metrics: the counter table, histograms and the node's gauges in the Prometheus text format 0.0.4.
  *
  *   turnpike_<layer>_total{state="…",reason="…"}   one family per balanced layer, summed over cores
  *   turnpike_<layer>_in_flight                     its gauge
  *   turnpike_<label>{core="0"}                     each counter of the core layer, per core; core="background" is housekeeping
- *   turnpike_…                                     the node's gauges
+ *   turnpike_{ack,commit}_latency_seconds          histograms of the data process
+ *   turnpike_…                                     the node's gauges, and what the control process does itself (ctl_metrics_node.c)
  *
  * Names, kinds and texts come from TP_COUNTER_TABLE; the balance is of each core's one moment. When the data process is gone its
  * last figures stay, and turnpike_up says 0. Source: prometheus.io/docs/instrumenting/exposition_formats. Connection threads.
  */
+#include "ctl_metrics.h"
+
 #include "ctl.h"
 #include "turnpike/text.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { LATENCY_FIRST = 9 }; /* buckets below 1 µs add nothing: they are in the next one, which is cumulative */
 
@@ -24,15 +28,36 @@ struct page {
 	struct tp_counters core[TP_CORES_MAX], background, sum;
 };
 
-static void family(FILE *to, const char *name, const char *type, const char *help)
+void ctl_family(FILE *to, const char *name, const char *type, const char *help)
 {
 	fprintf(to, "# HELP turnpike_%s %s\n# TYPE turnpike_%s %s\n", name, help, name, type);
 }
 
-static void gauge(FILE *to, const char *name, const char *help, uint64_t value)
+void ctl_histogram(FILE *to, const char *name, const char *labels, const uint64_t bucket[TP_LATENCY_BUCKETS], uint64_t ns_sum,
+		   uint32_t first, uint32_t step)
 {
-	family(to, name, "gauge", help);
-	fprintf(to, "turnpike_%s %" PRIu64 "\n", name, value);
+	uint64_t below = 0;
+	const char *comma = labels[0] ? "," : "", *open = labels[0] ? "{" : "", *close = labels[0] ? "}" : "";
+
+	for (uint32_t b = 0; b < TP_LATENCY_BUCKETS; b++) {
+		below += bucket[b];
+		/* the last bucket also holds all that is longer: it is the +Inf one */
+		if (b >= first && b < TP_LATENCY_BUCKETS - 1 && (b - first) % step == 0)
+			fprintf(to, "turnpike_%s_bucket{%s%sle=\"%.9g\"} %" PRIu64 "\n", name, labels, comma,
+				(double)(2ULL << b) / 1e9, below);
+	}
+	fprintf(to, "turnpike_%s_bucket{%s%sle=\"+Inf\"} %" PRIu64 "\n", name, labels, comma, below);
+	fprintf(to, "turnpike_%s_sum%s%s%s %" PRIu64 ".%09" PRIu64 "\n", name, open, labels, close, ns_sum / 1000000000,
+		ns_sum % 1000000000);
+	fprintf(to, "turnpike_%s_count%s%s%s %" PRIu64 "\n", name, open, labels, close, below);
+}
+
+static void histogram_add(const _Atomic uint64_t from[TP_LATENCY_BUCKETS], const _Atomic uint64_t *from_sum,
+			  uint64_t bucket[TP_LATENCY_BUCKETS], uint64_t *ns_sum)
+{
+	for (uint32_t b = 0; b < TP_LATENCY_BUCKETS; b++)
+		bucket[b] += atomic_load_explicit(&from[b], memory_order_relaxed);
+	*ns_sum += atomic_load_explicit(from_sum, memory_order_relaxed);
 }
 
 static void counters_read(struct page *page)
@@ -64,7 +89,7 @@ static void layer(const struct page *page, enum tp_counter_layer which)
 	int64_t flying = 0;
 
 	snprintf(name, sizeof(name), "%s_total", tp_layer_name(which));
-	family(page->to, name, "counter", help[which]);
+	ctl_family(page->to, name, "counter", help[which]);
 	for (uint32_t c = 0; c < TP_COUNTERS; c++) {
 		const struct tp_counter_info *info = &tp_counter_info[c];
 		if (info->layer != which)
@@ -83,8 +108,20 @@ static void layer(const struct page *page, enum tp_counter_layer which)
 		return;
 	snprintf(name, sizeof(name), "%s_in_flight", tp_layer_name(which));
 	snprintf(text, sizeof(text), "Of the layer %s: taken and not decided yet", tp_layer_name(which));
-	family(page->to, name, "gauge", text);
+	ctl_family(page->to, name, "gauge", text);
 	fprintf(page->to, "turnpike_%s %" PRId64 "\n", name, flying);
+}
+
+static void core_counter(FILE *to, const char *label, const char *core, uint64_t value)
+{
+	static const char seconds[] = "_seconds_total"; /* the table holds nanoseconds */
+	size_t bytes = strlen(label);
+
+	if (bytes >= sizeof(seconds) && strcmp(label + bytes + 1 - sizeof(seconds), seconds) == 0)
+		fprintf(to, "turnpike_%s{core=\"%s\"} %" PRIu64 ".%09" PRIu64 "\n", label, core, value / 1000000000,
+			value % 1000000000);
+	else
+		fprintf(to, "turnpike_%s{core=\"%s\"} %" PRIu64 "\n", label, core, value);
 }
 
 static void core_counters(const struct page *page)
@@ -93,82 +130,39 @@ static void core_counters(const struct page *page)
 		const struct tp_counter_info *info = &tp_counter_info[c];
 		if (info->kind != TP_KIND_OTHER)
 			continue;
-		family(page->to, info->label, "counter", info->help);
-		for (uint32_t i = 0; i < ctl_live_cores(page->live); i++)
-			fprintf(page->to, "turnpike_%s{core=\"%u\"} %" PRIu64 "\n", info->label, page->live->core[i].cpu,
-				page->core[i].v[c]);
-		fprintf(page->to, "turnpike_%s{core=\"background\"} %" PRIu64 "\n", info->label, page->background.v[c]);
+		char core[16];
+		ctl_family(page->to, info->label, "counter", info->help);
+		for (uint32_t i = 0; i < ctl_live_cores(page->live); i++) {
+			snprintf(core, sizeof(core), "%u", page->live->core[i].cpu);
+			core_counter(page->to, info->label, core, page->core[i].v[c]);
+		}
+		core_counter(page->to, info->label, "background", page->background.v[c]);
 	}
 }
 
-static void latency(const struct page *page)
+static void latencies(const struct page *page)
 {
-	uint64_t bucket[TP_LATENCY_BUCKETS] = {0}, below = 0, ns_sum = 0;
-	FILE *to = page->to;
+	uint64_t bucket[TP_LATENCY_BUCKETS] = {0}, ns_sum = 0;
 
-	for (uint32_t i = 0; i < ctl_live_cores(page->live); i++) {
-		const struct tp_live_core *core = &page->live->core[i];
-		for (uint32_t b = 0; b < TP_LATENCY_BUCKETS; b++)
-			bucket[b] += atomic_load_explicit(&core->ack_latency[b], memory_order_relaxed);
-		ns_sum += atomic_load_explicit(&core->ack_ns_sum, memory_order_relaxed);
-	}
-	family(to, "ack_latency_seconds", "histogram", "Time from the first byte of a request or batch to its acknowledgement");
-	for (uint32_t b = 0; b < TP_LATENCY_BUCKETS; b++) {
-		below += bucket[b];
-		/* the last bucket also holds all that is longer: it is the +Inf one */
-		if (b >= LATENCY_FIRST && b < TP_LATENCY_BUCKETS - 1)
-			fprintf(to, "turnpike_ack_latency_seconds_bucket{le=\"%.9g\"} %" PRIu64 "\n", (double)(2ULL << b) / 1e9,
-				below);
-	}
-	fprintf(to, "turnpike_ack_latency_seconds_bucket{le=\"+Inf\"} %" PRIu64 "\n", below);
-	fprintf(to, "turnpike_ack_latency_seconds_sum %.9f\n", (double)ns_sum / 1e9);
-	fprintf(to, "turnpike_ack_latency_seconds_count %" PRIu64 "\n", below);
+	for (uint32_t i = 0; i < ctl_live_cores(page->live); i++)
+		histogram_add(page->live->core[i].ack_latency, &page->live->core[i].ack_ns_sum, bucket, &ns_sum);
+	ctl_family(page->to, "ack_latency_seconds", "histogram",
+		   "Time from the first byte of a request or batch to its acknowledgement");
+	ctl_histogram(page->to, "ack_latency_seconds", "", bucket, ns_sum, LATENCY_FIRST, 1);
+	memset(bucket, 0, sizeof(bucket));
+	ns_sum = 0;
+	for (uint32_t i = 0; i < ctl_live_shards(page->live); i++)
+		histogram_add(page->live->shard[i].commit_latency, &page->live->shard[i].commit_ns_sum, bucket, &ns_sum);
+	ctl_family(page->to, "commit_latency_seconds", "histogram",
+		   "Time from a burst's decisions until they are on stable storage");
+	ctl_histogram(page->to, "commit_latency_seconds", "", bucket, ns_sum, LATENCY_FIRST, 1);
 }
 
-static void gauges(const struct page *page, bool connected)
+static void page_print(const struct ctl *ctl, struct page *page, bool connected)
 {
-	const struct tp_live *live = page->live;
-	FILE *to = page->to;
-	uint32_t refusing = atomic_load_explicit(&live->refusing, memory_order_relaxed);
-	uint64_t watermark_ms = atomic_load_explicit(&live->watermark_ms, memory_order_relaxed);
-
-	family(to, "ready", "gauge", "1 while beacons are taken");
-	fprintf(to, "turnpike_ready %d\n",
-		connected && refusing == TP_TAKING && atomic_load_explicit(&live->ready, memory_order_relaxed));
-	family(to, "state", "gauge", "1 for the state that the node is in");
-	for (uint32_t i = TP_TAKING; i <= TP_STOPPING; i++)
-		fprintf(to, "turnpike_state{state=\"%s\"} %d\n", tp_refusing_name((enum tp_refusing)i), i == refusing);
-	family(to, "watermark_seconds", "gauge", "Event time before which all figures are final, in seconds since 1970");
-	fprintf(to, "turnpike_watermark_seconds %" PRIu64 ".%03" PRIu64 "\n", watermark_ms / 1000, watermark_ms % 1000);
-	family(to, "start_time_seconds", "gauge", "When the data process started, in seconds since 1970");
-	fprintf(to, "turnpike_start_time_seconds %" PRIu64 ".%03" PRIu64 "\n", live->started_ms / 1000, live->started_ms % 1000);
-	gauge(to, "free_bytes", "Free bytes of the data folder's file system",
-	      atomic_load_explicit(&live->free_bytes, memory_order_relaxed));
-	gauge(to, "space_low", "1 while little disk space is left: soon beacons will be refused",
-	      atomic_load_explicit(&live->space_low, memory_order_relaxed));
-	gauge(to, "size_bytes", "Size of the data folder's file system",
-	      atomic_load_explicit(&live->total_bytes, memory_order_relaxed));
-	gauge(to, "recovered_events", "Events replayed from the log at start",
-	      atomic_load_explicit(&live->recovered_events, memory_order_relaxed));
-	gauge(to, "blocklist_entries", "Prefixes in the blocklist",
-	      atomic_load_explicit(&live->blocklist_entries, memory_order_relaxed));
-	gauge(to, "ids", "Event ids in the dedup table", atomic_load_explicit(&live->shard[0].ids, memory_order_relaxed));
-	gauge(to, "ids_max", "Event ids that the dedup table can hold",
-	      atomic_load_explicit(&live->shard[0].ids_max, memory_order_relaxed));
-	family(to, "shard_log_appended_total", "counter", "Records appended to the log since start");
-	for (uint32_t i = 0; i < ctl_live_shards(live); i++)
-		fprintf(to, "turnpike_shard_log_appended_total{shard=\"%u\"} %" PRIu64 "\n", i,
-			atomic_load_explicit(&live->shard[i].log_appended, memory_order_relaxed));
-	family(to, "shard_log_durable_total", "counter", "Records of the log on stable storage since start");
-	for (uint32_t i = 0; i < ctl_live_shards(live); i++)
-		fprintf(to, "turnpike_shard_log_durable_total{shard=\"%u\"} %" PRIu64 "\n", i,
-			atomic_load_explicit(&live->shard[i].log_durable, memory_order_relaxed));
-}
-
-static void page_print(struct page *page, bool connected)
-{
-	family(page->to, "up", "gauge", "1 while the data process lives");
+	ctl_family(page->to, "up", "gauge", "1 while the data process lives");
 	fprintf(page->to, "turnpike_up %d\n", connected);
+	ctl_metrics_control(page->to, ctl);
 	if (!page->live)
 		return;
 	counters_read(page);
@@ -177,8 +171,8 @@ static void page_print(struct page *page, bool connected)
 			layer(page, (enum tp_counter_layer)i);
 	}
 	core_counters(page);
-	latency(page);
-	gauges(page, connected);
+	latencies(page);
+	ctl_metrics_node(page->to, page->live, page->core, connected);
 }
 
 void ctl_metrics(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply)
@@ -198,7 +192,7 @@ void ctl_metrics(struct ctl *ctl, const struct ctl_target *target, struct ctl_re
 	}
 	ctl_look_take(ctl->views, &look);
 	page->live = look.now;
-	page_print(page, look.connected);
+	page_print(ctl, page, look.connected);
 	ctl_look_give(ctl->views, &look);
 	bool bad = ferror(page->to) != 0;
 	bad = fclose(page->to) != 0 || bad;

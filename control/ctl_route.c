@@ -47,3 +47,18 @@ const struct ctl_route *ctl_route_find(const struct ctl_target *target)
 			return &routes[i];
 	return NULL;
 }
+
+uint32_t ctl_routes(void)
+{
+	return sizeof(routes) / sizeof(routes[0]);
+}
+
+const struct ctl_route *ctl_route_at(uint32_t number)
+{
+	return &routes[number];
+}
+
+uint32_t ctl_route_number(const struct ctl_route *route)
+{
+	return (uint32_t)(route - routes);
+}

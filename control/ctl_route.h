@@ -22,4 +22,9 @@ struct ctl_route {
 /* NULL: there is nothing. */
 const struct ctl_route *ctl_route_find(const struct ctl_target *target);
 
+/* The table by number, for who counts per resource. */
+uint32_t ctl_routes(void);
+const struct ctl_route *ctl_route_at(uint32_t number);
+uint32_t ctl_route_number(const struct ctl_route *route);
+
 #endif

@@ -5,6 +5,7 @@
 #include "tool.h"
 
 #include "turnpike/log.h"
+#include "turnpike/version.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -172,6 +173,10 @@ int main(int argc, char **argv)
 			file = argv[++i];
 		} else if (!strcmp(argv[i], "-h") || !strcmp(argv[i], "--help")) {
 			usage(stdout);
+			free(word);
+			return 0;
+		} else if (!strcmp(argv[i], "--version")) {
+			printf("turnpikectl %s\n", tp_version);
 			free(word);
 			return 0;
 		} else {

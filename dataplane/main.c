@@ -4,6 +4,8 @@
 #include "node.h"
 
 #include "turnpike/log.h"
+#include "turnpike/text.h"
+#include "turnpike/version.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -17,14 +19,39 @@ enum { WATCH_NS = 20000000 };
 static const char usage[] = "usage: turnpiked -c FILE [--check]\n"
 			    "  -c, --config FILE  the configuration (docs/operations.md)\n"
 			    "      --check        validate the file and exit\n"
-			    "  -h, --help         this text\n";
+			    "  -h, --help         this text\n"
+			    "      --version      which version this is\n";
 
 static struct dp_node node;
+
+/*
+ * The service manager's watchdog (WatchdogSec=): told that we live only if every core has begun another round since. A core that
+ * hangs, in the kernel or in a bug, is not seen from outside in any other way.
+ */
+static void watchdog(uint64_t every_ns)
+{
+	static uint64_t told_ns, rounds[TP_CORES_MAX];
+	uint64_t now_ns = tp_mono_ns();
+	bool all = true;
+
+	if (!every_ns || now_ns - told_ns < every_ns)
+		return;
+	for (uint32_t i = 0; i < node.cores; i++)
+		all = all && atomic_load_explicit(&node.core[i].rounds, memory_order_relaxed) != rounds[i];
+	if (!all)
+		return;
+	for (uint32_t i = 0; i < node.cores; i++)
+		rounds[i] = atomic_load_explicit(&node.core[i].rounds, memory_order_relaxed);
+	told_ns = now_ns;
+	tp_notify("WATCHDOG=1");
+}
 
 /* Waits for SIGTERM or SIGINT (0), or for the disk to fail (-errno). SIGHUP reloads. */
 static int serve(const sigset_t *signals)
 {
+	const uint64_t watchdog_ns = tp_watchdog_ns();
 	for (;;) {
+		watchdog(watchdog_ns);
 		struct timespec watch = {.tv_nsec = WATCH_NS};
 		int signal = sigtimedwait(signals, NULL, &watch);
 		if (signal == SIGTERM || signal == SIGINT)
@@ -45,7 +72,12 @@ static int serve(const sigset_t *signals)
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
-		{"config", required_argument, NULL, 'c'}, {"check", no_argument, NULL, 'k'}, {"help", no_argument, NULL, 'h'}, {0}};
+		{"config", required_argument, NULL, 'c'},
+		{"check", no_argument, NULL, 'k'},
+		{"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'V'},
+		{0},
+	};
 	const char *file = NULL;
 	bool check = false;
 	for (int option; (option = getopt_long(argc, argv, "c:h", options, NULL)) != -1;) {
@@ -58,6 +90,9 @@ int main(int argc, char **argv)
 			break;
 		case 'h':
 			fputs(usage, stdout);
+			return 0;
+		case 'V':
+			printf("turnpiked %s\n", tp_version);
 			return 0;
 		default:
 			fputs(usage, stderr);
@@ -99,6 +134,7 @@ int main(int argc, char **argv)
 	tp_notify("READY=1");
 
 	int failed = serve(&signals);
+	tp_notify("STOPPING=1");
 	if (failed)
 		tp_logf(TP_ERROR, "the disk failed: nothing more is acknowledged", "error=\"%s\"", strerror(-failed));
 	int stopped = dp_node_stop(&node);

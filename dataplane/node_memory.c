@@ -140,6 +140,7 @@ int dp_node_memory_create(struct dp_node *node)
 		shard->dedup = node->dedup;
 		shard->horizon_ms = config->horizon_ms;
 		shard->live = node->live;
+		atomic_store_explicit(&node->live->shard[s].ring_bytes, config->memory_hop_bytes, memory_order_relaxed);
 		int rc = dp_shard_init(shard);
 		if (rc)
 			return rc;

@@ -250,7 +250,7 @@ static bool slot_decide(struct dp_shard *shard, uint32_t rx, struct tp_slot *slo
 	return true;
 }
 
-static void mark_add(struct dp_shard *shard)
+static void mark_add(struct dp_shard *shard, uint64_t now_ns)
 {
 	/* What machines still owe comes next in the log: an answer that leads to such a record waits for it too. */
 	uint64_t appended = sto_wal_appended(shard->wal) + records_waiting(shard);
@@ -261,8 +261,10 @@ static void mark_add(struct dp_shard *shard)
 		if (last->appended == appended || shard->mark_next - shard->mark_first == DP_SHARD_MARKS)
 			mark = last;
 	}
-	if (!mark)
+	if (!mark) {
 		mark = mark_at(shard, shard->mark_next++);
+		mark->decided_ns = now_ns;
+	}
 	mark->appended = appended;
 	for (uint32_t q = 0; q < shard->rx_count; q++)
 		mark->position[q] = shard->hop[q]->taken;
@@ -299,7 +301,7 @@ static uint32_t hops_take(struct dp_shard *shard, uint64_t now_ms, uint64_t now_
 	shard->stalled = stalled;
 	if (decided) {
 		TP_COUNT_ADD(shard->counters, SHARD_TAKEN, decided);
-		mark_add(shard);
+		mark_add(shard, now_ns);
 		high_publish(shard);
 	}
 	return decided;
@@ -376,11 +378,14 @@ static void lane_answer(struct dp_shard *shard, uint64_t durable)
 	}
 }
 
-static void marks_publish(struct dp_shard *shard, uint64_t durable)
+static void marks_publish(struct dp_shard *shard, uint64_t durable, uint64_t now_ns)
 {
+	struct tp_live_shard *live = &shard->live->shard[shard->number];
 	struct dp_mark *last = NULL;
-	while (shard->mark_first != shard->mark_next && mark_at(shard, shard->mark_first)->appended <= durable)
+	while (shard->mark_first != shard->mark_next && mark_at(shard, shard->mark_first)->appended <= durable) {
 		last = mark_at(shard, shard->mark_first++);
+		tp_latency_count(live->commit_latency, &live->commit_ns_sum, now_ns - last->decided_ns);
+	}
 	if (!last)
 		return;
 	for (uint32_t q = 0; q < shard->rx_count; q++) {
@@ -389,6 +394,19 @@ static void marks_publish(struct dp_shard *shard, uint64_t durable)
 		tp_hop_durable(shard->hop[q], last->position[q]);
 		shard->woke |= 1ULL << q;
 	}
+}
+
+/* The fullest ring decides when an rx core has to refuse. */
+static uint64_t ring_used_bytes(const struct dp_shard *shard)
+{
+	uint64_t most = 0;
+	for (uint32_t q = 0; q < shard->rx_count; q++) {
+		const struct tp_hop *hop = shard->hop[q];
+		uint64_t used = atomic_load_explicit(&hop->head, memory_order_relaxed) -
+				atomic_load_explicit(&hop->durable, memory_order_relaxed);
+		most = used > most ? used : most;
+	}
+	return most;
 }
 
 static void figures_update(struct dp_shard *shard, uint64_t durable)
@@ -403,6 +421,7 @@ static void figures_update(struct dp_shard *shard, uint64_t durable)
 	struct tp_live_shard *live = &shard->live->shard[shard->number];
 	atomic_store_explicit(&live->log_appended, sto_wal_appended(shard->wal), memory_order_relaxed);
 	atomic_store_explicit(&live->log_durable, durable, memory_order_relaxed);
+	atomic_store_explicit(&live->ring_used_bytes, ring_used_bytes(shard), memory_order_relaxed);
 }
 
 uint32_t dp_shard_poll(struct dp_shard *shard, uint64_t now_ms, uint64_t now_ns)
@@ -442,8 +461,8 @@ uint32_t dp_shard_poll(struct dp_shard *shard, uint64_t now_ms, uint64_t now_ns)
 		atomic_store_explicit(&shard->no_space, no_space, memory_order_relaxed);
 	uint64_t durable = sto_wal_durable(shard->wal);
 	lane_answer(shard, durable);
-	marks_publish(shard, durable);
-	if (completed || submitted)
+	marks_publish(shard, durable, now_ns);
+	if (completed || submitted || shard->stalled)
 		figures_update(shard, durable);
 	return done + (uint32_t)submitted;
 }

@@ -47,6 +47,7 @@ struct dp_late_lane {
 /* After these hop positions, `appended` records had been written. */
 struct dp_mark {
 	uint64_t appended;
+	uint64_t decided_ns; /* when its first burst was */
 	uint64_t position[]; /* per rx core */
 };
 

@@ -5,6 +5,7 @@
 #include "blast.h"
 
 #include "turnpike/text.h"
+#include "turnpike/version.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -244,6 +245,10 @@ static int run(const struct blast_options *options, int ledger_fd)
 int main(int argc, char **argv)
 {
 	struct blast_options options;
+	if (argc == 2 && !strcmp(argv[1], "--version")) {
+		printf("turnpike-blast %s\n", tp_version);
+		return 0;
+	}
 	int parsed = blast_options_parse(&options, argc, argv);
 	if (parsed)
 		return parsed > 0 ? 0 : 2;

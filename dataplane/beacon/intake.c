@@ -174,14 +174,7 @@ static void request_done(struct dp_intake *intake, struct dp_request *request)
 {
 	if (!request->refused) {
 		uint64_t ns = intake->now_ns > request->began_ns ? intake->now_ns - request->began_ns : 1;
-		uint32_t bucket = 63 - (uint32_t)__builtin_clzll(ns);
-		if (bucket >= TP_LATENCY_BUCKETS)
-			bucket = TP_LATENCY_BUCKETS - 1;
-		/* this core is the only writer: a plain add under relaxed atomics */
-		_Atomic uint64_t *count = &intake->ack_latency[bucket];
-		atomic_store_explicit(count, atomic_load_explicit(count, memory_order_relaxed) + 1, memory_order_relaxed);
-		atomic_store_explicit(intake->ack_ns_sum, atomic_load_explicit(intake->ack_ns_sum, memory_order_relaxed) + ns,
-				      memory_order_relaxed);
+		tp_latency_count(intake->ack_latency, intake->ack_ns_sum, ns);
 	}
 	request->done(request);
 }

@@ -8,7 +8,7 @@
  *
  * Row: X(NAME, layer, kind, "label or name", "help")
  *   kind RECEIVED, ACCEPTED (label = where to, or ""), DUPLICATES, LATE, CONFLICTS, IN_FLIGHT (a gauge), REJECTED (label = reason), DROPPED (label =
- *   reason), OTHER (not part of the balance; label = metric name).
+ *   reason), OTHER (not part of the balance; label = metric name; one that ends in _seconds_total is held in nanoseconds).
  *   Layers: XDP (packets before AF_XDP ports), FRAMES (packets on DPDK ports), DATAGRAMS (UDP beacons' datagrams, any driver), REQUESTS (HTTP), BATCHES (UDP batch),
  *   EVENTS, CORE (loop and disk figures, not balanced).
  * Metric names are turnpike_<layer>_total{state="received|accepted|…",reason="…"}, and for OTHER turnpike_<label>.
@@ -188,8 +188,8 @@
 	X(LOG_EVENT_BYTES, CORE, OTHER, "log_event_bytes_total", "Log bytes that are event records") \
 	X(LOG_ROLLS, CORE, OTHER, "log_rolls_total", "Log files finished") \
 	X(SEGMENTS_SEALED, CORE, OTHER, "segments_sealed_total", "Segments published") \
-	X(CORE_BUSY_NS, CORE, OTHER, "core_busy_nanoseconds_total", "Time in loop rounds that found work") \
-	X(CORE_IDLE_NS, CORE, OTHER, "core_idle_nanoseconds_total", "Time in loop rounds that found none, sleep included") \
+	X(CORE_BUSY_NS, CORE, OTHER, "core_busy_seconds_total", "Time in loop rounds that found work") \
+	X(CORE_IDLE_NS, CORE, OTHER, "core_idle_seconds_total", "Time in loop rounds that found none, sleep included") \
 	X(CORE_ROUNDS, CORE, OTHER, "core_rounds_total", "Loop rounds that found work")
 
 enum tp_counter {

@@ -15,7 +15,7 @@
 #include "turnpike/rollup.h"
 
 #define TP_LIVE_MAGIC   0x3165766c6b707431ULL /* "1tpklve1" */
-#define TP_LIVE_VERSION 3
+#define TP_LIVE_VERSION 4
 
 enum { TP_CORES_MAX = 64, TP_SHARDS_MAX = 32, TP_LATENCY_BUCKETS = 40 };
 
@@ -41,7 +41,21 @@ struct tp_live_shard {
 	_Atomic uint64_t log_appended, log_durable; /* records, this run */
 	_Atomic uint64_t ids;                       /* ids in the dedup table (shard 0 only) */
 	_Atomic uint64_t ids_max;
+	_Atomic uint64_t ring_used_bytes,
+		ring_bytes; /* of its fullest hop ring, looked at when log blocks come and go; and of each */
+	/* Time from a burst's decisions until they are durable. Buckets as those of tp_live_core.ack_latency. */
+	_Atomic uint64_t commit_latency[TP_LATENCY_BUCKETS];
+	_Atomic uint64_t commit_ns_sum;
 };
+
+/* Counts one duration. The core that owns the histogram only: a plain add under relaxed atomics. */
+static inline void tp_latency_count(_Atomic uint64_t bucket[TP_LATENCY_BUCKETS], _Atomic uint64_t *ns_sum, uint64_t ns)
+{
+	uint32_t b = 63 - (uint32_t)__builtin_clzll(ns | 1);
+	_Atomic uint64_t *count = &bucket[b < TP_LATENCY_BUCKETS ? b : TP_LATENCY_BUCKETS - 1];
+	atomic_store_explicit(count, atomic_load_explicit(count, memory_order_relaxed) + 1, memory_order_relaxed);
+	atomic_store_explicit(ns_sum, atomic_load_explicit(ns_sum, memory_order_relaxed) + ns, memory_order_relaxed);
+}
 
 /* A publisher whose click-through rate left its history. Rates in millionths. */
 struct tp_live_alert {

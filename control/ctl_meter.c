@@ -1,0 +1,102 @@
+/* How long answers took, by resource. See ctl_meter.h. */
+#include "ctl_meter.h"
+
+#include "ctl_metrics.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { CLASSES = 6, FIRST = 13, STEP = 2, LABEL_BYTES = 160 }; /* from 16 µs, each bound four times the one before */
+
+struct line {
+	_Atomic uint64_t bucket[TP_LATENCY_BUCKETS], ns_sum;
+	_Atomic uint64_t answered[CLASSES]; /* by the first digit of the status; 0: any other */
+};
+
+struct ctl_meter {
+	uint32_t routes;
+	struct line line[]; /* one per route, and one for what there is not */
+};
+
+int ctl_meter_open(struct ctl_meter **meter)
+{
+	const uint32_t routes = ctl_routes();
+	struct ctl_meter *made = calloc(1, sizeof(*made) + (routes + 1) * sizeof(made->line[0]));
+
+	if (!made)
+		return -ENOMEM;
+	made->routes = routes;
+	*meter = made;
+	return 0;
+}
+
+void ctl_meter_close(struct ctl_meter *meter)
+{
+	free(meter);
+}
+
+static void add(_Atomic uint64_t *figure, uint64_t n)
+{
+	atomic_fetch_add_explicit(figure, n, memory_order_relaxed);
+}
+
+void ctl_meter_count(struct ctl_meter *meter, const struct ctl_route *route, uint32_t status, uint64_t ns)
+{
+	if (!meter)
+		return;
+	struct line *line = &meter->line[route ? ctl_route_number(route) : meter->routes];
+	uint32_t b = 63 - (uint32_t)__builtin_clzll(ns | 1);
+	add(&line->bucket[b < TP_LATENCY_BUCKETS ? b : TP_LATENCY_BUCKETS - 1], 1);
+	add(&line->ns_sum, ns);
+	add(&line->answered[status >= 100 && status < 600 ? status / 100 : 0], 1);
+}
+
+/* "/api/v1/live", with * for what may be any word. */
+static void endpoint_text(const struct ctl_meter *meter, uint32_t number, char text[LABEL_BYTES])
+{
+	size_t at = 0;
+
+	text[0] = '\0';
+	if (number == meter->routes)
+		strcpy(text, "none");
+	for (uint32_t i = 0; number < meter->routes && i < CTL_SEGMENTS_MAX && at < LABEL_BYTES; i++) {
+		const char *segment = ctl_route_at(number)->segment[i];
+		if (!segment)
+			break;
+		at += (size_t)snprintf(text + at, LABEL_BYTES - at, "/%s", segment);
+	}
+}
+
+void ctl_meter_print(const struct ctl_meter *meter, FILE *to)
+{
+	static const char *const class[CLASSES] = {"other", "1xx", "2xx", "3xx", "4xx", "5xx"};
+	char endpoint[LABEL_BYTES], labels[LABEL_BYTES + 16];
+	uint64_t bucket[TP_LATENCY_BUCKETS];
+
+	ctl_family(to, "http_requests_total", "counter",
+		   "Requests that the control process answered, by resource and class of status");
+	for (uint32_t r = 0; r <= meter->routes; r++) {
+		endpoint_text(meter, r, endpoint);
+		for (uint32_t c = 0; c < CLASSES; c++) {
+			uint64_t answered = atomic_load_explicit(&meter->line[r].answered[c], memory_order_relaxed);
+			if (answered || c == 2) /* the others are there once they happened */
+				fprintf(to, "turnpike_http_requests_total{endpoint=\"%s\",code=\"%s\"} %" PRIu64 "\n", endpoint,
+					class[c], answered);
+		}
+	}
+	ctl_family(to, "query_latency_seconds", "histogram",
+		   "Time in which the control process made its answer, by resource; the way over the network not included");
+	for (uint32_t r = 0; r <= meter->routes; r++) {
+		uint64_t all = 0;
+		for (uint32_t b = 0; b < TP_LATENCY_BUCKETS; b++)
+			all += bucket[b] = atomic_load_explicit(&meter->line[r].bucket[b], memory_order_relaxed);
+		if (!all)
+			continue; /* dozens of series that say nothing; a histogram begins with its first answer */
+		endpoint_text(meter, r, endpoint);
+		snprintf(labels, sizeof(labels), "endpoint=\"%s\"", endpoint);
+		ctl_histogram(to, "query_latency_seconds", labels, bucket,
+			      atomic_load_explicit(&meter->line[r].ns_sum, memory_order_relaxed), FIRST, STEP);
+	}
+}

@@ -1,0 +1,21 @@
+/*
+ * How long the control process took to answer, by resource, and with what. Counted by connection threads with relaxed atomics; read
+ * by whoever prints the metrics page. What is asked for that does not exist counts under the endpoint "none": a stranger cannot
+ * make series.
+ */
+#ifndef TURNPIKE_CTL_METER_H
+#define TURNPIKE_CTL_METER_H
+
+#include "ctl_route.h"
+
+#include <stdio.h>
+
+struct ctl_meter;
+
+int ctl_meter_open(struct ctl_meter **meter); /* 0 or -ENOMEM */
+void ctl_meter_close(struct ctl_meter *meter);
+/* A request was answered with `status` after `ns`; route NULL: it was for nothing. meter may be NULL. */
+void ctl_meter_count(struct ctl_meter *meter, const struct ctl_route *route, uint32_t status, uint64_t ns);
+void ctl_meter_print(const struct ctl_meter *meter, FILE *to);
+
+#endif
