@@ -119,6 +119,7 @@ static int beacons_create(struct dp_node *node)
 			.rx_count = (uint16_t)node->config.rx_count,
 			.shards = (uint16_t)node->config.shard_count,
 			.sight = node->sight,
+			.way_events = core->live->way_events,
 		};
 		for (uint32_t s = 0; s < node->config.shard_count; s++)
 			beacon.shard_core[s] = core_of_shard(node, s);
@@ -137,6 +138,23 @@ static void endpoint_append(char *list, size_t bytes, const struct tp_addr *addr
 	size_t used = strlen(list);
 	tp_endpoint_text(&endpoint, text);
 	snprintf(list + used, bytes - used, "%s%s", used ? "," : "", text);
+}
+
+/* What stands for an ingest entry where it is shown: its device, or its first address. */
+static void port_name(struct tp_live *live, uint32_t index, const struct tp_config_ingest *ingest, uint16_t http_port,
+		      uint16_t udp_port)
+{
+	bool http = ingest->http.addr.family != 0;
+	struct tp_endpoint endpoint = {.addr = http ? ingest->http.addr : ingest->udp.addr, .port = http ? http_port : udp_port};
+	char text[TP_ENDPOINT_TEXT_BYTES];
+	if (index >= TP_LIVE_PORTS)
+		return;
+	tp_endpoint_text(&endpoint, text);
+	if (ingest->driver == TP_DRIVER_SOCKET)
+		snprintf(live->port[index], sizeof(live->port[index]), "socket %.40s", text);
+	else
+		snprintf(live->port[index], sizeof(live->port[index]), "%.*s", (int)strcspn(ingest->device, ","), ingest->device);
+	live->ports = index + 1;
 }
 
 /* dp_port_options.wake */
@@ -185,6 +203,7 @@ static int ports_open(struct dp_node *node)
 			}
 			core->port[core->ports++] = (struct dp_core_port){.driver = driver, .port = port};
 		}
+		port_name(node->live, i, ingest, http_port, udp_port);
 		if (socket) {
 			if (ingest->http.addr.family)
 				endpoint_append(node->live->http, sizeof(node->live->http), &ingest->http.addr, http_port);

@@ -8,6 +8,7 @@
 #include "permit.h"
 #include "stream.h"
 #include "turnpike/config.h"
+#include "turnpike/live.h"
 #include "turnpike/sight.h"
 
 #include <stdatomic.h>
@@ -31,7 +32,8 @@ struct dp_beacon_options {
 	void *blocked_context;
 	/* Bearer tokens, for ingest entries with `auth: tokens`. */
 	struct dp_permit_source permits;
-	struct tp_sight *sight; /* where requests and datagrams are shown while somebody looks; NULL: nowhere */
+	_Atomic uint64_t (*way_events)[TP_WAYS]; /* TP_LIVE_PORTS lines of the live view, this core the writer; NULL: not counted */
+	struct tp_sight *sight;                  /* where requests and datagrams are shown while somebody looks; NULL: nowhere */
 	/*
 	 * The keys of an ingest entry with `source_keys`, valid during the call in which they are asked for; NULL: nobody's. Any rx core, no
 	 * allocation.

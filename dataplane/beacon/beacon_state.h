@@ -70,6 +70,16 @@ static inline bool dp_beacon_trusted(const struct dp_beacon *beacon, uint16_t in
 	return tp_prefix_list_has(entry->trusted, entry->trusted_count, peer);
 }
 
+/* Events of a beacon that was taken or refused for good, under the ingest entry and the way by which it came. */
+static inline void dp_beacon_count_way(const struct dp_beacon *beacon, uint16_t ingest, enum tp_way way, uint32_t events)
+{
+	if (beacon->options.way_events == NULL)
+		return;
+	_Atomic uint64_t *count = &beacon->options.way_events[ingest < TP_LIVE_PORTS ? ingest : TP_LIVE_PORTS - 1][way];
+	/* this core is the only writer: a plain add under relaxed atomics */
+	atomic_store_explicit(count, atomic_load_explicit(count, memory_order_relaxed) + events, memory_order_relaxed);
+}
+
 /* ---- HTTP's part: http.c ---- */
 int dp_http_create(struct dp_beacon *beacon);
 void dp_http_destroy(struct dp_beacon *beacon);        /* beacon->http may be NULL */

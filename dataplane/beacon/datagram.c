@@ -350,6 +350,7 @@ static void batch_input(struct dp_beacon *beacon, const struct dp_datagram_path 
 	struct dp_body_source source = source_of(beacon, path);
 	struct batch_books books = {0};
 	TP_COUNT_ADD(counters, EVENTS_RECEIVED, batch.events);
+	dp_beacon_count_way(beacon, path->ingest, TP_WAY_UDP_BATCH, batch.events);
 	if (batch_stage(beacon, request, pending, bytes, &source, &books)) {
 		dp_intake_rollback(beacon->intake, request);
 		dp_tally_give(&beacon->datagram->sources, pending->source);
@@ -381,6 +382,8 @@ static void text_input(struct dp_beacon *beacon, const struct dp_datagram_path *
 	const struct dp_body_source source = source_of(beacon, path);
 	struct dp_body_result result =
 		dp_body_stage(beacon->intake, beacon->json, request, (const char *)bytes, count, &limits, &source, beacon->rejects);
+	if (result.outcome != DP_BODY_FULL)
+		dp_beacon_count_way(beacon, path->ingest, TP_WAY_UDP_TEXT, result.events);
 	switch (result.outcome) {
 	case DP_BODY_STAGED:
 		TP_COUNT(counters, DATAGRAMS_ACCEPTED);

@@ -280,6 +280,7 @@ static enum served serve_clicks(struct dp_http_connection *c, struct dp_exchange
 		dp_intake_rollback(beacon->intake, request);
 		return NO_ROOM;
 	}
+	dp_beacon_count_way(beacon, c->stream->ingest, TP_WAY_HTTP, result.events);
 	if (result.outcome == DP_BODY_REFUSED || (result.form == DP_BODY_SINGLE && result.rejects != 0)) {
 		dp_intake_rollback(beacon->intake, request);
 		answer_invalid(exchange, beacon->rejects[0].reason, beacon->rejects[0].field);
@@ -331,6 +332,7 @@ static enum served serve_pixel(struct dp_http_connection *c, struct dp_exchange 
 		if (get) {
 			dp_intake_rollback(beacon->intake, request);
 			TP_COUNT(beacon->counters, EVENTS_RECEIVED);
+			dp_beacon_count_way(beacon, c->stream->ingest, TP_WAY_PIXEL, 1);
 			beacon->counters->v[TP_C_EVENTS_MALFORMED + result.reason - TP_MALFORMED]++;
 		}
 		return ANSWERED;
@@ -348,6 +350,7 @@ static enum served serve_pixel(struct dp_http_connection *c, struct dp_exchange 
 		return NO_ROOM;
 	}
 	TP_COUNT(beacon->counters, EVENTS_RECEIVED);
+	dp_beacon_count_way(beacon, c->stream->ingest, TP_WAY_PIXEL, 1);
 	TP_COUNT_ADD(beacon->counters, EVENTS_MINTED, result.minted);
 	TP_COUNT_ADD(beacon->counters, EVENTS_BAD_TRACE, result.bad_trace);
 	return commit(c, exchange, request);

@@ -23,6 +23,11 @@ enum { TP_CORES_MAX = 64, TP_SHARDS_MAX = 32, TP_LATENCY_BUCKETS = 40 };
 enum tp_refusing { TP_TAKING, TP_STARTING, TP_NO_SPACE, TP_STOPPING };
 const char *tp_refusing_name(enum tp_refusing state); /* "taking", "starting", "no_space", "stopping" */
 
+/* By which door events came in, for each ingest entry; those beyond the room share its last line. */
+enum tp_way { TP_WAY_HTTP, TP_WAY_PIXEL, TP_WAY_UDP_TEXT, TP_WAY_UDP_BATCH, TP_WAYS };
+const char *tp_way_name(enum tp_way way); /* "http", "pixel", "udp_text", "udp_batch" */
+enum { TP_LIVE_PORTS = 16 };
+
 struct tp_live_core {
 	struct tp_counter_page counters;
 	uint32_t cpu; /* which CPU it is pinned to */
@@ -32,6 +37,7 @@ struct tp_live_core {
 	/* Time from the first byte of a request or batch to its acknowledgement. Bucket b counts durations in [2^b, 2^(b+1)) ns. */
 	_Atomic uint64_t ack_latency[TP_LATENCY_BUCKETS];
 	_Atomic uint64_t ack_ns_sum;
+	_Atomic uint64_t way_events[TP_LIVE_PORTS][TP_WAYS]; /* received, rejected ones too; this core the writer */
 };
 
 struct tp_live_shard {
@@ -81,6 +87,8 @@ struct tp_live {
 	uint64_t started_ms;
 	char node[64];
 	char http[128], udp[128];                   /* as in the ready line: comma separated addresses */
+	uint32_t ports;                             /* lines of port[] and of way_events[]; set before ready */
+	char port[TP_LIVE_PORTS][48];               /* "socket 127.0.0.1:8080", "net_af_xdp0", … for people */
 	char receive_path[128];                     /* "socket", "dpdk net_af_xdp0 (XDP: native)", … for people */
 	_Alignas(64) _Atomic uint64_t heartbeat_ms; /* real-time clock, a few times a second */
 	_Atomic uint32_t refusing;                  /* enum tp_refusing */
