@@ -71,6 +71,7 @@ void ctl_metrics(struct ctl *ctl, const struct ctl_target *target, struct ctl_re
 void ctl_healthz(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply);
 void ctl_readyz(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply);
 void ctl_live(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply);
+void ctl_live_refused(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply);
 void ctl_live_history(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply);
 /* A file of web/, by its path segment; "" is the dashboard. 404 when there is none. */
 void ctl_web(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply);

@@ -4,6 +4,8 @@
  */
 #include "ctl.h"
 #include "ctl_pulse.h"
+#include "ctl_refused.h"
+#include "turnpike/text.h"
 
 #include <microhttpd.h>
 #include <stdlib.h>
@@ -88,4 +90,26 @@ void ctl_live_history(struct ctl *ctl, const struct ctl_target *target, struct c
 {
 	(void)target;
 	ctl_reply_json(reply, ctl_pulse_history(ctl->pulse));
+}
+
+/* GET /api/v1/live/refused?from=&to=: when beacons were refused; without them, all that is known. */
+void ctl_live_refused(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply)
+{
+	static const char *const names[2] = {"from", "to"};
+	uint64_t limit[2] = {0, UINT64_MAX};
+
+	for (uint32_t i = 0; i < target->params; i++) {
+		const struct ctl_text *name = &target->param[i].name, *value = &target->param[i].value;
+		uint32_t which = ctl_text_is(name, names[0]) ? 0 : ctl_text_is(name, names[1]) ? 1 : 2;
+		if (which == 2) {
+			ctl_reply_problem(reply, 400, "bad-parameter", name->at, "expected from and to, found %.32s", name->at);
+			return;
+		}
+		if (tp_time_parse(value->at, value->bytes, &limit[which]) != 0) {
+			ctl_reply_problem(reply, 400, "bad-parameter", names[which],
+					  "expected RFC 3339 or milliseconds since 1970, found \"%.40s\"", value->at);
+			return;
+		}
+	}
+	ctl_reply_json(reply, ctl_refused_json(ctl_pulse_refused(ctl->pulse), limit[0], limit[1]));
 }

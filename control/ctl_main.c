@@ -99,7 +99,7 @@ static int parts_open(struct ctl *ctl, struct ctl_http **http, char text[TP_ENDP
 	rc = ctl_folds_open(&ctl->folds, ctl->store, ctl->config.data_dir, ctl->config.log_file_bytes, ctl->config.session_gap_ms);
 	if (rc != 0)
 		return said("cannot follow the log", ctl->config.data_dir, rc);
-	rc = ctl_pulse_open(&ctl->pulse, ctl->config.data_dir, ctl->views);
+	rc = ctl_pulse_open(&ctl->pulse, ctl->config.data_dir, ctl->config.control_state_dir, ctl->views);
 	if (rc != 0)
 		return said("cannot start the pulse", ctl->config.data_dir, rc);
 	if (ctl->config.control_auth_tokens)

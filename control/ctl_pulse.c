@@ -1,6 +1,7 @@
 /* The pulse thread; see ctl_pulse.h. `lock` guards the message, the history and `stopping`; the rest is the thread's own. */
 #include "ctl_pulse.h"
 
+#include "ctl_refused.h"
 #include "ctl_sample.h"
 #include "turnpike/log.h"
 #include "turnpike/text.h"
@@ -13,13 +14,17 @@
 #include <string.h>
 #include <time.h>
 
+enum { ABSENT_TICKS = 5 };
+
 #define TICK_NS   1000000000ULL
 #define RETAKE_NS (5 * TICK_NS) /* a quiet node's campaigns still leave the window */
 
 struct moment {
 	uint64_t time_ms;
-	double clicks, impressions, conversions, received; /* per second; NAN: not known */
-	double p50_ms, p99_ms, lag_ms;
+	double clicks, flagged, impressions, conversions, received; /* per second; NAN: not known */
+	double p50_ms, p99_ms, lag_ms, log_bytes;
+	float refused[TP_COUNTERS];        /* per second, of counters of what was rejected or dropped */
+	float way[TP_LIVE_PORTS][TP_WAYS]; /* events per second */
 };
 
 struct ctl_pulse {
@@ -32,6 +37,9 @@ struct ctl_pulse {
 	uint64_t taken_ns; /* when the tally was last taken */
 	int last_error;
 	uint64_t sequence;
+	struct ctl_refused *refused;  /* has a lock of its own */
+	char port[TP_LIVE_PORTS][48]; /* under the lock below, too */
+	uint32_t ports;
 
 	pthread_mutex_t lock;
 	pthread_cond_t news;
@@ -150,15 +158,52 @@ static double per_second(uint64_t late, uint64_t early, double seconds)
 	return late <= early ? 0 : (double)(late - early) / seconds;
 }
 
+static bool is_refusal(uint32_t counter)
+{
+	return tp_counter_info[counter].kind == TP_KIND_REJECTED || tp_counter_info[counter].kind == TP_KIND_DROPPED;
+}
+
+/* The views' thread needs a moment to find the data process: not before then is it called absent. */
+static enum ctl_why why_of(const struct ctl_sample *late, const struct ctl_sample *early, uint64_t sequence)
+{
+	static const struct {
+		const char *state;
+		enum ctl_why why;
+	} rows[] = {
+		{"no_space", CTL_WHY_NO_SPACE}, {"starting", CTL_WHY_STARTING}, {"stopping", CTL_WHY_STOPPING},
+		{"stalled", CTL_WHY_STALLED},   {"gone", CTL_WHY_GONE},         {"absent", CTL_WHY_GONE},
+	};
+	const char *state = ctl_sample_state(late);
+
+	if (!late->attached && sequence < ABSENT_TICKS)
+		return CTL_WHY_UNKNOWN;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+		if (strcmp(rows[i].state, state) == 0)
+			return rows[i].why;
+	return ctl_sample_shed(late, early) ? CTL_WHY_SHED : CTL_WHY_NONE;
+}
+
 static struct moment moment_of(const struct ctl_sample *late, const struct ctl_sample *early)
 {
-	struct moment moment = {late->now_ms, NAN, NAN, NAN, NAN, NAN, NAN, NAN};
+	struct moment moment = {
+		.time_ms = late->now_ms,
+		.clicks = NAN,
+		.flagged = NAN,
+		.impressions = NAN,
+		.conversions = NAN,
+		.received = NAN,
+		.p50_ms = NAN,
+		.p99_ms = NAN,
+		.lag_ms = NAN,
+		.log_bytes = NAN,
+	};
 
 	if (!late->connected || !ctl_sample_follows(late, early))
 		return moment;
 	double seconds = (double)(late->mono_ns - early->mono_ns) / 1e9;
 	moment.clicks = per_second(late->types.clicks + late->types.flagged_clicks,
 				   early->types.clicks + early->types.flagged_clicks, seconds);
+	moment.flagged = per_second(late->types.flagged_clicks, early->types.flagged_clicks, seconds);
 	moment.impressions = per_second(late->types.impressions, early->types.impressions, seconds);
 	moment.conversions = per_second(late->types.conversions, early->types.conversions, seconds);
 	moment.received = per_second(late->sum.v[TP_C_EVENTS_RECEIVED], early->sum.v[TP_C_EVENTS_RECEIVED], seconds);
@@ -167,6 +212,13 @@ static struct moment moment_of(const struct ctl_sample *late, const struct ctl_s
 	moment.p99_ms = ack.p99_ms;
 	if (late->watermark_ms)
 		moment.lag_ms = (double)late->now_ms - (double)late->watermark_ms;
+	moment.log_bytes = per_second(late->sum.v[TP_C_LOG_BYTES], early->sum.v[TP_C_LOG_BYTES], seconds);
+	for (uint32_t c = 0; c < TP_COUNTERS; c++)
+		if (is_refusal(c))
+			moment.refused[c] = (float)per_second(late->sum.v[c], early->sum.v[c], seconds);
+	for (uint32_t p = 0; p < late->ports; p++)
+		for (uint32_t w = 0; w < TP_WAYS; w++)
+			moment.way[p][w] = (float)per_second(late->way_events[p][w], early->way_events[p][w], seconds);
 	return moment;
 }
 
@@ -181,6 +233,7 @@ static void tick(struct ctl_pulse *pulse)
 	ctl_sample_take(pulse->late, &look, tp_now_ms(), tp_mono_ns());
 	tally(pulse, &look);
 	ctl_look_give(pulse->views, &look);
+	ctl_refused_note(pulse->refused, pulse->late->now_ms, why_of(pulse->late, pulse->early, pulse->sequence));
 
 	json_t *value = ctl_sample_json(pulse->late, pulse->early, pulse->top ? json_incref(pulse->top) : json_array());
 	struct ctl_message *message = message_make(++pulse->sequence, value);
@@ -188,6 +241,8 @@ static void tick(struct ctl_pulse *pulse)
 	struct moment moment = moment_of(pulse->late, pulse->early);
 
 	pthread_mutex_lock(&pulse->lock);
+	pulse->ports = pulse->late->ports;
+	memcpy(pulse->port, pulse->late->port, sizeof(pulse->port));
 	pulse->history[pulse->history_at] = moment;
 	pulse->history_at = (pulse->history_at + 1) % CTL_HISTORY_MAX;
 	if (pulse->history_count < CTL_HISTORY_MAX)
@@ -227,34 +282,79 @@ static json_t *known(double value)
 	return isnan(value) ? json_null() : json_real(round(1000 * value) / 1000);
 }
 
+static void series_add(json_t *series, const char *name, uint64_t time_ms, float value)
+{
+	json_t *list = json_object_get(series, name);
+
+	if (!list) {
+		list = json_array();
+		json_object_set_new(series, name, list);
+	}
+	json_array_append_new(list, json_pack("[I, f]", (json_int_t)time_ms, round(10 * (double)value) / 10));
+}
+
+/* What is mostly zero: [[time_ms, per_second], …] by layer and reason, and by port and way. */
+static void sparse_add(json_t *refused, json_t *ways, const struct moment *moment, const char (*port)[48], uint32_t ports)
+{
+	char name[128];
+
+	for (uint32_t c = 0; c < TP_COUNTERS; c++) {
+		if (!(moment->refused[c] > 0))
+			continue;
+		snprintf(name, sizeof(name), "%s %s", tp_layer_name((enum tp_counter_layer)tp_counter_info[c].layer),
+			 tp_counter_info[c].label);
+		series_add(refused, name, moment->time_ms, moment->refused[c]);
+	}
+	for (uint32_t p = 0; p < ports; p++) {
+		for (uint32_t w = 0; w < TP_WAYS; w++) {
+			if (!(moment->way[p][w] > 0))
+				continue;
+			snprintf(name, sizeof(name), "%.48s %s", port[p], tp_way_name((enum tp_way)w));
+			series_add(ways, name, moment->time_ms, moment->way[p][w]);
+		}
+	}
+}
+
 json_t *ctl_pulse_history(struct ctl_pulse *pulse)
 {
 	struct moment *copy = malloc(sizeof(pulse->history));
-	json_t *samples = json_array();
+	json_t *samples = json_array(), *refused = json_object(), *ways = json_object();
+	char port[TP_LIVE_PORTS][48];
 
 	if (!copy) {
 		json_decref(samples);
+		json_decref(refused);
+		json_decref(ways);
 		return NULL;
 	}
 	pthread_mutex_lock(&pulse->lock);
 	uint32_t count = pulse->history_count, first = (pulse->history_at + CTL_HISTORY_MAX - count) % CTL_HISTORY_MAX;
+	uint32_t ports = pulse->ports;
 	memcpy(copy, pulse->history, sizeof(pulse->history));
+	memcpy(port, pulse->port, sizeof(port));
 	pthread_mutex_unlock(&pulse->lock);
 	for (uint32_t i = 0; i < count; i++) {
 		const struct moment *moment = &copy[(first + i) % CTL_HISTORY_MAX];
-		json_array_append_new(samples,
-				      json_pack("[I, o, o, o, o, o, o, o]", (json_int_t)moment->time_ms, known(moment->clicks),
-						known(moment->impressions), known(moment->conversions), known(moment->received),
-						known(moment->p50_ms), known(moment->p99_ms), known(moment->lag_ms)));
+		json_array_append_new(samples, json_pack("[I, o, o, o, o, o, o, o, o, o]", (json_int_t)moment->time_ms,
+							 known(moment->clicks), known(moment->flagged), known(moment->impressions),
+							 known(moment->conversions), known(moment->received), known(moment->p50_ms),
+							 known(moment->p99_ms), known(moment->lag_ms), known(moment->log_bytes)));
+		sparse_add(refused, ways, moment, (const char(*)[48])port, ports);
 	}
 	free(copy);
-	return json_pack("{s:i, s:[s,s,s,s,s,s,s,s], s:o}", "step_ms", 1000, "fields", "time_ms", "clicks", "impressions",
-			 "conversions", "received", "p50_ms", "p99_ms", "lag_ms", "samples", samples);
+	return json_pack("{s:i, s:[s,s,s,s,s,s,s,s,s,s], s:o, s:o, s:o}", "step_ms", 1000, "fields", "time_ms", "clicks", "flagged",
+			 "impressions", "conversions", "received", "p50_ms", "p99_ms", "lag_ms", "log_bytes", "samples", samples,
+			 "refused", refused, "ways", ways);
+}
+
+struct ctl_refused *ctl_pulse_refused(struct ctl_pulse *pulse)
+{
+	return pulse->refused;
 }
 
 /* ---- life ---- */
 
-int ctl_pulse_open(struct ctl_pulse **pulse, const char *data_dir, struct ctl_views *views)
+int ctl_pulse_open(struct ctl_pulse **pulse, const char *data_dir, const char *state_dir, struct ctl_views *views)
 {
 	struct ctl_pulse *made = calloc(1, sizeof(*made));
 	pthread_condattr_t monotonic;
@@ -270,7 +370,9 @@ int ctl_pulse_open(struct ctl_pulse **pulse, const char *data_dir, struct ctl_vi
 	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
 	pthread_cond_init(&made->news, &monotonic);
 	pthread_condattr_destroy(&monotonic);
-	int rc = !made->tally || !made->late || !made->early ? -ENOMEM : -pthread_create(&made->thread, NULL, beat, made);
+	int rc = ctl_refused_open(&made->refused, state_dir, tp_now_ms());
+	if (rc == 0)
+		rc = !made->tally || !made->late || !made->early ? -ENOMEM : -pthread_create(&made->thread, NULL, beat, made);
 	made->started = rc == 0;
 	if (rc != 0) {
 		ctl_pulse_close(made);
@@ -297,6 +399,7 @@ void ctl_pulse_close(struct ctl_pulse *pulse)
 	give_locked(pulse->message);
 	json_decref(pulse->top);
 	ctl_tally_close(pulse->tally);
+	ctl_refused_close(pulse->refused);
 	free(pulse->late);
 	free(pulse->early);
 	pthread_cond_destroy(&pulse->news);

@@ -21,7 +21,8 @@ struct ctl_message {
 	char text[];
 };
 
-int ctl_pulse_open(struct ctl_pulse **pulse, const char *data_dir, struct ctl_views *views); /* 0 or -errno */
+/* 0 or -errno. The periods of refusal are kept in state_dir. */
+int ctl_pulse_open(struct ctl_pulse **pulse, const char *data_dir, const char *state_dir, struct ctl_views *views);
 /* Lets all watchers go: ctl_pulse_wait() returns NULL from now on. */
 void ctl_pulse_stop(struct ctl_pulse *pulse);
 void ctl_pulse_close(struct ctl_pulse *pulse);
@@ -33,7 +34,12 @@ void ctl_pulse_close(struct ctl_pulse *pulse);
 struct ctl_message *ctl_pulse_wait(struct ctl_pulse *pulse, uint64_t sequence, uint32_t wait_ms, bool *stopped);
 void ctl_message_give(struct ctl_pulse *pulse, struct ctl_message *message);
 
-/* {"step_ms":1000,"fields":[…],"samples":[[…]]}, oldest first; a rate that is not known is null. */
+/*
+ * {"step_ms":1000,"fields":[…],"samples":[[…]],"refused":{"layer reason":[[time_ms,rate]]},"ways":{"port way":[[time_ms,rate]]}},
+ * oldest first; a rate that is not known is null, and the last two leave out what was zero.
+ */
 json_t *ctl_pulse_history(struct ctl_pulse *pulse);
+struct ctl_refused;
+struct ctl_refused *ctl_pulse_refused(struct ctl_pulse *pulse);
 
 #endif

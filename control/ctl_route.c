@@ -19,6 +19,7 @@ static const struct ctl_route routes[] = {
 	{{"metrics"}, ctl_metrics, CTL_NEED_READ, CTL_READS},
 	{{"api", "v1", "live"}, ctl_live, CTL_NEED_READ, CTL_READS},
 	{{"api", "v1", "live", "history"}, ctl_live_history, CTL_NEED_READ, CTL_READS},
+	{{"api", "v1", "live", "refused"}, ctl_live_refused, CTL_NEED_OWN, CTL_READS}, /* of the node, nobody's rows */
 
 	/* who is kept out */
 	{{"api", "v1", "blocklist"}, ctl_blocklist, CTL_NEED_ADMIN, CTL_POSTS | CTL_DELETES},

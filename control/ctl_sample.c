@@ -24,6 +24,9 @@ static void core_take(struct ctl_sample *sample, const struct tp_live_core *from
 		sample->sum.v[c] += to->counters.v[c];
 	for (uint32_t b = 0; b < TP_LATENCY_BUCKETS; b++)
 		sample->ack_latency[b] += load(&from->ack_latency[b]);
+	for (uint32_t p = 0; p < sample->ports; p++)
+		for (uint32_t w = 0; w < TP_WAYS; w++)
+			sample->way_events[p][w] += load(&from->way_events[p][w]);
 }
 
 void ctl_sample_take(struct ctl_sample *sample, const struct ctl_look *look, uint64_t now_ms, uint64_t mono_ns)
@@ -36,6 +39,17 @@ void ctl_sample_take(struct ctl_sample *sample, const struct ctl_look *look, uin
 	sample->pid = live->pid;
 	sample->started_ms = live->started_ms;
 	sample->cores = ctl_live_cores(live);
+	sample->ports = live->ports < TP_LIVE_PORTS ? live->ports : TP_LIVE_PORTS;
+	for (uint32_t p = 0; p < sample->ports; p++)
+		snprintf(sample->port[p], sizeof(sample->port[p]), "%.*s", (int)sizeof(live->port[p]) - 1, live->port[p]);
+	sample->shards = ctl_live_shards(live);
+	for (uint32_t s = 0; s < sample->shards; s++) {
+		/* durable first: it never overtakes what is appended */
+		uint64_t durable = load(&live->shard[s].log_durable), appended = load(&live->shard[s].log_appended);
+		sample->log_waiting[s] = appended > durable ? appended - durable : 0;
+		sample->ring_used[s] = load(&live->shard[s].ring_used_bytes);
+		sample->ring_bytes[s] = load(&live->shard[s].ring_bytes);
+	}
 	for (uint32_t i = 0; i < sample->cores; i++)
 		core_take(sample, &live->core[i], &sample->core[i]);
 	(void)tp_counters_add(&live->housekeeping, &sample->sum);
@@ -107,13 +121,18 @@ static json_t *number(uint64_t value)
 	return json_integer((json_int_t)value);
 }
 
-/* Rates are shown with one decimal; more would only be noise. */
-static json_t *rate(const struct span *span, uint64_t late, uint64_t early)
+/* One decimal; more would only be noise. */
+json_t *ctl_sample_rate(const struct ctl_sample *early, uint64_t late_count, uint64_t early_count, double seconds)
 {
-	if (!span->early)
+	if (!early)
 		return json_null();
 	/* what a killed data process had summed but not made durable is not there after its restart */
-	return json_real(late <= early ? 0 : round(10 * (double)(late - early) / span->seconds) / 10);
+	return json_real(late_count <= early_count ? 0 : round(10 * (double)(late_count - early_count) / seconds) / 10);
+}
+
+static json_t *rate(const struct span *span, uint64_t late, uint64_t early)
+{
+	return ctl_sample_rate(span->early, late, early, span->seconds);
 }
 
 static uint64_t of_kind(const struct tp_counters *counters, enum tp_counter_layer layer, enum tp_counter_kind kind)
@@ -163,9 +182,13 @@ static json_t *core_json(const struct span *span, uint32_t index)
 	double busy = (double)(late->v[TP_C_CORE_BUSY_NS] - early->v[TP_C_CORE_BUSY_NS]);
 	double idle = (double)(late->v[TP_C_CORE_IDLE_NS] - early->v[TP_C_CORE_IDLE_NS]);
 	json_t *load_share = span->early && busy + idle > 0 ? json_real(round(1000 * busy / (busy + idle)) / 1000) : json_null();
+	uint64_t done = late->v[TP_C_EVENTS_RECEIVED] + late->v[TP_C_SHARD_TAKEN] - early->v[TP_C_EVENTS_RECEIVED] -
+			early->v[TP_C_SHARD_TAKEN];
+	json_t *event_ns = span->early && done > 0 ? json_real(round(busy / (double)done)) : json_null();
 
-	return json_pack("{s:I, s:b, s:b, s:o, s:o, s:o}", "cpu", (json_int_t)core->cpu, "rx", (int)core->is_rx, "shard",
-			 (int)core->is_shard, "busy", load_share, "received_per_second",
+	return json_pack("{s:I, s:b, s:b, s:o, s:o, s:I, s:o, s:o}", "cpu", (json_int_t)core->cpu, "rx", (int)core->is_rx, "shard",
+			 (int)core->is_shard, "busy", load_share, "event_ns", event_ns, "in_flight",
+			 (json_int_t)late->v[TP_C_EVENTS_IN_FLIGHT], "received_per_second",
 			 rate(span, late->v[TP_C_EVENTS_RECEIVED], early->v[TP_C_EVENTS_RECEIVED]), "sharded_per_second",
 			 rate(span, late->v[TP_C_SHARD_TAKEN], early->v[TP_C_SHARD_TAKEN]));
 }
@@ -203,8 +226,7 @@ static json_t *ack_json(const struct span *span)
 			 rate(span, ack.count, 0));
 }
 
-/* In the words of the operator: what the node does now. */
-static const char *state_of(const struct ctl_sample *sample)
+const char *ctl_sample_state(const struct ctl_sample *sample)
 {
 	if (!sample->attached)
 		return "absent";
@@ -222,7 +244,7 @@ static void node_into(json_t *message, const struct ctl_sample *sample)
 	json_t *lag = sample->watermark_ms ? json_integer((json_int_t)(sample->now_ms - sample->watermark_ms)) : json_null();
 
 	json_object_set_new(message, "node", ctl_json_text(sample->node, strlen(sample->node)));
-	json_object_set_new(message, "state", json_string(state_of(sample)));
+	json_object_set_new(message, "state", json_string(ctl_sample_state(sample)));
 	json_object_set_new(message, "refusing",
 			    sample->attached ? json_string(tp_refusing_name((enum tp_refusing)sample->refusing)) : json_null());
 	json_object_set_new(message, "connected", json_boolean(sample->connected));
@@ -260,6 +282,7 @@ json_t *ctl_sample_json(const struct ctl_sample *late, const struct ctl_sample *
 	json_object_set_new(message, "cores", cores);
 	json_object_set_new(message, "ack", ack_json(&span));
 	json_object_set_new(message, "refusals", refusals_json(&span));
+	ctl_sample_parts_into(message, late, span.early, span.seconds);
 	json_object_set_new(message, "top_minutes", json_integer(CTL_TOP_MINUTES));
 	json_object_set_new(message, "top", top);
 	return message;

@@ -27,6 +27,12 @@ struct ctl_sample {
 	struct ctl_core_sample core[TP_CORES_MAX];
 	struct tp_counters sum; /* over cores and background */
 	uint64_t ack_latency[TP_LATENCY_BUCKETS];
+	uint32_t ports;
+	char port[TP_LIVE_PORTS][48];
+	uint64_t way_events[TP_LIVE_PORTS][TP_WAYS]; /* over cores */
+	uint32_t shards;
+	uint64_t log_waiting[TP_SHARDS_MAX]; /* records in the log that are not durable yet */
+	uint64_t ring_used[TP_SHARDS_MAX], ring_bytes[TP_SHARDS_MAX];
 	struct ctl_types types; /* events by type, from the figures */
 	/* the node's lines of the live view */
 	char node[64], http[128], udp[128], receive_path[128];
@@ -52,6 +58,20 @@ struct ctl_ack {
 	double p50_ms, p99_ms;
 };
 struct ctl_ack ctl_sample_ack(const struct ctl_sample *late, const struct ctl_sample *early);
+
+/* In the operator's words: "taking", "no_space", … "stalled", "gone", "absent". */
+const char *ctl_sample_state(const struct ctl_sample *sample);
+
+/* Beacons that were refused between two samples because the node was too busy: rings or request slots full, answered 503. */
+uint64_t ctl_sample_shed(const struct ctl_sample *late, const struct ctl_sample *early);
+
+/*
+ * The parts of the message that tell of the machinery: ports, xdp, log, layers, shards (ctl_sample_parts.c). `early` is NULL when
+ * there is nothing to compare with.
+ */
+void ctl_sample_parts_into(json_t *message, const struct ctl_sample *late, const struct ctl_sample *early, double seconds);
+/* A rate with one decimal; null without `early`. */
+json_t *ctl_sample_rate(const struct ctl_sample *early, uint64_t late_count, uint64_t early_count, double seconds);
 
 /*
  * The message of the live stream: late's totals, and rates against early (NULL, or of another run: rates are null). `top` is the

@@ -85,6 +85,52 @@ static void a_message_tells_totals_and_rates(void **state)
 	free(late);
 }
 
+static void the_machinery_has_its_parts(void **state)
+{
+	(void)state;
+	struct ctl_sample *early = calloc(1, sizeof(*early)), *late = calloc(1, sizeof(*late));
+
+	samples_make(early, late);
+	early->ports = late->ports = 2;
+	strcpy(late->port[1], "socket [::1]:80");
+	early->way_events[1][TP_WAY_UDP_BATCH] = 10;
+	late->way_events[1][TP_WAY_UDP_BATCH] = 50;
+	late->shards = 1;
+	late->log_waiting[0] = 3;
+	late->ring_used[0] = 512;
+	late->ring_bytes[0] = 4096;
+	late->sum.v[TP_C_LOG_BYTES] = 4096;
+	late->sum.v[TP_C_XDP_RECEIVED] = 100;
+	late->sum.v[TP_C_XDP_BAD_TCP] = 30;
+	late->sum.v[TP_C_CONNECTIONS_OPENED] = 9;
+	late->sum.v[TP_C_CONNECTIONS_CLOSED] = 2;
+	json_t *message = ctl_sample_json(late, early, json_array());
+	json_t *port = json_array_get(at(message, "ports", NULL), 1), *batch = at(port, "ways", "udp_batch");
+	assert_int_equal(json_array_size(at(message, "ports", NULL)), 2);
+	assert_string_equal(json_string_value(at(port, "port", NULL)), "socket [::1]:80");
+	assert_int_equal(json_integer_value(at(batch, "total", NULL)), 50);
+	assert_true(json_real_value(at(batch, "per_second", NULL)) == 20);
+	assert_true(json_real_value(at(message, "log", "bytes_per_second")) == 2048);
+	json_t *shard = json_array_get(at(message, "shards", NULL), 0);
+	assert_int_equal(json_integer_value(at(shard, "log_waiting", NULL)), 3);
+	assert_int_equal(json_integer_value(at(shard, "ring_used_bytes", NULL)), 512);
+	assert_int_equal(json_integer_value(at(shard, "ring_bytes", NULL)), 4096);
+	assert_true(json_real_value(at(at(message, "layers", "xdp"), "dropped", "per_second")) == 15);
+	assert_int_equal(json_integer_value(at(at(message, "layers", "xdp"), "received", "total")), 100);
+	assert_int_equal(json_integer_value(at(message, "connections", "open")), 7);
+	json_t *core = json_array_get(at(message, "cores", NULL), 0);
+	assert_true(json_real_value(json_object_get(core, "event_ns")) == 2); /* 500 ns busy, 300 events, rounded */
+	json_decref(message);
+	/* a node that is too busy sheds; a sender that is over its limit does not make it so */
+	assert_int_equal(ctl_sample_shed(late, early), 0);
+	late->sum.v[TP_C_REQUESTS_429] = 8;
+	assert_int_equal(ctl_sample_shed(late, early), 0);
+	late->sum.v[TP_C_REQUESTS_503] = 8;
+	assert_int_equal(ctl_sample_shed(late, early), 8);
+	free(early);
+	free(late);
+}
+
 static void what_cannot_be_compared_has_no_rate(void **state)
 {
 	(void)state;
@@ -156,9 +202,8 @@ static void each_state_has_its_word(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(quantiles_lie_in_their_bucket),
-		cmocka_unit_test(a_message_tells_totals_and_rates),
-		cmocka_unit_test(what_cannot_be_compared_has_no_rate),
+		cmocka_unit_test(quantiles_lie_in_their_bucket), cmocka_unit_test(a_message_tells_totals_and_rates),
+		cmocka_unit_test(the_machinery_has_its_parts),   cmocka_unit_test(what_cannot_be_compared_has_no_rate),
 		cmocka_unit_test(each_state_has_its_word),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

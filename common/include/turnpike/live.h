@@ -15,7 +15,7 @@
 #include "turnpike/rollup.h"
 
 #define TP_LIVE_MAGIC   0x3165766c6b707431ULL /* "1tpklve1" */
-#define TP_LIVE_VERSION 4
+#define TP_LIVE_VERSION 5
 
 enum { TP_CORES_MAX = 64, TP_SHARDS_MAX = 32, TP_LATENCY_BUCKETS = 40 };
 
