@@ -24,6 +24,12 @@ static uint32_t sets_of(uint32_t entries)
 	return entries > WAYS ? entries / WAYS : 1;
 }
 
+/* As many bytes as entries of 16 would take. */
+static uint32_t impression_sets_of(uint32_t entries)
+{
+	return entries > 4 ? entries / 4 : 1;
+}
+
 static uint32_t profile_sets_of(uint32_t entries)
 {
 	return entries > 4 * PROFILE_WAYS ? entries / 4 / PROFILE_WAYS : 1;
@@ -39,7 +45,7 @@ static uint64_t lay(uint64_t *at, uint64_t bytes)
 }
 
 struct layout {
-	uint64_t devices, impressions, forgot, profiles, publishers, places, waiting, signals, bytes;
+	uint64_t devices, impressions, profiles, publishers, places, waiting, signals, bytes;
 };
 
 static struct layout layout_of(uint32_t entries)
@@ -48,8 +54,7 @@ static struct layout layout_of(uint32_t entries)
 	uint64_t at = 0, sets = sets_of(entries);
 	lay(&at, sizeof(struct agg_fraud_shard));
 	layout.devices = lay(&at, sets * sizeof(struct set));
-	layout.impressions = lay(&at, sets * sizeof(struct set));
-	layout.forgot = lay(&at, sets * sizeof(uint64_t));
+	layout.impressions = lay(&at, impression_sets_of(entries) * sizeof(struct impression_set));
 	layout.profiles = lay(&at, (uint64_t)profile_sets_of(entries) * PROFILE_WAYS * sizeof(struct profile));
 	layout.publishers = lay(&at, PUBLISHERS * sizeof(struct publisher));
 	layout.places = lay(&at, PLACES * sizeof(struct place_entry));
@@ -97,10 +102,10 @@ struct agg_fraud_shard *agg_fraud_shard_init(void *memory, uint32_t entries, str
 	shard->shared = shared;
 	shard->counters = counters ? counters : &shard->none;
 	shard->sets = sets_of(entries);
+	shard->impression_sets = impression_sets_of(entries);
 	shard->profile_sets = profile_sets_of(entries);
 	shard->devices = (struct set *)(void *)(base + layout.devices);
-	shard->impressions = (struct set *)(void *)(base + layout.impressions);
-	shard->forgot_ms = (uint64_t *)(void *)(base + layout.forgot);
+	shard->impressions = (struct impression_set *)(void *)(base + layout.impressions);
 	shard->profiles = (struct profile *)(void *)(base + layout.profiles);
 	shard->publishers = (struct publisher *)(void *)(base + layout.publishers);
 	shard->places = (struct place_entry *)(void *)(base + layout.places);
@@ -308,9 +313,9 @@ static void prefetch(const void *self, const struct tp_event *event)
 		subject_hash(shard, &subject);
 	if (impressions_asked(&subject)) {
 		if (subject.user_key)
-			set_prefetch(set_of(shard->impressions, shard->sets, subject.user_key));
+			__builtin_prefetch(impression_set_of(shard, subject.user_key), 1);
 		if (subject.device_key)
-			set_prefetch(set_of(shard->impressions, shard->sets, subject.device_key));
+			__builtin_prefetch(impression_set_of(shard, subject.device_key), 1);
 	}
 	if (subject.click && subject.device_hash && (rules->clicks_per_device_hour || subject.features))
 		set_prefetch(set_of(shard->devices, shard->sets, hash_mix(subject.device_hash, subject.hour)));

@@ -199,28 +199,74 @@ uint64_t fraud_waiting(const void *self)
 
 /* ---- impressions ---- */
 
-/* A stamp that the table does not keep any more. */
-static void forget(struct agg_fraud_shard *shard, const struct set *set, uint64_t stamp_ms)
+static inline uint64_t entry_tag(const struct impression_set *set, int way)
 {
-	uint64_t *forgot = &shard->forgot_ms[set - shard->impressions];
-	if (*forgot < stamp_ms)
-		*forgot = stamp_ms;
+	return (uint64_t)set->tag_high[way] << 32 | set->tag_low[way];
+}
+
+static inline uint64_t entry_stamp(const struct impression_set *set, int way)
+{
+	return (uint64_t)set->stamp_high[way] << 32 | set->stamp_low[way];
+}
+
+static inline uint64_t tag_of(uint64_t key)
+{
+	uint64_t tag = key >> 16;
+	return tag ? tag : 1; /* zero marks an empty entry */
+}
+
+/* The entry of `tag`; -1: there is none. */
+static inline int entry_find(const struct impression_set *set, uint64_t tag)
+{
+	for (int way = 0; way < IMPRESSION_WAYS; way++)
+		if (set->tag_low[way] == (uint32_t)tag && set->tag_high[way] == tag >> 32)
+			return way;
+	return -1;
+}
+
+/* The one to give away: an empty one, or that with the oldest stamp. */
+static inline int entry_oldest(const struct impression_set *set)
+{
+	int oldest = 0;
+	for (int way = 0; way < IMPRESSION_WAYS; way++) {
+		if (!entry_tag(set, way))
+			return way;
+		if (entry_stamp(set, way) < entry_stamp(set, oldest))
+			oldest = way;
+	}
+	return oldest;
+}
+
+/* A stamp that the table does not keep any more. */
+static inline void forget(struct impression_set *set, uint64_t stamp_ms)
+{
+	uint64_t seconds = stamp_ms / 1000 + 1;
+	uint32_t forgot_s = seconds < UINT32_MAX ? (uint32_t)seconds : UINT32_MAX;
+	if (set->forgot_s < forgot_s)
+		set->forgot_s = forgot_s;
 }
 
 static void impression_put(struct agg_fraud_shard *shard, uint64_t key, uint64_t stamp_ms)
 {
-	struct set *set = set_of(shard->impressions, shard->sets, key);
-	struct entry *entry = set_find(set, key);
-	if (entry->key == key) {
-		if (entry->value < stamp_ms)
-			entry->value = stamp_ms;
-	} else if (entry->key == 0 || entry->value <= stamp_ms) {
-		if (entry->key)
-			forget(shard, set, entry->value);
-		*entry = (struct entry){.key = key, .value = stamp_ms};
-	} else {
-		forget(shard, set, stamp_ms);
+	struct impression_set *set = impression_set_of(shard, key);
+	const uint64_t tag = tag_of(key);
+	int way = entry_find(set, tag);
+	if (way < 0) {
+		way = entry_oldest(set);
+		if (entry_tag(set, way)) {
+			if (entry_stamp(set, way) > stamp_ms) {
+				forget(set, stamp_ms);
+				return;
+			}
+			forget(set, entry_stamp(set, way));
+		}
+		set->tag_low[way] = (uint32_t)tag;
+		set->tag_high[way] = (uint16_t)(tag >> 32);
+	} else if (entry_stamp(set, way) >= stamp_ms) {
+		return;
 	}
+	set->stamp_low[way] = (uint32_t)stamp_ms;
+	set->stamp_high[way] = (uint16_t)(stamp_ms >> 32);
 }
 
 /* The clicks of this viewer and ad that wait, and that this impression came in time for. */
@@ -276,10 +322,9 @@ static struct seen impression_look(const struct agg_fraud_shard *shard, uint64_t
 {
 	if (!key)
 		return (struct seen){0};
-	struct set *set = set_of(shard->impressions, shard->sets, key);
-	const struct entry *entry = set_find(set, key);
-	return (struct seen){.stamp_ms = entry->key == key ? entry->value : 0,
-			     .forgot_ms = shard->forgot_ms[set - shard->impressions]};
+	const struct impression_set *set = impression_set_of(shard, key);
+	const int way = entry_find(set, tag_of(key));
+	return (struct seen){.stamp_ms = way < 0 ? 0 : entry_stamp(set, way), .forgot_ms = set->forgot_s * UINT64_C(1000)};
 }
 
 /* Surely no impression of this viewer and ad from `lookback` before the click to `wait` after it. */

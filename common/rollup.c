@@ -25,7 +25,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-enum { ROLLUP_ALIGN = 64, KEY_BYTES_MAX = 16 + TP_DIMENSIONS * TP_ID_BYTES_MAX, READ_TRIES_MAX = 1 << 16, MINUTES = 1024 };
+enum { ROLLUP_ALIGN = 64, READ_TRIES_MAX = 1 << 16, MINUTES = 1024 };
 
 /* The part of a row that a reader copies without care, and the words of the sums. */
 enum { SUMS_AT_WORD = offsetof(struct tp_rollup_row, sums) / 8, SUMS_WORDS = sizeof(struct tp_sums) / 8 };
@@ -130,72 +130,102 @@ bool tp_rollup_has_room(const struct tp_rollup *table)
 }
 
 /*
- * What makes a row: 16 fixed bytes (minute, device, country, currency, string lengths), then the five strings. The ad, campaign,
- * advertiser and publisher lie side by side in the record, in the order of enum tp_dimension, and are copied at one go.
+ * What makes a row: the minute, the twelve bytes from string_bytes[] on as they lie in the row, and the five strings. The ad, campaign,
+ * advertiser and publisher lie side by side in the record, in the order of enum tp_dimension, so two runs of bytes are all of them.
+ * Strings stay where the event has them; they are copied for a new row only.
  */
 struct row_key {
-	uint8_t byte[KEY_BYTES_MAX];
-	uint32_t bytes;
 	uint64_t hash;
+	uint64_t lengths_device_country; /* of the row's bytes from string_bytes[] on */
+	uint32_t currency;
+	uint32_t minute;
+	const char *four, *region;
+	uint32_t four_bytes, region_bytes;
 };
 
 static_assert(TP_AD_ID + 1 == TP_CAMPAIGN_ID && TP_CAMPAIGN_ID + 1 == TP_ADVERTISER_ID && TP_ADVERTISER_ID + 1 == TP_PUBLISHER_ID,
 	      "four dimensions lie side by side in the record");
+static_assert(offsetof(struct tp_rollup_row, device) == offsetof(struct tp_rollup_row, string_bytes) + 5 &&
+		      offsetof(struct tp_rollup_row, country) == offsetof(struct tp_rollup_row, string_bytes) + 6 &&
+		      offsetof(struct tp_rollup_row, currency) == offsetof(struct tp_rollup_row, string_bytes) + 8 &&
+		      offsetof(struct tp_rollup_row, string_bytes) % 8 == 0,
+	      "a key's twelve bytes are read as they lie");
 
-enum { KEY_DEVICE = 4, KEY_COUNTRY = 5, KEY_CURRENCY = 7, KEY_LENGTHS = 10, KEY_PAD = 15, KEY_FIXED_BYTES = 16 };
-
-static void key_make(struct row_key *key, const struct tp_event *event)
+static inline uint64_t key_mix(uint64_t a, uint64_t b)
 {
-	uint32_t minute = (uint32_t)(event->timestamp_ms / TP_MINUTE_MS);
+	unsigned __int128 product = (unsigned __int128)a * b;
+	return (uint64_t)product ^ (uint64_t)(product >> 64);
+}
+
+static void key_fill(struct row_key *key, const struct tp_event *event)
+{
 	const uint16_t *bytes = event->string_bytes;
 	const char *at = (const char *)event + sizeof(*event) + bytes[TP_EVENT_ID];
 	uint32_t four = (uint32_t)bytes[TP_AD_ID] + bytes[TP_CAMPAIGN_ID] + bytes[TP_ADVERTISER_ID] + bytes[TP_PUBLISHER_ID];
-	const char *region = at + four + bytes[TP_USER_ID] + bytes[TP_DEVICE_ID];
+	uint16_t country;
 
 	assert(four <= 4 * TP_ID_BYTES_MAX && bytes[TP_REGION] <= TP_ID_BYTES_MAX);
-	memcpy(key->byte, &minute, sizeof(minute));
-	key->byte[KEY_DEVICE] = event->device;
-	memcpy(key->byte + KEY_COUNTRY, event->country, sizeof(event->country));
-	memcpy(key->byte + KEY_CURRENCY, event->currency, sizeof(event->currency));
-	key->byte[KEY_LENGTHS + TP_DIM_AD] = (uint8_t)bytes[TP_AD_ID];
-	key->byte[KEY_LENGTHS + TP_DIM_CAMPAIGN] = (uint8_t)bytes[TP_CAMPAIGN_ID];
-	key->byte[KEY_LENGTHS + TP_DIM_ADVERTISER] = (uint8_t)bytes[TP_ADVERTISER_ID];
-	key->byte[KEY_LENGTHS + TP_DIM_PUBLISHER] = (uint8_t)bytes[TP_PUBLISHER_ID];
-	key->byte[KEY_LENGTHS + TP_DIM_REGION] = (uint8_t)bytes[TP_REGION];
-	key->byte[KEY_PAD] = 0;
-	memcpy(key->byte + KEY_FIXED_BYTES, at, four);
-	memcpy(key->byte + KEY_FIXED_BYTES + four, region, bytes[TP_REGION]);
-	key->bytes = KEY_FIXED_BYTES + four + bytes[TP_REGION];
-	key->hash = XXH3_64bits(key->byte, key->bytes);
+	memcpy(&country, event->country, sizeof(country));
+	key->minute = (uint32_t)(event->timestamp_ms / TP_MINUTE_MS);
+	key->lengths_device_country =
+		(uint64_t)bytes[TP_AD_ID] << 8 * TP_DIM_AD | (uint64_t)bytes[TP_CAMPAIGN_ID] << 8 * TP_DIM_CAMPAIGN |
+		(uint64_t)bytes[TP_ADVERTISER_ID] << 8 * TP_DIM_ADVERTISER |
+		(uint64_t)bytes[TP_PUBLISHER_ID] << 8 * TP_DIM_PUBLISHER | (uint64_t)bytes[TP_REGION] << 8 * TP_DIM_REGION |
+		(uint64_t)event->device << 40 | (uint64_t)country << 48;
+	key->currency = 0;
+	memcpy(&key->currency, event->currency, sizeof(event->currency));
+	key->four = at;
+	key->four_bytes = four;
+	key->region = at + four + bytes[TP_USER_ID] + bytes[TP_DEVICE_ID];
+	key->region_bytes = bytes[TP_REGION];
 }
 
-static bool row_is(const struct tp_rollup *table, const struct tp_rollup_row *row, const struct row_key *key)
+static uint64_t key_hash(const struct row_key *key)
 {
-	uint32_t strings = key->bytes - KEY_FIXED_BYTES;
-	return row->key_hash == key->hash && memcmp(&row->minute, key->byte, sizeof(row->minute)) == 0 &&
-	       row->device == key->byte[KEY_DEVICE] && memcmp(row->country, key->byte + KEY_COUNTRY, sizeof(row->country)) == 0 &&
-	       memcmp(row->currency, key->byte + KEY_CURRENCY, sizeof(row->currency)) == 0 &&
-	       memcmp(row->string_bytes, key->byte + KEY_LENGTHS, TP_DIMENSIONS) == 0 &&
-	       memcmp(tp_rollup_heap(table) + row->string_at, key->byte + KEY_FIXED_BYTES, strings) == 0;
+	uint64_t seed = key_mix(key->lengths_device_country ^ 0x9e3779b97f4a7c15,
+				((uint64_t)key->currency << 32 | key->minute) ^ 0xc4ceb9fe1a85ec53);
+	uint64_t hash = XXH3_64bits_withSeed(key->four, key->four_bytes, seed);
+	return key->region_bytes ? XXH3_64bits_withSeed(key->region, key->region_bytes, hash) : hash;
+}
+
+uint64_t tp_rollup_hash(const struct tp_event *event)
+{
+	struct row_key key;
+	key_fill(&key, event);
+	return key_hash(&key);
+}
+
+static inline bool row_is(const struct tp_rollup *table, const struct tp_rollup_row *row, const struct row_key *key)
+{
+	uint64_t lengths_device_country;
+	uint32_t currency;
+	if (row->key_hash != key->hash || row->minute != key->minute)
+		return false;
+	memcpy(&lengths_device_country, row->string_bytes, sizeof(lengths_device_country));
+	memcpy(&currency, row->currency, sizeof(currency)); /* with the padding behind it, which is zero */
+	const char *strings = tp_rollup_heap(table) + row->string_at;
+	return lengths_device_country == key->lengths_device_country && currency == key->currency &&
+	       memcmp(strings, key->four, key->four_bytes) == 0 &&
+	       memcmp(strings + key->four_bytes, key->region, key->region_bytes) == 0;
 }
 
 static struct tp_rollup_row *row_add(struct tp_rollup *table, const struct row_key *key, uint64_t *slot)
 {
 	uint32_t at = atomic_load_explicit(&table->rows, memory_order_relaxed);
-	uint32_t strings = key->bytes - KEY_FIXED_BYTES;
+	uint32_t strings = key->four_bytes + key->region_bytes;
 	assert(at < table->rows_max && strings <= table->heap_bytes_max - table->heap_bytes);
 
-	struct tp_rollup_row made = {.key_hash = key->hash, .string_at = table->heap_bytes, .device = key->byte[KEY_DEVICE]};
-	memcpy(&made.minute, key->byte, sizeof(made.minute));
-	memcpy(made.string_bytes, key->byte + KEY_LENGTHS, TP_DIMENSIONS);
-	memcpy(made.country, key->byte + KEY_COUNTRY, sizeof(made.country));
-	memcpy(made.currency, key->byte + KEY_CURRENCY, sizeof(made.currency));
+	struct tp_rollup_row made = {.key_hash = key->hash, .minute = key->minute, .string_at = table->heap_bytes};
+	memcpy(made.string_bytes, &key->lengths_device_country, sizeof(key->lengths_device_country));
+	memcpy(made.currency, &key->currency, sizeof(made.currency));
 	/* by words: a reader that still takes the row for one of the table's former file reads it now, and will see file_id change */
 	uint64_t word[sizeof(made) / 8], *to = (uint64_t *)(void *)&rows_of(table)[at];
 	memcpy(word, &made, sizeof(made));
 	for (uint32_t i = 0; i < sizeof(made) / 8; i++)
 		__atomic_store_n(&to[i], word[i], __ATOMIC_RELAXED);
-	memcpy((char *)table + table->heap_at + table->heap_bytes, key->byte + KEY_FIXED_BYTES, strings);
+	char *heap = (char *)table + table->heap_at + table->heap_bytes;
+	memcpy(heap, key->four, key->four_bytes);
+	memcpy(heap + key->four_bytes, key->region, key->region_bytes);
 	table->heap_bytes += strings;
 	*slot = (key->hash >> 32) << 32 | (at + 1);
 
@@ -218,26 +248,31 @@ static uint32_t fold_level(uint32_t rows)
 									: 3;
 }
 
-/* Puts TP_ROLLUP_OTHER in the place of the first `level` of region, publisher, ad. */
-__attribute__((cold, noinline)) static void key_fold(struct row_key *key, uint32_t level)
+/* Puts TP_ROLLUP_OTHER in the place of the first `level` of region, publisher, ad. `four` has room for four strings. */
+__attribute__((cold, noinline)) static void key_fold(struct row_key *key, uint32_t level, char *four)
 {
 	static const uint8_t at_level[TP_DIMENSIONS] = {[TP_DIM_REGION] = 1, [TP_DIM_PUBLISHER] = 2, [TP_DIM_AD] = 3};
-	struct row_key folded;
-	const uint8_t *from = key->byte + KEY_FIXED_BYTES;
+	const char *from = key->four;
+	uint8_t length[8];
 
-	memcpy(folded.byte, key->byte, KEY_FIXED_BYTES);
-	folded.bytes = KEY_FIXED_BYTES;
-	for (uint32_t i = 0; i < TP_DIMENSIONS; i++) {
-		uint32_t bytes = key->byte[KEY_LENGTHS + i];
+	memcpy(length, &key->lengths_device_country, sizeof(length));
+	key->four = four;
+	key->four_bytes = 0;
+	for (uint32_t i = 0; i < TP_DIM_REGION; i++) {
+		uint32_t bytes = length[i];
 		bool other = at_level[i] && at_level[i] <= level;
-		struct tp_str name = other ? TP_ROLLUP_OTHER : (struct tp_str){.at = (const char *)from, .bytes = (uint16_t)bytes};
-		folded.byte[KEY_LENGTHS + i] = (uint8_t)name.bytes;
-		memcpy(folded.byte + folded.bytes, name.at, name.bytes);
-		folded.bytes += name.bytes;
+		struct tp_str name = other ? TP_ROLLUP_OTHER : (struct tp_str){.at = from, .bytes = (uint16_t)bytes};
+		length[i] = (uint8_t)name.bytes;
+		memcpy(four + key->four_bytes, name.at, name.bytes);
+		key->four_bytes += name.bytes;
 		from += bytes;
 	}
-	folded.hash = XXH3_64bits(folded.byte, folded.bytes);
-	*key = folded;
+	if (at_level[TP_DIM_REGION] <= level) {
+		key->region = TP_ROLLUP_OTHER.at;
+		key->region_bytes = length[TP_DIM_REGION] = (uint8_t)TP_ROLLUP_OTHER.bytes;
+	}
+	memcpy(&key->lengths_device_country, length, sizeof(length));
+	key->hash = key_hash(key);
 }
 
 /* The row of a key; NULL, with *at where it would go. */
@@ -259,18 +294,17 @@ static struct tp_rollup_row *row_seek(struct tp_rollup *table, const struct row_
 
 static struct tp_rollup_row *row_find(struct tp_rollup *table, struct row_key *key, bool *folded)
 {
+	char four[4 * TP_ID_BYTES_MAX];
 	uint64_t *slot;
-	uint32_t minute;
 	struct tp_rollup_row *row = row_seek(table, key, &slot);
 	if (row) {
 		*folded = false;
 		return row;
 	}
-	memcpy(&minute, key->byte, sizeof(minute));
-	uint32_t *rows = &minutes_of(table)[minute % MINUTES], level = fold_level(*rows);
+	uint32_t *rows = &minutes_of(table)[key->minute % MINUTES], level = fold_level(*rows);
 	*folded = level > 0;
 	if (level) {
-		key_fold(key, level);
+		key_fold(key, level, four);
 		row = row_seek(table, key, &slot);
 		if (row)
 			return row;
@@ -294,7 +328,29 @@ static void spend_add(__int128 *sum, int64_t micros)
 	__atomic_store_n((uint64_t *)(void *)sum + 1, word[1], __ATOMIC_RELAXED);
 }
 
+void tp_rollup_prefetch(const struct tp_rollup *table, uint64_t hash)
+{
+	const uint64_t *index = (const uint64_t *)(const void *)((const uint8_t *)table + table->index_at);
+	__builtin_prefetch(&index[(uint32_t)hash & (table->index_slots - 1)]);
+}
+
+void tp_rollup_prefetch_row(const struct tp_rollup *table, uint64_t hash)
+{
+	const uint64_t *index = (const uint64_t *)(const void *)((const uint8_t *)table + table->index_at);
+	uint64_t found = index[(uint32_t)hash & (table->index_slots - 1)];
+	if (found >> 32 != hash >> 32)
+		return; /* new, or behind others in its chain: seldom enough */
+	const uint8_t *row = (const uint8_t *)&tp_rollup_rows(table)[(uint32_t)found - 1];
+	__builtin_prefetch(row, 1);
+	__builtin_prefetch(row + 64, 1);
+}
+
 bool tp_rollup_add(struct tp_rollup *table, const struct tp_event *event)
+{
+	return tp_rollup_add_hashed(table, event, tp_rollup_hash(event));
+}
+
+bool tp_rollup_add_hashed(struct tp_rollup *table, const struct tp_event *event, uint64_t hash)
 {
 	const bool amends = event->verdict == TP_AMENDED && event->type == TP_CLICK && event->fraud == 0;
 	bool folded;
@@ -302,7 +358,8 @@ bool tp_rollup_add(struct tp_rollup *table, const struct tp_event *event)
 		return false;
 
 	struct row_key key;
-	key_make(&key, event);
+	key_fill(&key, event);
+	key.hash = hash;
 	struct tp_rollup_row *row = row_find(table, &key, &folded);
 	struct tp_sums *sums = &row->sums;
 	uint32_t version = atomic_load_explicit(&row->version, memory_order_relaxed);

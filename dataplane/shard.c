@@ -140,8 +140,9 @@ static void *record_reserve(struct dp_shard *shard, uint32_t bytes)
 	return room_for_record(shard) ? sto_wal_reserve(shard->wal, bytes + TP_EVIDENCE_BYTES_MAX) : NULL;
 }
 
-/* Puts a decided event into the log and the rollups. `record` is the room that the log gave. */
-static void event_record(struct dp_shard *shard, void *record, const struct tp_event *event, uint32_t verdict, uint64_t now_ns)
+/* Puts a decided event into the log and the rollups. `record` is the room that the log gave; row_hash that of tp_rollup_hash(). */
+static void event_record(struct dp_shard *shard, void *record, const struct tp_event *event, uint64_t row_hash, uint32_t verdict,
+			 uint64_t now_ns)
 {
 	struct tp_event *copy = record;
 	memcpy(copy, event, event->bytes);
@@ -149,7 +150,7 @@ static void event_record(struct dp_shard *shard, void *record, const struct tp_e
 	if (verdict != TP_CONFLICT) {
 		for (uint32_t m = 0; m < shard->machines; m++)
 			shard->owing |= shard->machine[m].ops->show(shard->machine[m].self, copy);
-		if (tp_rollup_add(shard->table, copy))
+		if (tp_rollup_add_hashed(shard->table, copy, row_hash))
 			TP_COUNT(shard->counters, ROLLUP_OVERFLOW);
 	}
 	sto_wal_append(shard->wal, copy->bytes, now_ns);
@@ -206,7 +207,8 @@ static bool lane_give(struct dp_shard *shard, uint32_t rx, const struct tp_slot 
 }
 
 /* Decides one slot. False: no room to go on now; the slot is not taken. */
-static bool slot_decide(struct dp_shard *shard, uint32_t rx, struct tp_slot *slot, uint64_t now_ms, uint64_t now_ns)
+static bool slot_decide(struct dp_shard *shard, uint32_t rx, struct tp_slot *slot, uint64_t row_hash, uint64_t now_ms,
+			uint64_t now_ns)
 {
 	struct tp_event *event = &slot->event;
 	if (!records_append(shard, now_ns))
@@ -243,7 +245,7 @@ static bool slot_decide(struct dp_shard *shard, uint32_t rx, struct tp_slot *slo
 		return false;
 	}
 	if (event->verdict == TP_ACCEPTED || event->verdict == TP_LATE || event->verdict == TP_CONFLICT)
-		event_record(shard, record, event, event->verdict, now_ns);
+		event_record(shard, record, event, row_hash, event->verdict, now_ns);
 	if (event->verdict == TP_ACCEPTED)
 		stamp_see(shard, event->timestamp_ms, now_ms);
 	records_append(shard, now_ns);
@@ -279,14 +281,22 @@ static uint32_t hops_take(struct dp_shard *shard, uint64_t now_ms, uint64_t now_
 		shard->next_hop = q + 1 == shard->rx_count ? 0 : q + 1;
 		struct tp_hop *hop = shard->hop[q];
 		struct tp_slot *burst[DP_SHARD_BURST];
+		uint64_t row_hash[DP_SHARD_BURST];
 		uint32_t count = 0;
 		while (count < DP_SHARD_BURST && (burst[count] = tp_hop_take(hop)) != NULL)
 			agg_dedup_prefetch(shard->dedup, burst[count++]->event.id);
+		for (uint32_t k = 0; k < count; k++) {
+			row_hash[k] = tp_rollup_hash(&burst[k]->event);
+			if (shard->table)
+				tp_rollup_prefetch(shard->table, row_hash[k]);
+		}
 		for (uint32_t m = 0; m < shard->machines; m++)
 			for (uint32_t k = 0; shard->machine[m].ops->prefetch && k < count; k++)
 				shard->machine[m].ops->prefetch(shard->machine[m].self, &burst[k]->event);
+		for (uint32_t k = 0; shard->table && k < count; k++)
+			tp_rollup_prefetch_row(shard->table, row_hash[k]);
 		uint32_t done = 0;
-		while (done < count && slot_decide(shard, q, burst[done], now_ms, now_ns))
+		while (done < count && slot_decide(shard, q, burst[done], row_hash[done], now_ms, now_ns))
 			done++;
 		if (done < count) {
 			/* What could not be decided goes back: it is the first to be taken next time. */
@@ -347,7 +357,7 @@ static uint32_t lane_decide(struct dp_shard *shard, uint64_t now_ms, uint64_t no
 			}
 		}
 		if (entry->verdict == TP_ACCEPTED || entry->verdict == TP_LATE || entry->verdict == TP_CONFLICT)
-			event_record(shard, record, event, entry->verdict, now_ns);
+			event_record(shard, record, event, tp_rollup_hash(event), entry->verdict, now_ns);
 		if (entry->verdict == TP_ACCEPTED)
 			stamp_see(shard, event->timestamp_ms, now_ms);
 		records_append(shard, now_ns);

@@ -102,6 +102,15 @@ bool tp_rollup_has_room(const struct tp_rollup *table);
  */
 bool tp_rollup_add(struct tp_rollup *table, const struct tp_event *event);
 
+/*
+ * The same in steps, for one who has a burst of events: what the row is found by, its place in the index, then the row itself, each step
+ * for the whole burst, so that no step waits for memory. A hash holds for any table and for copies of the event.
+ */
+uint64_t tp_rollup_hash(const struct tp_event *event);
+void tp_rollup_prefetch(const struct tp_rollup *table, uint64_t hash);
+void tp_rollup_prefetch_row(const struct tp_rollup *table, uint64_t hash);
+bool tp_rollup_add_hashed(struct tp_rollup *table, const struct tp_event *event, uint64_t hash);
+
 /* The row and heap arrays, for readers and for the segment writer. */
 static inline const struct tp_rollup_row *tp_rollup_rows(const struct tp_rollup *table)
 {
