@@ -307,13 +307,22 @@ struct tp_str sto_scan_text(struct sto_scan *scan, enum tp_string string, uint32
 	return code < dictionary->count ? text_of(dictionary, code) : (struct tp_str){.at = "", .bytes = 0};
 }
 
+/* What records need besides columns, their ids among it. */
+static int prepare(struct sto_scan *scan)
+{
+	int rc = scan->prepared ? 0 : segment_rows_prepare(&scan->rows, &scan->segment);
+	scan->prepared = !rc;
+	return rc;
+}
+
+const struct tp_id *sto_scan_ids(struct sto_scan *scan)
+{
+	return prepare(scan) ? NULL : scan->rows.id + (uint64_t)scan->block * scan->rows.block_rows;
+}
+
 int sto_scan_event(struct sto_scan *scan, uint32_t row, struct tp_event *to)
 {
-	int rc = 0;
-	if (!scan->prepared) {
-		rc = segment_rows_prepare(&scan->rows, &scan->segment);
-		scan->prepared = !rc;
-	}
+	int rc = prepare(scan);
 	if (!rc && !scan->loaded) {
 		rc = segment_rows_load(&scan->rows, scan->block);
 		scan->loaded = !rc;

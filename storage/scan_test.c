@@ -103,6 +103,7 @@ static struct found scanned(const struct sto_scan_filter *filter)
 				continue;
 			assert_int_equal(sto_scan_event(scan, row, event), 0);
 			assert_int_equal(event->timestamp_ms, time[row]);
+			assert_memory_equal(&sto_scan_ids(scan)[row], &event->id, sizeof(event->id));
 			struct tp_str text = sto_scan_text(scan, TP_CITY, (uint32_t)city[row]),
 				      same = tp_event_string(event, TP_CITY);
 			assert_int_equal(text.bytes, same.bytes);

@@ -69,6 +69,9 @@ bool sto_scan_constant(const struct sto_scan *scan, uint32_t column, uint64_t *v
 uint32_t sto_scan_texts(struct sto_scan *scan, enum tp_string string);
 struct tp_str sto_scan_text(struct sto_scan *scan, enum tp_string string, uint32_t code); /* after sto_scan_texts() */
 
+/* The event ids of the block's rows, in their order; valid as long as the segment is open. NULL: damage, logged. */
+const struct tp_id *sto_scan_ids(struct sto_scan *scan);
+
 /* The whole record of a row, in `to` (TP_EVENT_BYTES_MAX, 8-byte aligned). 0 or -EBADMSG. */
 int sto_scan_event(struct sto_scan *scan, uint32_t row, struct tp_event *to);
 
