@@ -14,12 +14,12 @@
 #include <time.h>
 
 enum {
-	TRIES_MAX = 20,          /* a window whose files were sealed or deleted meanwhile is begun anew so often */
-	WINDOW_FIRST = 60,       /* minutes of the first window; it then goes by what fits */
-	WINDOW_MAX = 31 * 1440,  /* … and never wider */
-	PASSES_MAX = 1 << 12,    /* of one minute */
-	AHEAD = 16,              /* rows between the prefetch of an id's slot and its use */
-	ASK_EVERY = 1 << 16,     /* rows between questions whether to go on */
+	TRIES_MAX = 20,         /* a window whose files were sealed or deleted meanwhile is begun anew so often */
+	WINDOW_FIRST = 60,      /* minutes of the first window; it then goes by what fits */
+	WINDOW_MAX = 31 * 1440, /* … and never wider */
+	PASSES_MAX = 1 << 12,   /* of one minute */
+	AHEAD = 16,             /* rows between the prefetch of an id's slot and its use */
+	ASK_EVERY = 1 << 16,    /* rows between questions whether to go on */
 	SETTLE_MS = 20,
 };
 
@@ -210,8 +210,7 @@ static int hashes_make(struct recount *recount, const struct columns *columns, c
 	}
 	for (uint32_t i = 0; i < count; i++) {
 		uint32_t at = selected ? selected[i] : i;
-		recount->hash[i] =
-			recount_id_hash(&recount->table, columns->id[at], (uint32_t)(columns->time[at] / TP_MINUTE_MS));
+		recount->hash[i] = recount_id_hash(&recount->table, columns->id[at], (uint32_t)(columns->time[at] / TP_MINUTE_MS));
 	}
 	return 0;
 }
@@ -439,7 +438,8 @@ static int reported_take(struct recount *recount, bool second)
 
 static void settle(const struct ctl_recount_ask *ask)
 {
-	const struct timespec time = {.tv_sec = (time_t)(ask->settle_ms / 1000), .tv_nsec = (long)(ask->settle_ms % 1000) * 1000000};
+	const struct timespec time = {.tv_sec = (time_t)(ask->settle_ms / 1000),
+				      .tv_nsec = (long)(ask->settle_ms % 1000) * 1000000};
 
 	nanosleep(&time, NULL);
 }

@@ -49,10 +49,10 @@ struct ctl_recount_ask {
 	const char *data_dir;
 	uint64_t from_minute, to_minute; /* half-open */
 	const struct tp_live *live;      /* NULL: what is sealed */
-	uint64_t settle_ms;              /* with `live`: how long a counted event may take into the log; see ctl_recount_settle_ms() */
-	struct tp_str advertiser;        /* at NULL: all */
-	uint64_t memory_bytes;           /* 0: CTL_RECOUNT_BYTES */
-	uint64_t rows_max;               /* of the files that have to be read; beyond, -EFBIG before any is. 0: no limit */
+	uint64_t settle_ms;       /* with `live`: how long a counted event may take into the log; see ctl_recount_settle_ms() */
+	struct tp_str advertiser; /* at NULL: all */
+	uint64_t memory_bytes;    /* 0: CTL_RECOUNT_BYTES */
+	uint64_t rows_max;        /* of the files that have to be read; beyond, -EFBIG before any is. 0: no limit */
 	void *context;
 	/* Each line, by minute, then advertiser, campaign, currency. NULL: none. */
 	void (*line)(void *context, const struct ctl_recount_line *line);

@@ -177,9 +177,9 @@ static int line_compare(const void *one, const void *other, void *context)
 
 	if (a->minute != b->minute)
 		return a->minute < b->minute ? -1 : 1;
-	int order = a->advertiser == b->advertiser ? 0
-						   : text_compare(recount_name_text(table, a->advertiser),
-								  recount_name_text(table, b->advertiser));
+	int order = a->advertiser == b->advertiser
+			    ? 0
+			    : text_compare(recount_name_text(table, a->advertiser), recount_name_text(table, b->advertiser));
 	if (!order && a->campaign != b->campaign)
 		order = text_compare(recount_name_text(table, a->campaign), recount_name_text(table, b->campaign));
 	return order ? order : memcmp(a->currency, b->currency, 3);

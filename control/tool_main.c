@@ -48,6 +48,9 @@ static const struct verb verb[] = {
 	 "backup DIR                    copies what is new to DIR, verified; of a running node or a stopped one"},
 	{"restore", ctl_tool_restore,
 	 "restore DIR DATA_DIR          makes a data folder from a backup, verified, at a place that is empty"},
+	{"reconcile", ctl_tool_reconcile,
+	 "reconcile [--from T] [--to T] [--advertiser ID] [--memory 256MiB]\n"
+	 "                                counts again from the raw rows; status 1 when a key differs from what is reported"},
 	{"retention", ctl_tool_retention, "retention --dry-run           what retention deletes now, and what next"},
 	{"segments", ctl_tool_segments,
 	 "segments list                 the segment files\n"
