@@ -25,6 +25,7 @@ struct ctl_gate;
 struct ctl_meter;
 struct ctl_folds;
 struct ctl_ledger;
+struct ctl_reconcile;
 
 struct ctl {
 	struct tp_config config;
@@ -37,6 +38,7 @@ struct ctl {
 	struct ctl_gate *gate;   /* NULL without control.auth: tokens */
 	struct ctl_meter *meter; /* what was answered, and how fast; NULL: not counted */
 	const char *version;
+	struct ctl_reconcile *reconcile;
 };
 
 /* ---- ctl_http.c ---- */
@@ -67,6 +69,11 @@ struct ctl_query;
 int ctl_users(struct ctl *ctl, const struct ctl_query *query, const struct tp_live *live, uint64_t *users, struct ctl_facts *facts);
 /* GET, POST and DELETE of the data process's blocklist. */
 void ctl_blocklist(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply);
+/* Sealed segments, their files, and counting them again. */
+void ctl_pull_list(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply);
+void ctl_pull_file(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply);
+void ctl_reconcile_totals(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply);
+void ctl_reconcile_runs(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply);
 void ctl_metrics(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply);
 void ctl_healthz(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply);
 void ctl_readyz(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply);

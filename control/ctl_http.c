@@ -237,7 +237,8 @@ static enum MHD_Result answer(void *context, struct MHD_Connection *connection, 
 	if (!exchange)
 		return MHD_NO;
 	const uint64_t began_ns = tp_mono_ns();
-	bool readable = strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0;
+	exchange->target.head = strcmp(method, "HEAD") == 0;
+	bool readable = strcmp(method, "GET") == 0 || exchange->target.head;
 	/*
 	 * The library keeps a connection only if the reply comes after its first call. A method that may have a body gets its
 	 * refusal at once, so that the body need not be read.

@@ -11,6 +11,7 @@
 #include "ctl_ledger.h"
 #include "ctl_meter.h"
 #include "ctl_pulse.h"
+#include "ctl_reconcile.h"
 #include "turnpike/folder.h"
 #include "turnpike/log.h"
 #include "turnpike/text.h"
@@ -109,6 +110,9 @@ static int parts_open(struct ctl *ctl, struct ctl_http **http, char text[TP_ENDP
 	rc = ctl_meter_open(&ctl->meter);
 	if (rc != 0)
 		return said("cannot count answers", ctl->config.control_state_dir, rc);
+	rc = ctl_reconcile_open(&ctl->reconcile, ctl);
+	if (rc != 0)
+		return said("cannot start the reconciliation", ctl->config.data_dir, rc);
 	return ctl_http_open(http, ctl, text);
 }
 
@@ -119,6 +123,7 @@ static void parts_close(struct ctl *ctl, struct ctl_http *http)
 	if (http)
 		ctl_http_close(http);
 	ctl_meter_close(ctl->meter);
+	ctl_reconcile_close(ctl->reconcile);
 	ctl_gate_close(ctl->gate);
 	if (ctl->pulse)
 		ctl_pulse_close(ctl->pulse);

@@ -13,6 +13,7 @@
 #include "ctl_metrics.h"
 
 #include "ctl.h"
+#include "ctl_reconcile.h"
 #include "turnpike/text.h"
 
 #include <inttypes.h>
@@ -193,6 +194,7 @@ void ctl_metrics(struct ctl *ctl, const struct ctl_target *target, struct ctl_re
 	ctl_look_take(ctl->views, &look);
 	page->live = look.now;
 	page_print(ctl, page, look.connected);
+	ctl_reconcile_metrics(ctl->reconcile, page->to);
 	ctl_look_give(ctl->views, &look);
 	bool bad = ferror(page->to) != 0;
 	bad = fclose(page->to) != 0 || bad;

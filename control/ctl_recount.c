@@ -630,53 +630,79 @@ uint64_t ctl_recount_settle_ms(uint64_t commit_interval_ns)
 	return SETTLE_MS + commit_interval_ns / 500000;
 }
 
-/* Segments are deleted oldest first, and none holds an event stamped later than when it was sealed and max_future. */
-static uint64_t first_whole_minute(const struct sto_reader *reader, uint64_t max_future_ms)
+/* Whether a segment is missing before this one; `before` is the one that is listed before it, or NULL. */
+static bool segment_gap(const struct sto_segment_info *info, const struct sto_segment_info *before)
 {
-	const uint32_t segments = sto_reader_segments(reader);
-	uint64_t expected = 1, sealed_ms = 0;
+	static const uint8_t none[32];
 
-	for (uint32_t i = 0; i < segments; i++) {
+	if (info->hashed && (!before || before->hashed))
+		return memcmp(info->prev_sha256, before ? before->chain_sha256 : none, sizeof(none)) != 0;
+	return info->sequence != (before ? before->sequence + 1 : 1);
+}
+
+static uint64_t whole_minute(const struct sto_reader *reader, uint64_t max_future_ms)
+{
+	const struct sto_segment_info *before = NULL;
+	uint64_t sealed_ms = 0;
+
+	for (uint32_t i = 0; i < sto_reader_segments(reader); i++) {
 		const struct sto_segment_info *info = sto_reader_segment(reader, i);
-		if (info->sequence != expected)
+		if (segment_gap(info, before))
 			sealed_ms = info->sealed_ms;
-		expected = info->sequence + 1;
+		before = info;
 	}
 	return sealed_ms ? (sealed_ms + max_future_ms) / TP_MINUTE_MS + 1 : 0;
 }
 
-int ctl_recount_range(const char *data_dir, const struct tp_live *live, uint64_t max_future_ms, uint64_t *from_minute,
-		      uint64_t *to_minute)
+/* The first minute of any event in a segment, or in a table of a file that is not sealed. */
+static uint64_t first_minute(const struct sto_reader *reader, uint64_t unsealed_minute)
+{
+	uint64_t first = unsealed_minute;
+
+	for (uint32_t i = 0; i < sto_reader_segments(reader); i++) {
+		const struct sto_segment_info *info = sto_reader_segment(reader, i);
+		if (info->to_ms && info->from_ms / TP_MINUTE_MS < first)
+			first = info->from_ms / TP_MINUTE_MS;
+	}
+	return first;
+}
+
+static uint64_t unsealed_minute(const struct sto_reader *reader, const struct tp_live *live)
+{
+	uint64_t first = UINT64_MAX;
+
+	for (uint32_t i = 0; live && i < live->rollup_count; i++) {
+		const struct tp_rollup *table = tp_live_rollup(live, i);
+		uint64_t file_id = atomic_load_explicit(&table->file_id, memory_order_acquire);
+		uint64_t minute = atomic_load_explicit(&table->minute_min, memory_order_relaxed);
+		if (file_id && !sto_reader_sealed(reader, file_id) && atomic_load_explicit(&table->rows, memory_order_acquire) &&
+		    minute < first)
+			first = minute;
+	}
+	return first;
+}
+
+int ctl_recount_range(const char *data_dir, const struct tp_live *live, uint64_t max_future_ms, struct ctl_recount_range *range)
 {
 	struct sto_reader *reader;
-	uint64_t first_ms = UINT64_MAX;
 	int rc = sto_reader_open(&reader, data_dir);
 
-	*from_minute = *to_minute = 0;
-	if (!rc)
-		rc = sto_reader_refresh(reader);
-	else
+	*range = (struct ctl_recount_range){0};
+	if (rc)
 		return rc;
+	/* before the manifest: what this calls final is in files that the refresh, or the tables, know */
+	const uint64_t watermark_ms = live ? atomic_load_explicit(&live->watermark_ms, memory_order_acquire) : 0;
+	rc = sto_reader_refresh(reader);
 	if (rc >= 0) {
-		uint64_t watermark_ms = live ? atomic_load_explicit(&live->watermark_ms, memory_order_acquire) : 0;
-		*to_minute = (watermark_ms ? watermark_ms : sto_reader_watermark(reader)) / TP_MINUTE_MS;
-		*from_minute = first_whole_minute(reader, max_future_ms);
-		for (uint32_t i = 0; i < sto_reader_segments(reader); i++) {
-			const struct sto_segment_info *info = sto_reader_segment(reader, i);
-			if (info->to_ms && info->from_ms < first_ms)
-				first_ms = info->from_ms;
-		}
-		for (uint32_t i = 0; live && i < live->rollup_count; i++) {
-			const struct tp_rollup *table = tp_live_rollup(live, i);
-			uint64_t minute = atomic_load_explicit(&table->minute_min, memory_order_relaxed);
-			if (atomic_load_explicit(&table->file_id, memory_order_relaxed) &&
-			    atomic_load_explicit(&table->rows, memory_order_relaxed) && minute < first_ms / TP_MINUTE_MS)
-				first_ms = minute * TP_MINUTE_MS;
-		}
-		if (first_ms != UINT64_MAX && first_ms / TP_MINUTE_MS > *from_minute)
-			*from_minute = first_ms / TP_MINUTE_MS;
-		if (first_ms == UINT64_MAX || *from_minute > *to_minute)
-			*from_minute = *to_minute;
+		const uint64_t unsealed = unsealed_minute(reader, live), first = first_minute(reader, unsealed);
+		range->to_minute = (watermark_ms ? watermark_ms : sto_reader_watermark(reader)) / TP_MINUTE_MS;
+		range->whole_minute = whole_minute(reader, max_future_ms);
+		range->from_minute = first > range->whole_minute ? first : range->whole_minute;
+		if (range->from_minute > range->to_minute)
+			range->from_minute = range->to_minute;
+		range->sealed_minute = unsealed < range->to_minute ? unsealed : range->to_minute;
+		if (range->sealed_minute < range->from_minute)
+			range->sealed_minute = range->from_minute;
 	}
 	sto_reader_close(reader);
 	return rc < 0 ? rc : 0;

@@ -75,12 +75,18 @@ struct ctl_recount_facts {
 /* 0; -ECANCELED; -EFBIG; -E2BIG; -EBADMSG: damage; -EAGAIN: the folder kept changing; -ENOMEM; another -errno. *facts is set always. */
 int ctl_recount_run(const struct ctl_recount_ask *ask, struct ctl_recount_facts *facts);
 
+struct ctl_recount_range {
+	uint64_t whole_minute;  /* from here on all raw rows are there: retention has taken no segment that reached so far */
+	uint64_t from_minute;   /* the same, and not before the first event; equal to to_minute: none */
+	uint64_t to_minute;     /* before it minutes are final */
+	uint64_t sealed_minute; /* … and every row lies in a segment; at least from_minute */
+};
+
 /*
- * Which minutes can be reconciled: from the first whose raw rows are all there (retention may have taken older segments, which held no
- * event of it) to the last that is final. from == to: none.
+ * Which minutes can be reconciled. `live` may be NULL. Retention deletes segments oldest first, and none holds an event stamped later
+ * than when it was sealed and `max_future_ms`. 0 or -errno.
  */
-int ctl_recount_range(const char *data_dir, const struct tp_live *live, uint64_t max_future_ms, uint64_t *from_minute,
-		      uint64_t *to_minute);
+int ctl_recount_range(const char *data_dir, const struct tp_live *live, uint64_t max_future_ms, struct ctl_recount_range *range);
 
 /* For ctl_recount_ask.settle_ms, from durability.commit_interval. */
 uint64_t ctl_recount_settle_ms(uint64_t commit_interval_ns);

@@ -129,9 +129,9 @@ static const char *title_of(uint16_t status)
 		uint16_t status;
 		const char *title;
 	} titles[] = {
-		{400, "Bad Request"},           {401, "Unauthorized"},        {404, "Not Found"},
-		{405, "Method Not Allowed"},    {421, "Misdirected Request"}, {422, "Unprocessable Content"},
-		{500, "Internal Server Error"}, {503, "Service Unavailable"},
+		{400, "Bad Request"},           {401, "Unauthorized"},          {404, "Not Found"},
+		{405, "Method Not Allowed"},    {416, "Range Not Satisfiable"}, {421, "Misdirected Request"},
+		{422, "Unprocessable Content"}, {500, "Internal Server Error"}, {503, "Service Unavailable"},
 	};
 	for (size_t i = 0; i < sizeof(titles) / sizeof(titles[0]); i++) {
 		if (titles[i].status == status)
@@ -221,4 +221,24 @@ void ctl_reply_problem(struct ctl_reply *reply, uint16_t status, const char *slu
 		reply->fixed = bare;
 		reply->body_bytes = sizeof(bare) - 1;
 	}
+}
+
+bool ctl_target_known(const struct ctl_target *target, const char *const *names, uint32_t count, struct ctl_reply *reply)
+{
+	uint32_t seen = 0;
+
+	for (uint32_t i = 0; i < target->params; i++) {
+		const char *name = target->param[i].name.at;
+		uint32_t n = 0;
+		while (n < count && !ctl_text_is(&target->param[i].name, names[n]))
+			n++;
+		if (n < count && !(seen >> n & 1)) {
+			seen |= 1U << n;
+			continue;
+		}
+		ctl_reply_problem(reply, 400, "bad-parameter", name,
+				  n == count ? "%.64s: unknown parameter" : "%.64s: expected once, found twice", name);
+		return false;
+	}
+	return true;
 }

@@ -32,6 +32,7 @@ struct ctl_target {
 	uint32_t params;
 	/* of the request that has this target; ctl_target_parse() leaves them zero */
 	enum ctl_method method;
+	bool head; /* of CTL_GET: the body is not wanted */
 	const char *body;
 	size_t body_bytes;
 	/* The asker may see this advertiser's rows and no others; NULL: all. A handler of CTL_NEED_OWN has to keep to it. */
@@ -92,5 +93,8 @@ void ctl_reply_problem(struct ctl_reply *reply, uint16_t status, const char *slu
 
 /* JSON text from bytes that should be UTF-8; what is not becomes "?". */
 json_t *ctl_json_text(const char *bytes, size_t count);
+
+/* Whether a request has only these parameters, each at most once. False: the reply is the 400 to send. At most 32 names. */
+bool ctl_target_known(const struct ctl_target *target, const char *const *names, uint32_t count, struct ctl_reply *reply);
 
 #endif

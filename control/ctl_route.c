@@ -21,6 +21,12 @@ static const struct ctl_route routes[] = {
 	{{"api", "v1", "live", "history"}, ctl_live_history, CTL_NEED_READ, CTL_READS},
 	{{"api", "v1", "live", "refused"}, ctl_live_refused, CTL_NEED_OWN, CTL_READS}, /* of the node, nobody's rows */
 
+	/* raw segments for a central system, and counting them again */
+	{{"api", "v1", "reconcile", "segments"}, ctl_pull_list, CTL_NEED_READ, CTL_READS},
+	{{"api", "v1", "reconcile", "segments", "*"}, ctl_pull_file, CTL_NEED_READ, CTL_READS},
+	{{"api", "v1", "reconcile", "totals"}, ctl_reconcile_totals, CTL_NEED_OWN, CTL_READS},
+	{{"api", "v1", "reconcile", "runs"}, ctl_reconcile_runs, CTL_NEED_READ, CTL_READS},
+
 	/* who is kept out */
 	{{"api", "v1", "blocklist"}, ctl_blocklist, CTL_NEED_ADMIN, CTL_POSTS | CTL_DELETES},
 

@@ -66,8 +66,8 @@ static void line_tell(void *context, const struct ctl_recount_line *line)
 	if (listing->json) {
 		json_array_append_new(listing->items, json_pack("{s:s, s:o, s:o, s:s, s:o, s:o}", "minute", minute, "advertiser",
 								text_json(line->advertiser), "campaign", text_json(line->campaign),
-								"currency", line->currency, "raw", sums_json(&line->raw), "reported",
-								sums_json(&line->reported)));
+								"currency", line->currency, "raw", sums_json(&line->raw),
+								"reported", sums_json(&line->reported)));
 		return;
 	}
 	printf("differs: minute=%s advertiser=%.*s campaign=%.*s currency=%s\n", minute, (int)line->advertiser.bytes,
@@ -84,8 +84,8 @@ static void result_tell(const struct ctl_recount_ask *ask, const struct ctl_reco
 	tp_time_text(ask->to_minute * TP_MINUTE_MS, to);
 	double seconds = (double)facts->elapsed_ns / 1e9;
 	if (listing->json) {
-		ctl_tool_print(json_pack("{s:s, s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:o}", "from", from, "to", to,
-					 "equal", facts->differing == 0, "keys", (json_int_t)facts->lines, "differing",
+		ctl_tool_print(json_pack("{s:s, s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:o}", "from", from, "to",
+					 to, "equal", facts->differing == 0, "keys", (json_int_t)facts->lines, "differing",
 					 (json_int_t)facts->differing, "moving", (json_int_t)facts->moving, "events",
 					 (json_int_t)facts->rows, "duplicates", (json_int_t)facts->duplicates, "segments",
 					 (json_int_t)facts->segments, "unsealed_logs", (json_int_t)facts->logs, "rows_read",
@@ -113,7 +113,7 @@ static int failed(const struct ctl_recount_facts *facts, int rc)
 }
 
 /* The range: what was asked for, within what can be reconciled. */
-static bool range_take(uint64_t from_ms, uint64_t to_ms, bool from_given, bool to_given, struct ctl_recount_ask *ask)
+static void range_take(uint64_t from_ms, uint64_t to_ms, bool from_given, bool to_given, struct ctl_recount_ask *ask)
 {
 	char first[32], last[32];
 
@@ -127,7 +127,8 @@ static bool range_take(uint64_t from_ms, uint64_t to_ms, bool from_given, bool t
 		ask->from_minute = from_ms / TP_MINUTE_MS;
 	if (to_given && (to_ms + TP_MINUTE_MS - 1) / TP_MINUTE_MS < ask->to_minute)
 		ask->to_minute = (to_ms + TP_MINUTE_MS - 1) / TP_MINUTE_MS;
-	return ask->from_minute <= ask->to_minute;
+	if (ask->to_minute < ask->from_minute)
+		ask->to_minute = ask->from_minute;
 }
 
 int ctl_tool_reconcile(struct ctl_tool *tool, int words, char **word)
@@ -164,12 +165,15 @@ int ctl_tool_reconcile(struct ctl_tool *tool, int words, char **word)
 		return 2;
 	}
 	(void)tp_live_attach(config->data_dir, &ask.live, &connection); /* a stopped node has none */
-	int rc = ctl_recount_range(config->data_dir, ask.live, config->max_future_ms, &ask.from_minute, &ask.to_minute);
+	struct ctl_recount_range range;
+	int rc = ctl_recount_range(config->data_dir, ask.live, config->max_future_ms, &range);
+	ask.from_minute = range.from_minute;
+	ask.to_minute = range.to_minute;
 	listing.items = json_array();
-	if (!rc && range_take(from_ms, to_ms, from_given, to_given, &ask))
+	if (!rc) {
+		range_take(from_ms, to_ms, from_given, to_given, &ask);
 		rc = ctl_recount_run(&ask, &facts);
-	else if (!rc)
-		ask.to_minute = ask.from_minute;
+	}
 	if (!rc)
 		result_tell(&ask, &facts, &listing);
 	if (rc || !tool->json)
