@@ -19,6 +19,7 @@
 #define HOUR                (60 * MIN)
 #define DAY                 (24 * HOUR)
 #define YEAR                (365 * DAY)
+#define KIB                 1024ULL
 #define MIB                 (1024 * 1024ULL)
 #define NODE_NAME_BYTES_MAX 63
 #define HTTP_PORT           80
@@ -32,7 +33,7 @@ struct fill {
 	bool no_memory;
 };
 
-enum { CONNECTIONS_LEAST = 64, CONNECTIONS_MOST = 4194304 };
+enum { CONNECTIONS_LEAST = 64, CONNECTIONS_MOST = 4194304, DLQ_PER_SECOND_MOST = 100000 };
 
 static void say(struct fill *fill, const char *dotted, const char *text)
 {
@@ -292,6 +293,12 @@ static void fill_sizes(struct fill *fill, const struct raw_config *raw, struct t
 	     "a size from 4MiB to 1GiB that is a power of two", &config->memory_hop_bytes);
 	size(fill, raw->memory.fraud, "memory.fraud", 32 * MIB, 4 * MIB, UINT64_MAX, 1, "a size of at least 4MiB",
 	     &config->memory_fraud_bytes);
+	config->dlq_per_second = raw->dlq.per_second ? *raw->dlq.per_second : 1000;
+	if (config->dlq_per_second > DLQ_PER_SECOND_MOST)
+		config_error(fill->errors, config_tree_line(fill->tree, "dlq.per_second"), "dlq.per_second",
+			     "expected a whole number from 0 to %d, found %u", DLQ_PER_SECOND_MOST, config->dlq_per_second);
+	size(fill, raw->dlq.bytes_per_second, "dlq.bytes_per_second", 1 * MIB, 4 * KIB, 1024 * MIB, 1, "a size from 4KiB to 1GiB",
+	     &config->dlq_bytes_per_second);
 	config->memory_connections = raw->memory.connections ? *raw->memory.connections : 16384;
 	if (config->memory_connections < CONNECTIONS_LEAST || config->memory_connections > CONNECTIONS_MOST)
 		config_error(fill->errors, config_tree_line(fill->tree, "memory.connections"), "memory.connections",

@@ -132,13 +132,20 @@ static const cyaml_schema_field_t memory_fields[] = {
 	TEXT(raw_memory, dedup), TEXT(raw_memory, hop), TEXT(raw_memory, fraud), WHOLE(raw_memory, connections), CYAML_FIELD_END,
 };
 
+static const cyaml_schema_field_t dlq_fields[] = {
+	WHOLE(raw_dlq, per_second),
+	TEXT(raw_dlq, bytes_per_second),
+	CYAML_FIELD_END,
+};
+
 static const cyaml_schema_field_t config_fields[] = {
 	SECTION(node),    LIST(raw_config, ingest, &ingest_value),
 	SECTION(cores),   SECTION(durability),
 	SECTION(time),    SECTION(retention),
 	SECTION(fraud),   SECTION(control),
 	SECTION(memory),  SECTION(blocklist),
-	SECTION(windows), CYAML_FIELD_END,
+	SECTION(windows), SECTION(dlq),
+	CYAML_FIELD_END,
 };
 
 const cyaml_schema_value_t tp_config_schema = {CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, struct raw_config, config_fields)};
@@ -196,6 +203,7 @@ static const struct {
 	{"memory.dedup", "a size such as 256MiB"},
 	{"memory.hop", "a size such as 8MiB"},
 	{"memory.fraud", "a size such as 64MiB"},
+	{"dlq.bytes_per_second", "a size such as 1MiB"},
 };
 
 /* Compares with any index taken out: "ingest[3].http" is "ingest[].http". */

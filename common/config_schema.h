@@ -88,6 +88,11 @@ struct raw_memory {
 	uint32_t *connections;
 };
 
+struct raw_dlq {
+	uint32_t *per_second;
+	char *bytes_per_second;
+};
+
 struct raw_config {
 	struct raw_node node;
 	struct raw_ingest *ingest;
@@ -101,6 +106,7 @@ struct raw_config {
 	struct raw_blocklist blocklist;
 	struct raw_control control;
 	struct raw_memory memory;
+	struct raw_dlq dlq;
 };
 
 extern const cyaml_schema_value_t tp_config_schema; /* a pointer to struct raw_config */

@@ -115,6 +115,8 @@ static void assert_common_values(const struct tp_config *config)
 	assert_int_equal(config->memory_dedup_bytes, 256 << 20);
 	assert_int_equal(config->memory_hop_bytes, 8 << 20);
 	assert_int_equal(config->memory_connections, 16384);
+	assert_int_equal(config->dlq_per_second, 1000);
+	assert_int_equal(config->dlq_bytes_per_second, 1 << 20);
 	assert_int_equal(config->log_file_bytes, 64 << 20);
 	assert_int_equal(config->seal_after_ms, 300000);
 	assert_int_equal(config->session_gap_ms, 1800000);
@@ -356,6 +358,8 @@ static const struct broken broken[] = {
 	{"memory: {dedup: 256MB}\n", "F:1: memory.dedup: expected a size such as 256MiB, found \"256MB\"\n"},
 	{"memory: {dedup: 1KiB}\n", "F:1: memory.dedup: expected a size of at least 1MiB, found \"1KiB\"\n"},
 	{"memory: {hop: 12MiB}\n", "F:1: memory.hop: expected a size from 4MiB to 1GiB that is a power of two, found \"12MiB\"\n"},
+	{"dlq: {per_second: 100001}\n", "F:1: dlq.per_second: expected a whole number from 0 to 100000, found 100001\n"},
+	{"dlq: {bytes_per_second: 4095}\n", "F:1: dlq.bytes_per_second: expected a size from 4KiB to 1GiB, found 4095\n"},
 	{"memory: {connections: 63}\n", "F:1: memory.connections: expected a whole number from 64 to 4194304, found 63\n"},
 	{"memory: {connections: 4194305}\n",
 	 "F:1: memory.connections: expected a whole number from 64 to 4194304, found 4194305\n"},

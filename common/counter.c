@@ -21,8 +21,13 @@ const struct tp_counter_info tp_counter_info[TP_COUNTERS] = {
 const char *tp_layer_name(enum tp_counter_layer layer)
 {
 	static const char *const name[TP_LAYERS] = {
-		[TP_LAYER_XDP] = "xdp",           [TP_LAYER_FRAMES] = "frames",   [TP_LAYER_DATAGRAMS] = "datagrams",
-		[TP_LAYER_REQUESTS] = "requests", [TP_LAYER_BATCHES] = "batches", [TP_LAYER_EVENTS] = "events",
+		[TP_LAYER_XDP] = "xdp",
+		[TP_LAYER_FRAMES] = "frames",
+		[TP_LAYER_DATAGRAMS] = "datagrams",
+		[TP_LAYER_REQUESTS] = "requests",
+		[TP_LAYER_BATCHES] = "batches",
+		[TP_LAYER_EVENTS] = "events",
+		[TP_LAYER_DEAD_LETTERS] = "dead_letters",
 		[TP_LAYER_CORE] = "core",
 	};
 	return (unsigned)layer < TP_LAYERS ? name[layer] : "unknown";

@@ -141,6 +141,13 @@ const char *tp_event_type_name(enum tp_event_type type)
 	return NAME_OF(type_name, TP_EVENT_TYPES, type);
 }
 
+const char *tp_way_name(enum tp_way way)
+{
+	static const char *const name[TP_WAYS] = {
+		[TP_WAY_HTTP] = "http", [TP_WAY_PIXEL] = "pixel", [TP_WAY_UDP_TEXT] = "udp_text", [TP_WAY_UDP_BATCH] = "udp_batch"};
+	return NAME_OF(name, TP_WAYS, way);
+}
+
 const char *tp_verdict_name(enum tp_verdict verdict)
 {
 	return NAME_OF(verdict_name, TP_VERDICTS, verdict);

@@ -45,13 +45,6 @@ const char *tp_refusing_name(enum tp_refusing state)
 	return "unknown";
 }
 
-const char *tp_way_name(enum tp_way way)
-{
-	static const char *const name[TP_WAYS] = {
-		[TP_WAY_HTTP] = "http", [TP_WAY_PIXEL] = "pixel", [TP_WAY_UDP_TEXT] = "udp_text", [TP_WAY_UDP_BATCH] = "udp_batch"};
-	return (uint32_t)way < TP_WAYS ? name[way] : "unknown";
-}
-
 int tp_live_create(struct tp_live **live, uint32_t rollup_count, uint32_t rollup_rows, uint32_t rollup_heap_bytes)
 {
 	uint64_t at = page_up(sizeof(struct tp_live));

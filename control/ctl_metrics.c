@@ -84,6 +84,7 @@ static void layer(const struct page *page, enum tp_counter_layer which)
 		[TP_LAYER_REQUESTS] = "HTTP requests by what became of them",
 		[TP_LAYER_BATCHES] = "UDP batches by what became of them",
 		[TP_LAYER_EVENTS] = "Events by what became of them",
+		[TP_LAYER_DEAD_LETTERS] = "Bytes of rejected events by what became of them",
 	};
 	char name[64], text[128];
 	bool in_flight = false;

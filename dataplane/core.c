@@ -108,7 +108,8 @@ static bool answers_wait(const struct dp_core *core)
 			    atomic_load_explicit(&ring->tail, memory_order_relaxed))
 			return true;
 	}
-	return false;
+	const struct tp_hop *dead = core->dead;
+	return dead && dead->tail != atomic_load_explicit(&dead->durable, memory_order_acquire);
 }
 
 static void core_publish(struct dp_core *core, uint64_t now_ns)

@@ -30,6 +30,7 @@ struct dp_core {
 	uint32_t ports;
 	struct dp_intake *intake;
 	struct dp_beacon *beacon;
+	const struct tp_hop *dead; /* this rx core's ring of dead letters */
 	struct tp_live_core *live;
 	struct dp_core **rx_cores;     /* all rx cores by number: whom a shard wakes */
 	struct dp_core **shard_cores;  /* all shard cores by shard number: whom an rx core wakes */

@@ -64,6 +64,7 @@ struct dp_node {
 	uint64_t dedup_bytes, log_file_bytes;
 	uint32_t table_rows, table_heap_bytes; /* of a live table */
 	struct tp_hop *hop;                    /* [rx][shard] */
+	struct tp_hop *dead;                   /* [rx]: dead letters, to shard rx % shards */
 	struct dp_late_ring *late_ring;        /* [rx][shard] */
 	struct dp_shard *shard;
 	struct dp_shard_keeping *keeping;

@@ -100,6 +100,7 @@ int dp_node_memory_create(struct dp_node *node)
 
 	node->core = lines_make(rx + shards, sizeof(*node->core));
 	node->hop = lines_make(rx * shards, sizeof(*node->hop));
+	node->dead = lines_make(rx, sizeof(*node->dead));
 	node->late_ring = lines_make(rx * shards, sizeof(*node->late_ring));
 	node->shard = lines_make(shards, sizeof(*node->shard));
 	node->keeping = calloc(shards, sizeof(*node->keeping));
@@ -112,7 +113,7 @@ int dp_node_memory_create(struct dp_node *node)
 	node->dedup_memory = memory_map(node->dedup_bytes);
 	node->fraud_entries = agg_fraud_entries_for(config->memory_fraud_bytes);
 	node->fraud_ip_memory = memory_map(agg_fraud_ip_bytes(node->fraud_entries));
-	if (!node->core || !node->hop || !node->late_ring || !node->shard || !node->keeping || !node->fraud_memory ||
+	if (!node->core || !node->hop || !node->dead || !node->late_ring || !node->shard || !node->keeping || !node->fraud_memory ||
 	    !node->fraud || !node->wal || !node->rx_cores || !node->shard_cores || !node->dedup_memory || !node->fraud_ip_memory)
 		return -ENOMEM;
 	node->dedup = agg_dedup_create(node->dedup_memory, node->dedup_bytes);
@@ -123,13 +124,21 @@ int dp_node_memory_create(struct dp_node *node)
 		if (rc)
 			return rc;
 	}
+	for (uint32_t q = 0; q < rx; q++) {
+		int rc = tp_hop_init(&node->dead[q], DP_DEAD_RING_BYTES);
+		if (rc)
+			return rc;
+	}
 	for (uint32_t s = 0; s < shards; s++) {
 		struct dp_shard *shard = &node->shard[s];
 		node->fraud_memory[s] = memory_map(agg_fraud_shard_bytes(node->fraud_entries));
 		shard->hop = calloc(rx, sizeof(struct tp_hop *));
 		shard->late_ring = calloc(rx, sizeof(struct dp_late_ring *));
-		if (!node->fraud_memory[s] || !shard->hop || !shard->late_ring)
+		shard->dead = calloc(rx, sizeof(*shard->dead));
+		if (!node->fraud_memory[s] || !shard->hop || !shard->late_ring || !shard->dead)
 			return -ENOMEM;
+		for (uint32_t q = s; q < rx; q += shards)
+			shard->dead[shard->deads++] = (struct dp_shard_dead){.ring = &node->dead[q], .rx = q};
 		for (uint32_t q = 0; q < rx; q++) {
 			shard->hop[q] = &node->hop[q * shards + s];
 			shard->late_ring[q] = &node->late_ring[q * shards + s];
@@ -159,6 +168,8 @@ int dp_node_memory_create(struct dp_node *node)
 	for (uint32_t i = 0; i < node->cores; i++) {
 		node->core[i].rx_cores = node->rx_cores;
 		node->core[i].shard_cores = node->shard_cores;
+		if (node->core[i].rx >= 0)
+			node->core[i].dead = &node->dead[node->core[i].rx];
 		node->core[i].late_worker = &node->worker[DP_LATE];
 		node->core[i].rx_count = rx;
 		node->core[i].shard_count = shards;
@@ -171,10 +182,13 @@ void dp_node_memory_free(struct dp_node *node)
 	uint32_t rx = node->config.rx_count, shards = node->config.shard_count;
 	for (uint32_t i = 0; node->hop && i < rx * shards; i++)
 		tp_hop_fini(&node->hop[i]);
+	for (uint32_t q = 0; node->dead && q < rx; q++)
+		tp_hop_fini(&node->dead[q]);
 	for (uint32_t s = 0; node->shard && s < shards; s++) {
 		dp_shard_fini(&node->shard[s]);
 		free(node->shard[s].hop);
 		free(node->shard[s].late_ring);
+		free(node->shard[s].dead);
 		if (node->fraud_memory && node->fraud_memory[s])
 			munmap(node->fraud_memory[s], agg_fraud_shard_bytes(node->fraud_entries));
 	}
@@ -184,6 +198,7 @@ void dp_node_memory_free(struct dp_node *node)
 		munmap(node->fraud_ip_memory, agg_fraud_ip_bytes(node->fraud_entries));
 	free(node->core);
 	free(node->hop);
+	free(node->dead);
 	free(node->late_ring);
 	free(node->shard);
 	free(node->keeping);

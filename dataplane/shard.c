@@ -317,6 +317,33 @@ static uint32_t hops_take(struct dp_shard *shard, uint64_t now_ms, uint64_t now_
 	return decided;
 }
 
+static void *dead_reserve(void *context, uint32_t bytes)
+{
+	struct dp_shard *shard = context;
+	return room_for_record(shard) ? sto_wal_reserve(shard->wal, bytes) : NULL;
+}
+
+/*
+ * Dead letters, after events, and only while nothing is owed to these: what machines have waiting is the next to be appended, as the
+ * marks have it.
+ */
+static uint32_t dead_take(struct dp_shard *shard, uint64_t now_ns)
+{
+	uint32_t taken = 0;
+	if (shard->stalled || !records_append(shard, now_ns))
+		return 0;
+	for (uint32_t i = 0; i < shard->deads; i++)
+		taken += dp_shard_dead_take(&shard->dead[i], shard->wal, dead_reserve, shard, now_ns);
+	return taken;
+}
+
+static void dead_publish(struct dp_shard *shard, uint64_t durable)
+{
+	for (uint32_t i = 0; i < shard->deads; i++)
+		if (dp_shard_dead_publish(&shard->dead[i], durable))
+			shard->woke |= 1ULL << shard->dead[i].rx;
+}
+
 /* Events that came back from the look-up in the segments: decide them now. In order, so that copies fall behind their original. */
 static uint32_t lane_decide(struct dp_shard *shard, uint64_t now_ms, uint64_t now_ns)
 {
@@ -451,6 +478,7 @@ uint32_t dp_shard_poll(struct dp_shard *shard, uint64_t now_ms, uint64_t now_ns)
 		records_append(shard, now_ns); /* what found no room before, or what a restart found missing */
 		done += lane_decide(shard, now_ms, now_ns);
 		done += hops_take(shard, now_ms, now_ns);
+		done += dead_take(shard, now_ns);
 		if (atomic_load_explicit(&shard->roll_wanted, memory_order_relaxed) &&
 		    (!sto_wal_file_records(shard->wal) || shard_roll(shard)))
 			atomic_store_explicit(&shard->roll_wanted, 0, memory_order_relaxed);
@@ -472,6 +500,7 @@ uint32_t dp_shard_poll(struct dp_shard *shard, uint64_t now_ms, uint64_t now_ns)
 	uint64_t durable = sto_wal_durable(shard->wal);
 	lane_answer(shard, durable);
 	marks_publish(shard, durable, now_ns);
+	dead_publish(shard, durable);
 	if (completed || submitted || shard->stalled)
 		figures_update(shard, durable);
 	return done + (uint32_t)submitted;
@@ -483,6 +512,10 @@ uint64_t dp_shard_deadline_ns(struct dp_shard *shard)
 		for (uint32_t q = 0; q < shard->rx_count; q++)
 			if (shard->hop[q]->taken != atomic_load_explicit(&shard->hop[q]->head, memory_order_acquire))
 				return 0;
+	for (uint32_t i = 0; i < shard->deads; i++)
+		if (dp_shard_dead_waiting(&shard->dead[i]) && !shard->stalled &&
+		    !atomic_load_explicit(&shard->pause_wanted, memory_order_relaxed) && !sto_wal_busy(shard->wal))
+			return 0;
 	if (atomic_load_explicit(&shard->lane.looked, memory_order_relaxed) != shard->lane.decided && !shard->stalled)
 		return 0;
 	return sto_wal_deadline_ns(shard->wal);
@@ -492,6 +525,9 @@ bool dp_shard_settled(struct dp_shard *shard)
 {
 	for (uint32_t q = 0; q < shard->rx_count; q++)
 		if (shard->hop[q]->taken != atomic_load_explicit(&shard->hop[q]->head, memory_order_acquire))
+			return false;
+	for (uint32_t i = 0; i < shard->deads; i++)
+		if (dp_shard_dead_waiting(&shard->dead[i]) || shard->dead[i].position)
 			return false;
 	return shard->lane.answered == atomic_load_explicit(&shard->lane.given, memory_order_relaxed) && !records_waiting(shard) &&
 	       sto_wal_durable(shard->wal) == sto_wal_appended(shard->wal) && shard->mark_first == shard->mark_next;

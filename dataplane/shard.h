@@ -13,6 +13,7 @@
 #define TURNPIKE_SHARD_H
 
 #include "beacon/intake.h"
+#include "shard_dead.h"
 #include "turnpike/dedup.h"
 #include "turnpike/live.h"
 #include "turnpike/machine.h"
@@ -56,6 +57,8 @@ struct dp_shard {
 	uint32_t number, rx_count, shards;
 	struct tp_hop **hop;             /* one per rx core, this shard their consumer */
 	struct dp_late_ring **late_ring; /* one per rx core */
+	struct dp_shard_dead *dead;      /* rings of dead letters that come to this shard */
+	uint32_t deads;
 	struct sto_wal *wal;
 	struct agg_dedup *dedup;
 	struct agg_machine machine[DP_MACHINES_MAX]; /* shown each new event, in this order */

@@ -23,7 +23,7 @@
  *   104   u64 offset            of the block in the file
  *   112   u32 made             in the file block: 1 the file was full of zeros, 2 it was recycled and has old blocks in it; else 0
  *   116   12 bytes of zero
- *   128   payload: tp_event records, one after the other; then zeros to block_bytes
+ *   128   payload: tp_event and tp_dead_letter records, one after the other; then zeros to block_bytes
  *
  * The seed is XXH3-64 of {file_id, salt, offset}. A block that an earlier file left there does not check out; one that was written
  * to the wrong place is no part of the prefix, but still a witness for rule 2.
@@ -40,7 +40,7 @@
 #ifndef STORAGE_LOG_FORMAT_H
 #define STORAGE_LOG_FORMAT_H
 
-#include "turnpike/event.h"
+#include "turnpike/dead_letter.h"
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
@@ -79,7 +79,7 @@ static_assert(sizeof(struct log_block) == LOG_HEADER_BYTES, "disk format");
 static_assert(offsetof(struct log_block, sequence) == 40, "disk format");
 static_assert(offsetof(struct log_block, kind) == 72, "disk format");
 static_assert(offsetof(struct log_block, first_record) == 96, "disk format");
-static_assert(LOG_HEADER_BYTES + TP_EVENT_BYTES_MAX <= LOG_UNIT, "any event fits into the smallest block");
+static_assert(LOG_HEADER_BYTES + TP_RECORD_BYTES_MAX == LOG_UNIT, "any record fits into the smallest block");
 
 static inline uint32_t log_round_up(uint32_t bytes)
 {

@@ -92,21 +92,34 @@ static bool follows(const struct scan *scan, const struct log_block *block)
 	       block->watermark_ms >= scan->last.watermark_ms;
 }
 
-/* Hands on the records of the good block in the buffer. */
-static int records_give(const struct scan *scan, sto_event_fn fn, void *context)
+/* What kind of record begins there, and whether it is whole. */
+enum record { RECORD_BAD, RECORD_EVENT, RECORD_OTHER };
+
+static enum record record_look(const struct tp_event *record, uint32_t room)
+{
+	if (room >= TP_DEAD_FIXED_BYTES && record->type == TP_RECORD_DEAD_LETTER)
+		return tp_dead_letter_valid(tp_dead_letter_of(record), room) ? RECORD_OTHER : RECORD_BAD;
+	return room >= TP_EVENT_FIXED_BYTES && tp_event_valid(record, room) ? RECORD_EVENT : RECORD_BAD;
+}
+
+/* Hands on the records of the good block in the buffer. *others: how many of them are no events. */
+static int records_give(const struct scan *scan, const struct sto_record_fns *fns, uint64_t *others)
 {
 	const struct log_block *block = (const struct log_block *)(const void *)scan->buffer;
 	uint32_t at = 0;
 	for (uint32_t i = 0; i < block->records; i++) {
 		uint32_t room = block->payload_bytes - at;
 		const struct tp_event *event = (const struct tp_event *)(const void *)(scan->buffer + LOG_HEADER_BYTES + at);
-		if (room < TP_EVENT_FIXED_BYTES || !tp_event_valid(event, room))
+		enum record record = record_look(event, room);
+		if (record == RECORD_BAD)
 			return damage(scan, scan->offset, "a record of the block is malformed");
-		if (!tp_verdict_logged(event->verdict))
+		if (record == RECORD_EVENT && !tp_verdict_logged(event->verdict))
 			return damage(scan, scan->offset, "a record with a verdict that does not belong into a log");
 		at += event->bytes;
+		*others += record == RECORD_OTHER;
+		sto_event_fn fn = record == RECORD_OTHER ? fns->other : fns->event;
 		if (fn) {
-			int rc = fn(context, event);
+			int rc = fn(fns->context, event);
 			if (rc)
 				return rc;
 		}
@@ -170,7 +183,7 @@ static int tail_search(struct scan *scan, uint64_t from, uint64_t missing, uint6
 	return rc;
 }
 
-static int scan_blocks(struct scan *scan, sto_event_fn fn, void *context, struct sto_log_facts *facts, enum log_state *state)
+static int scan_blocks(struct scan *scan, const struct sto_record_fns *fns, struct sto_log_facts *facts, enum log_state *state)
 {
 	int good = block_read(scan, 0);
 	if (good < 0)
@@ -202,11 +215,13 @@ static int scan_blocks(struct scan *scan, sto_event_fn fn, void *context, struct
 		if (head.kind == LOG_END) {
 			*state = LOG_ENDED;
 		} else {
-			int rc = records_give(scan, fn, context);
+			uint64_t others = 0;
+			int rc = records_give(scan, fns, &others);
 			if (rc)
 				return rc;
 			facts->blocks++;
-			facts->events += head.records;
+			facts->events += head.records - others;
+			facts->others += others;
 		}
 		if (head.watermark_ms > facts->watermark_ms)
 			facts->watermark_ms = head.watermark_ms;
@@ -223,6 +238,13 @@ static int scan_blocks(struct scan *scan, sto_event_fn fn, void *context, struct
 int log_scan(const struct sto_io *io, const char *path, uint64_t file_id, bool stabilise, sto_event_fn fn, void *context,
 	     struct sto_log_facts *facts, enum log_state *state)
 {
+	return log_scan_records(io, path, file_id, stabilise, &(struct sto_record_fns){.event = fn, .context = context}, facts,
+				state);
+}
+
+int log_scan_records(const struct sto_io *io, const char *path, uint64_t file_id, bool stabilise, const struct sto_record_fns *fns,
+		     struct sto_log_facts *facts, enum log_state *state)
+{
 	struct sto_log_facts own_facts;
 	enum log_state own_state;
 	facts = facts ? facts : &own_facts;
@@ -237,7 +259,7 @@ int log_scan(const struct sto_io *io, const char *path, uint64_t file_id, bool s
 	if (!rc)
 		rc = io->size(io, scan.fd, &scan.bytes);
 	if (!rc)
-		rc = scan_blocks(&scan, fn, context, facts, state);
+		rc = scan_blocks(&scan, fns, facts, state);
 	io->close(io, scan.fd);
 	free(scan.buffer);
 	return rc;
@@ -344,6 +366,11 @@ static int follow_begin(struct sto_follow *follow)
 
 int64_t sto_follow_next(struct sto_follow *follow, sto_event_fn fn, void *context)
 {
+	return sto_follow_records(follow, &(struct sto_record_fns){.event = fn, .context = context});
+}
+
+int64_t sto_follow_records(struct sto_follow *follow, const struct sto_record_fns *fns)
+{
 	struct scan *scan = &follow->scan;
 	int64_t given = 0;
 	/* Without preallocation the file grows. */
@@ -368,8 +395,9 @@ int64_t sto_follow_next(struct sto_follow *follow, sto_event_fn fn, void *contex
 			follow->ended = true;
 			break;
 		}
-		rc = records_give(scan, fn, context);
-		given += head.records;
+		uint64_t others = 0;
+		rc = records_give(scan, fns, &others);
+		given += (int64_t)(head.records - (fns->other ? 0 : others));
 		scan->last = head;
 		scan->offset += head.block_bytes;
 	}

@@ -22,6 +22,10 @@ enum log_state {
 int log_scan(const struct sto_io *io, const char *path, uint64_t file_id, bool stabilise, sto_event_fn fn, void *context,
 	     struct sto_log_facts *facts, enum log_state *state);
 
+/* The same for who wants dead letters too. `fns` is not NULL, any of its functions may be. */
+int log_scan_records(const struct sto_io *io, const char *path, uint64_t file_id, bool stabilise, const struct sto_record_fns *fns,
+		     struct sto_log_facts *facts, enum log_state *state);
+
 /* Sizes by headers alone: see sto_log_size(). */
 int log_size(const struct sto_io *io, const char *path, uint64_t file_id, struct sto_log_size *size);
 

@@ -473,6 +473,30 @@ int sto_reader_events(struct sto_reader *reader, uint32_t index, sto_event_fn fn
 	return rc ? rc : segment_events(&reader->segment[index].file, fn, context);
 }
 
+struct letters {
+	sto_dead_letter_fn fn;
+	void *context;
+	uint64_t sequence;
+};
+
+static int letter_give(void *context, const struct tp_event *record)
+{
+	const struct letters *letters = context;
+	const struct tp_dead_letter *letter = tp_dead_letter_of(record);
+	if (!letter)
+		return 0;
+	if (!tp_dead_letter_valid(letter, letter->bytes))
+		return segment_damage(letters->sequence, "raw records", "a malformed dead letter");
+	return letters->fn(letters->context, letter);
+}
+
+int sto_reader_dead_letters(struct sto_reader *reader, uint32_t index, sto_dead_letter_fn fn, void *context)
+{
+	struct letters letters = {.fn = fn, .context = context, .sequence = reader->segment[index].info.sequence};
+	int rc = reader_segment_use(reader, index);
+	return rc ? rc : segment_raw(&reader->segment[index].file, letter_give, &letters);
+}
+
 int sto_reader_section(struct sto_reader *reader, uint32_t index, uint32_t kind, const void **bytes, uint64_t *length)
 {
 	int rc = reader_segment_use(reader, index);

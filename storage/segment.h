@@ -112,7 +112,7 @@ struct segment_source {
 
 /*
  * Writes log file `source` as segment facts->sequence to `path` and syncs it; fills the rest of *facts. 1: written; 0: the log file
- * holds no event, nothing was written; -EBADMSG: damaged log, or the rollup does not sum up to its events (logged); -ENOSPC: no
+ * holds no record, nothing was written; -EBADMSG: damaged log, or the rollup does not sum up to its events (logged); -ENOSPC: no
  * room, later; -EIO and other -errno.
  */
 int segment_write(const struct sto_io *io, const char *path, const struct segment_source *source, struct manifest_segment *facts);

@@ -141,7 +141,7 @@ static int disagree(const struct segment_source *source, const char *what)
 	return -EBADMSG;
 }
 
-static int row_take(void *context, const struct tp_event *event)
+static int record_take(void *context, const struct tp_event *event)
 {
 	return segment_build_event(context, event);
 }
@@ -218,10 +218,12 @@ int segment_write(const struct sto_io *io, const char *path, const struct segmen
 	struct buffer file = {0};
 	if (!build)
 		return -ENOMEM;
-	rc = log_scan(io, source->log_path, source->file_id, true, row_take, build, &log, &state);
-	if (!rc && source->expected_records != UINT64_MAX && (log.events != source->expected_records || state != LOG_ENDED))
+	const struct sto_record_fns fns = {.event = record_take, .other = record_take, .context = build};
+	rc = log_scan_records(io, source->log_path, source->file_id, true, &fns, &log, &state);
+	if (!rc && source->expected_records != UINT64_MAX &&
+	    (log.events + log.others != source->expected_records || state != LOG_ENDED))
 		rc = disagree(source, "fewer records than were acknowledged");
-	bool empty = !rc && log.events == 0;
+	bool empty = !rc && log.events + log.others == 0;
 	if (!rc) {
 		build->totals.watermark_ms = log.watermark_ms;
 		rc = file_make(build, source, shard, facts->sequence, &file);

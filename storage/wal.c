@@ -124,7 +124,7 @@ static bool may_submit(const struct sto_wal *wal)
 
 void *sto_wal_reserve(struct sto_wal *wal, uint32_t bytes)
 {
-	assert(bytes <= TP_EVENT_BYTES_MAX && bytes % 8 == 0);
+	assert(bytes <= TP_RECORD_BYTES_MAX && bytes % 8 == 0);
 	if (wal->payload_max - wal->payload_bytes < bytes) {
 		if (!wal->file || wal->failed)
 			return NULL;
@@ -159,7 +159,7 @@ bool sto_wal_must_roll(const struct sto_wal *wal)
 	const struct wal_file *file = wal->file;
 	if (!file)
 		return true;
-	if (wal->payload_max - wal->payload_bytes >= TP_EVENT_BYTES_MAX)
+	if (wal->payload_max - wal->payload_bytes >= TP_RECORD_BYTES_MAX)
 		return false;
 	uint64_t open = wal->records ? log_round_up(LOG_HEADER_BYTES + wal->payload_bytes) : 0;
 	return file_left(file) < open + LOG_UNIT;

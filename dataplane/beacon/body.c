@@ -49,6 +49,37 @@ static const uint16_t reject_counter[TP_REJECTS] = {
 	[TP_TOO_LARGE] = TP_C_EVENTS_TOO_LARGE,
 };
 
+static bool space(char c)
+{
+	return c == ' ' || c == '\n' || c == '\r' || c == '\t';
+}
+
+/* A rejected event's bytes, [at, end) of the text. They go nowhere before the body's fate is final. */
+static void dead_event(struct body *b, enum tp_reject reason, enum tp_field field, size_t at, size_t end)
+{
+	if (!b->request)
+		return;
+	while (end > at && space(b->text[end - 1]))
+		end--;
+	const struct dp_dead_what what = {.reason = reason, .field = field, .part = TP_DEAD_EVENT, .index = b->result.events};
+	dp_dead_stage(dp_intake_dead(b->intake), dp_intake_now_ms(b->intake), &what, b->text + at, end - at);
+}
+
+/* The one dead letter of a body that is refused: the body, which may be a single event. */
+static void dead_body(struct body *b, const struct dp_body_reject *why)
+{
+	struct dp_dead *dead = dp_intake_dead(b->intake);
+	const struct dp_dead_what what = {
+		.reason = (enum tp_reject)why->reason,
+		.field = (enum tp_field)why->field,
+		.part = b->result.form == DP_BODY_SINGLE ? TP_DEAD_EVENT : TP_DEAD_BODY,
+		.index = why->index,
+	};
+	dp_dead_rollback(dead); /* what was rejected alone is part of it */
+	dp_dead_stage(dead, dp_intake_now_ms(b->intake), &what, b->text, b->bytes);
+	dp_intake_dead_commit(b->intake);
+}
+
 /* The final outcome of a body that is taken. */
 static struct dp_body_result taken(struct body *b)
 {
@@ -60,6 +91,7 @@ static struct dp_body_result taken(struct body *b)
 		for (uint32_t i = 0; i < b->result.rejects; i++)
 			counters->v[reject_counter[b->rejects[i].reason]]++;
 		TP_COUNT_ADD(counters, EVENTS_BAD_TRACE, b->bad_traces);
+		dp_intake_dead_commit(b->intake);
 	}
 	return b->result;
 }
@@ -76,6 +108,7 @@ static struct dp_body_result refused(struct body *b, struct dp_body_reject why)
 		for (uint32_t i = 0; i < b->result.rejects; i++)
 			counters->v[reject_counter[b->rejects[i].reason]]++;
 		counters->v[reject_counter[why.reason]]++;
+		dead_body(b, &why);
 	}
 	b->result.rejects = 1;
 	b->rejects[0] = why;
@@ -87,8 +120,10 @@ static struct dp_body_result refused_malformed(struct body *b)
 	return refused(b, (struct dp_body_reject){.index = b->result.events, .reason = TP_MALFORMED});
 }
 
-static void reject(struct body *b, enum tp_reject reason, enum tp_field field)
+/* The event is [at, end) of the text. */
+static void reject(struct body *b, enum tp_reject reason, enum tp_field field, size_t at, size_t end)
 {
+	dead_event(b, reason, field, at, end);
 	b->rejects[b->result.rejects++] = (struct dp_body_reject){
 		.index = b->result.events,
 		.reason = (uint8_t)reason,
@@ -113,6 +148,8 @@ static bool stage(struct body *b, struct tp_parsed *parsed, const struct dp_json
 static struct dp_body_result full(struct body *b)
 {
 	b->result.outcome = DP_BODY_FULL;
+	if (b->request)
+		dp_dead_rollback(dp_intake_dead(b->intake));
 	return b->result;
 }
 
@@ -149,7 +186,7 @@ static struct dp_body_result array(struct body *b)
 		if (json.syntax)
 			return refused(b, (struct dp_body_reject){.index = b->result.events, .reason = (uint8_t)json.reason});
 		if (json.reason != TP_OK)
-			reject(b, json.reason, json.field);
+			reject(b, json.reason, json.field, at, at + json.used);
 		else if (!stage(b, &parsed, &json))
 			return full(b);
 		b->result.events++;
@@ -206,13 +243,13 @@ static struct dp_body_result lines(struct body *b, struct line *first)
 			here = &line;
 		}
 		if (here->json.syntax) {
-			reject(b, here->json.reason, TP_FIELD_NONE);
+			reject(b, here->json.reason, TP_FIELD_NONE, here->at, here->end);
 		} else if (!line_whole(b, here)) {
-			reject(b, TP_MALFORMED, TP_FIELD_NONE);
+			reject(b, TP_MALFORMED, TP_FIELD_NONE, here->at, here->end);
 		} else {
 			all_broken = false;
 			if (here->json.reason != TP_OK)
-				reject(b, here->json.reason, here->json.field);
+				reject(b, here->json.reason, here->json.field, here->at, here->end);
 			else if (!stage(b, &here->parsed, &here->json))
 				return full(b);
 		}
@@ -250,11 +287,6 @@ static struct dp_body_result single(struct body *b)
 		return full(b);
 	b->result.events = 1;
 	return taken(b);
-}
-
-static bool space(char c)
-{
-	return c == ' ' || c == '\n' || c == '\r' || c == '\t';
 }
 
 struct dp_body_result dp_body_stage(struct dp_intake *intake, struct dp_json_scratch *scratch, struct dp_request *request,

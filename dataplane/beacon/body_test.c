@@ -22,7 +22,10 @@ struct dp_intake {
 	uint32_t staged;
 	char ids[4096]; /* of the staged, with a space behind each */
 	struct tp_event last;
+	struct dp_dead dead;
 };
+
+static struct tp_hop dead_ring;
 
 int dp_intake_stage(struct dp_intake *intake, struct dp_request *request, const struct tp_parsed *parsed, uint32_t index)
 {
@@ -45,6 +48,27 @@ struct tp_counters *dp_intake_counters(struct dp_intake *intake)
 	return &intake->counters;
 }
 
+uint64_t dp_intake_now_ms(const struct dp_intake *intake)
+{
+	(void)intake;
+	return 1700000000000;
+}
+
+struct dp_dead *dp_intake_dead(struct dp_intake *intake)
+{
+	if (!intake->dead.ring) { /* a new intake: the ring is empty */
+		tp_hop_fini(&dead_ring);
+		assert_int_equal(tp_hop_init(&dead_ring, 1 << 20), 0);
+		dp_dead_init(&intake->dead, &dead_ring, &intake->counters, 100000, 1 << 30);
+	}
+	return &intake->dead;
+}
+
+void dp_intake_dead_commit(struct dp_intake *intake)
+{
+	dp_dead_commit(dp_intake_dead(intake));
+}
+
 static struct dp_json_scratch *scratch;
 static struct dp_body_reject *rejects;
 static const struct dp_json_limits limits = {.now_ms = 1700000000000, .max_future_ms = 60000};
@@ -62,9 +86,29 @@ static uint64_t rejected(const struct dp_intake *intake)
 	return sum;
 }
 
-static void balance_check(const struct dp_intake *intake, const struct dp_body_result *result)
+/* A letter per event that was rejected alone, one for a body that was refused, none for one that comes again. */
+static void letters_check(struct dp_intake *intake, const struct dp_body_result *result)
+{
+	uint32_t letters = 0;
+	dp_intake_dead(intake);
+	for (struct tp_slot *slot; (slot = tp_hop_take(&dead_ring)) != NULL; letters++) {
+		const struct tp_dead_letter *letter = tp_dead_letter_of(&slot->event);
+		assert_true(letter && tp_dead_letter_valid(letter, letter->bytes));
+		assert_int_equal(letter->reason, rejects[letters].reason);
+		assert_int_equal(letter->index, rejects[letters].index);
+		assert_int_equal(letter->part, result->outcome == DP_BODY_REFUSED && result->form != DP_BODY_SINGLE
+						       ? TP_DEAD_BODY
+						       : TP_DEAD_EVENT);
+	}
+	uint32_t wanted = result->outcome == DP_BODY_REFUSED ? 1 : result->outcome == DP_BODY_STAGED ? result->rejects : 0;
+	assert_int_equal(letters + intake->counters.v[TP_C_DEAD_RING_FULL], wanted);
+	assert_int_equal(intake->counters.v[TP_C_DEAD_RECEIVED], wanted);
+}
+
+static void balance_check(struct dp_intake *intake, const struct dp_body_result *result)
 {
 	const uint64_t *v = intake->counters.v;
+	letters_check(intake, result);
 	switch (result->outcome) {
 	case DP_BODY_STAGED:
 		assert_int_equal(v[TP_C_EVENTS_RECEIVED], rejected(intake) + intake->staged);

@@ -221,6 +221,8 @@ static int batch_stage(struct dp_beacon *beacon, struct dp_request *request, str
 		at += event.bytes;
 		books->bad_traces += event.bad_trace;
 		if (event.reason != TP_OK) {
+			const struct dp_dead_what what = {.reason = event.reason, .field = event.field, .index = i};
+			dp_dead_stage(dp_intake_dead(beacon->intake), limits.now_ms, &what, at - event.bytes, event.bytes);
 			books->rejected[event.reason]++;
 			pending->rejected++;
 			if (pending->listed < list_max)
@@ -351,7 +353,9 @@ static void batch_input(struct dp_beacon *beacon, const struct dp_datagram_path 
 	struct batch_books books = {0};
 	TP_COUNT_ADD(counters, EVENTS_RECEIVED, batch.events);
 	dp_beacon_count_way(beacon, path->ingest, TP_WAY_UDP_BATCH, batch.events);
+	dp_dead_origin(dp_intake_dead(beacon->intake), TP_WAY_UDP_BATCH, path->ingest, &path->peer);
 	if (batch_stage(beacon, request, pending, bytes, &source, &books)) {
+		dp_dead_rollback(dp_intake_dead(beacon->intake));
 		dp_intake_rollback(beacon->intake, request);
 		dp_tally_give(&beacon->datagram->sources, pending->source);
 		pending_give(beacon->datagram, pending);
@@ -367,6 +371,7 @@ static void batch_input(struct dp_beacon *beacon, const struct dp_datagram_path 
 	TP_COUNT(counters, BATCHES_RECEIVED);
 	TP_COUNT(counters, BATCHES_IN_FLIGHT);
 	beacon->datagram->owed++;
+	dp_intake_dead_commit(beacon->intake);
 	dp_intake_commit(beacon->intake, request);
 }
 
@@ -380,6 +385,7 @@ static void text_input(struct dp_beacon *beacon, const struct dp_datagram_path *
 	}
 	const struct dp_json_limits limits = dp_beacon_json_limits(beacon);
 	const struct dp_body_source source = source_of(beacon, path);
+	dp_dead_origin(dp_intake_dead(beacon->intake), TP_WAY_UDP_TEXT, path->ingest, &path->peer);
 	struct dp_body_result result =
 		dp_body_stage(beacon->intake, beacon->json, request, (const char *)bytes, count, &limits, &source, beacon->rejects);
 	if (result.outcome != DP_BODY_FULL)

@@ -274,6 +274,7 @@ static enum served serve_clicks(struct dp_http_connection *c, struct dp_exchange
 	struct dp_request *request = open_request(c, exchange);
 	if (request == NULL)
 		return NO_ROOM;
+	dp_dead_origin(dp_intake_dead(beacon->intake), TP_WAY_HTTP, c->stream->ingest, &c->stream->peer);
 	struct dp_body_result result =
 		dp_body_stage(beacon->intake, beacon->json, request, body, bytes, &limits, &c->current.source, beacon->rejects);
 	if (result.outcome == DP_BODY_FULL) {
@@ -316,6 +317,17 @@ static enum served serve_debug(struct dp_http_connection *c, struct dp_exchange 
 
 static_assert(TP_C_EVENTS_TOO_LARGE - TP_C_EVENTS_MALFORMED == TP_TOO_LARGE - TP_MALFORMED, "reasons and counters in one order");
 
+/* A rejected pixel's bytes are its query. */
+static void dead_pixel(struct dp_http_connection *c, const struct dp_pixel_result *result, const char *query)
+{
+	struct dp_intake *intake = c->http->beacon->intake;
+	struct dp_dead *dead = dp_intake_dead(intake);
+	const struct dp_dead_what what = {.reason = result->reason, .field = result->field};
+	dp_dead_origin(dead, TP_WAY_PIXEL, c->stream->ingest, &c->stream->peer);
+	dp_dead_stage(dead, dp_intake_now_ms(intake), &what, query, c->current.query.bytes);
+	dp_intake_dead_commit(intake);
+}
+
 static enum served serve_pixel(struct dp_http_connection *c, struct dp_exchange *exchange, const char *query)
 {
 	struct dp_beacon *beacon = c->http->beacon;
@@ -334,6 +346,7 @@ static enum served serve_pixel(struct dp_http_connection *c, struct dp_exchange 
 			TP_COUNT(beacon->counters, EVENTS_RECEIVED);
 			dp_beacon_count_way(beacon, c->stream->ingest, TP_WAY_PIXEL, 1);
 			beacon->counters->v[TP_C_EVENTS_MALFORMED + result.reason - TP_MALFORMED]++;
+			dead_pixel(c, &result, query);
 		}
 		return ANSWERED;
 	}

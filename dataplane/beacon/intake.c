@@ -30,6 +30,8 @@ struct dp_intake {
 	struct dp_late_ring **late;
 	_Atomic uint64_t *ack_latency, *ack_ns_sum;
 	struct dp_request *request;
+	struct dp_dead dead;
+	uint32_t dead_shard;
 };
 
 int dp_intake_create(struct dp_intake **out, const struct dp_intake_options *options)
@@ -53,6 +55,8 @@ int dp_intake_create(struct dp_intake **out, const struct dp_intake_options *opt
 	intake->ack_ns_sum = options->ack_ns_sum;
 	intake->requests_max = options->requests_max;
 	intake->empty_head = NONE;
+	intake->dead_shard = options->dead_shard;
+	dp_dead_init(&intake->dead, options->dead, options->counters, options->dead_second, options->dead_bytes);
 	for (uint32_t i = 0; i < options->requests_max; i++) {
 		intake->request[i].generation = 1;
 		intake->request[i].next_free = i + 1 < options->requests_max ? i + 1 : NONE;
@@ -86,7 +90,7 @@ uint64_t dp_intake_given(struct dp_intake *intake)
 
 uint64_t dp_intake_in_flight(const struct dp_intake *intake)
 {
-	return intake->in_flight + intake->requests_open;
+	return intake->in_flight + intake->requests_open + intake->dead.in_flight;
 }
 
 bool dp_intake_refusing(const struct dp_intake *intake)
@@ -107,6 +111,17 @@ uint64_t dp_intake_now_ns(const struct dp_intake *intake)
 struct tp_counters *dp_intake_counters(struct dp_intake *intake)
 {
 	return intake->counters;
+}
+
+struct dp_dead *dp_intake_dead(struct dp_intake *intake)
+{
+	return &intake->dead;
+}
+
+void dp_intake_dead_commit(struct dp_intake *intake)
+{
+	if (dp_dead_commit(&intake->dead))
+		intake->given |= 1ULL << intake->dead_shard;
 }
 
 struct dp_request *dp_intake_open(struct dp_intake *intake, void (*done)(struct dp_request *), void *user)
@@ -215,7 +230,7 @@ static void event_back(struct dp_intake *intake, uint64_t owner, uint32_t verdic
 
 uint32_t dp_intake_poll(struct dp_intake *intake)
 {
-	uint32_t back = 0;
+	uint32_t back = dp_dead_poll(&intake->dead);
 	while (intake->empty_head != NONE) {
 		struct dp_request *request = &intake->request[intake->empty_head];
 		intake->empty_head = request->next_free;

@@ -11,6 +11,7 @@
 #ifndef TURNPIKE_INTAKE_H
 #define TURNPIKE_INTAKE_H
 
+#include "dead.h"
 #include "turnpike/counter.h"
 #include "turnpike/event.h"
 #include "turnpike/hop.h"
@@ -56,6 +57,10 @@ struct dp_intake_options {
 	struct tp_counters *counters;
 	_Atomic uint64_t *ack_latency; /* TP_LATENCY_BUCKETS of them, this core the writer */
 	_Atomic uint64_t *ack_ns_sum;
+	struct tp_hop *dead;  /* ring of dead letters, this rx core its producer; NULL: none are kept */
+	uint32_t dead_shard;  /* its consumer */
+	uint32_t dead_second; /* letters a second that are kept … */
+	uint64_t dead_bytes;  /* … and bytes */
 };
 
 int dp_intake_create(struct dp_intake **intake, const struct dp_intake_options *options); /* cold */
@@ -65,7 +70,7 @@ void dp_intake_destroy(struct dp_intake *intake);
 void dp_intake_clock(struct dp_intake *intake, uint64_t now_ms, uint64_t now_ns);
 /* Bit s is set when shard s was given something since the last call: whom to wake. */
 uint64_t dp_intake_given(struct dp_intake *intake);
-/* Events and requests that are not back yet. */
+/* Events, dead letters and requests that are not back yet. */
 uint64_t dp_intake_in_flight(const struct dp_intake *intake);
 
 /* True while beacons must be refused (no space, stopping): HTTP answers 503, UDP is silent. One relaxed load. */
@@ -85,6 +90,13 @@ void dp_intake_close(struct dp_intake *intake, struct dp_request *request);
 
 /* Takes verdicts from the hops, counts them, completes requests. Returns how many events came back. Once a loop round. */
 uint32_t dp_intake_poll(struct dp_intake *intake);
+
+/*
+ * Dead letters of the beacon that is being looked at: see dead.h. dp_intake_dead_commit() and not dp_dead_commit(), for the shard has to
+ * be woken.
+ */
+struct dp_dead *dp_intake_dead(struct dp_intake *intake);
+void dp_intake_dead_commit(struct dp_intake *intake);
 
 /* Clocks of this loop round, so that nobody else reads them per event. */
 uint64_t dp_intake_now_ms(const struct dp_intake *intake);

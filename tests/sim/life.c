@@ -140,6 +140,10 @@ static int beacons_create(struct world *w)
 			.counters = &core->counters,
 			.ack_latency = core->live->ack_latency,
 			.ack_ns_sum = &core->live->ack_ns_sum,
+			.dead = &node->dead[q],
+			.dead_shard = q % node->config.shard_count,
+			.dead_second = node->config.dlq_per_second,
+			.dead_bytes = node->config.dlq_bytes_per_second,
 		};
 		int rc = dp_intake_create(&core->intake, &intake);
 		if (rc)

@@ -84,13 +84,15 @@ struct tp_config {
 	char *control_state_dir;
 	bool control_auth_tokens;
 	/* not in the contract's example; documented in docs/tuning.md */
-	uint64_t memory_dedup_bytes; /* memory.dedup, default 256MiB */
-	uint32_t memory_connections; /* memory.connections, TCP connections per rx core and DPDK port, default 16384 */
-	uint64_t memory_hop_bytes;   /* memory.hop, per rx × shard ring, default 8MiB, power of two >= 4MiB */
-	uint64_t memory_fraud_bytes; /* memory.fraud, per shard, default 32MiB */
-	uint64_t log_file_bytes;     /* durability.log_file, default 64MiB, multiple of 1MiB, >= 4 × memory.hop */
-	uint64_t session_gap_ms;     /* windows.session_gap, default 30m */
-	uint64_t seal_after_ms;      /* durability.seal_after: age at which an open log file with events is sealed; default 5m */
+	uint64_t memory_dedup_bytes;   /* memory.dedup, default 256MiB */
+	uint32_t memory_connections;   /* memory.connections, TCP connections per rx core and DPDK port, default 16384 */
+	uint64_t memory_hop_bytes;     /* memory.hop, per rx × shard ring, default 8MiB, power of two >= 4MiB */
+	uint64_t memory_fraud_bytes;   /* memory.fraud, per shard, default 32MiB */
+	uint64_t log_file_bytes;       /* durability.log_file, default 64MiB, multiple of 1MiB, >= 4 × memory.hop */
+	uint32_t dlq_per_second;       /* dlq.per_second, dead letters kept per rx core, default 1000; 0: none */
+	uint64_t dlq_bytes_per_second; /* dlq.bytes_per_second, of their records, default 1MiB */
+	uint64_t session_gap_ms;       /* windows.session_gap, default 30m */
+	uint64_t seal_after_ms;        /* durability.seal_after: age at which an open log file with events is sealed; default 5m */
 };
 
 /*

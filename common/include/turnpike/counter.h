@@ -10,7 +10,7 @@
  *   kind RECEIVED, ACCEPTED (label = where to, or ""), DUPLICATES, LATE, CONFLICTS, IN_FLIGHT (a gauge), REJECTED (label = reason), DROPPED (label =
  *   reason), OTHER (not part of the balance; label = metric name; one that ends in _seconds_total is held in nanoseconds).
  *   Layers: XDP (packets before AF_XDP ports), FRAMES (packets on DPDK ports), DATAGRAMS (UDP beacons' datagrams, any driver), REQUESTS (HTTP), BATCHES (UDP batch),
- *   EVENTS, CORE (loop and disk figures, not balanced).
+ *   EVENTS, DEAD_LETTERS (bytes of rejected events), CORE (loop and disk figures, not balanced).
  * Metric names are turnpike_<layer>_total{state="received|accepted|…",reason="…"}, and for OTHER turnpike_<label>.
  */
 #ifndef TURNPIKE_COUNTER_H
@@ -153,6 +153,14 @@
 	X(EVENTS_IN_FLIGHT, EVENTS, IN_FLIGHT, "", "Events on their way to the log") \
 	X(EVENTS_BAD_TRACE, CORE, OTHER, "events_bad_trace_total", "Events whose trace field was ignored as invalid") \
 	X(EVENTS_MINTED, CORE, OTHER, "events_minted_total", "Pixel events given an id or a stamp by us") \
+	/* dead letters: bytes of rejected events, counted by the rx core that rejected them */ \
+	X(DEAD_RECEIVED, DEAD_LETTERS, RECEIVED, "", "Rejected events, and bodies refused as a whole, whose bytes were at hand") \
+	X(DEAD_KEPT, DEAD_LETTERS, ACCEPTED, "", "Those whose bytes are in the log, on stable storage") \
+	X(DEAD_OVER_RATE, DEAD_LETTERS, DROPPED, "over_rate", "Bytes not kept: more dead letters a second than dlq.per_second") \
+	X(DEAD_OVER_BYTES, DEAD_LETTERS, DROPPED, "over_bytes", "Bytes not kept: more of them a second than dlq.bytes_per_second") \
+	X(DEAD_RING_FULL, DEAD_LETTERS, DROPPED, "ring_full", "Bytes not kept: the shard did not take those before yet") \
+	X(DEAD_NO_SPACE, DEAD_LETTERS, DROPPED, "no_space", "Bytes not kept: what is left of the log belongs to events") \
+	X(DEAD_IN_FLIGHT, DEAD_LETTERS, IN_FLIGHT, "", "Dead letters on their way to the log") \
 	/* shards, log, core loop */ \
 	X(SHARD_TAKEN, CORE, OTHER, "shard_events_total", "Events taken from hop rings by this core") \
 	X(SHARD_FLAGGED, CORE, OTHER, "fraud_flagged_total", "Clicks that a fraud rule tagged") \
@@ -206,6 +214,7 @@ enum tp_counter_layer {
 	TP_LAYER_REQUESTS,
 	TP_LAYER_BATCHES,
 	TP_LAYER_EVENTS,
+	TP_LAYER_DEAD_LETTERS,
 	TP_LAYER_CORE,
 	TP_LAYERS
 };

@@ -109,6 +109,9 @@ enum tp_field {
 	TP_FIELDS
 };
 
+/* By which door it came in. Stable on disk (turnpike/dead_letter.h); names in tp_way_name(). */
+enum tp_way { TP_WAY_HTTP, TP_WAY_PIXEL, TP_WAY_UDP_TEXT, TP_WAY_UDP_BATCH, TP_WAYS };
+
 enum {
 	TP_ID_BYTES_MAX = 64,
 	TP_CITY_BYTES_MAX = 128,
@@ -237,6 +240,7 @@ enum tp_device_type tp_device_from_user_agent(const char *text, size_t bytes);
 const char *tp_reject_name(enum tp_reject reason);
 const char *tp_field_name(enum tp_field field);
 const char *tp_device_name(enum tp_device_type device);
+const char *tp_way_name(enum tp_way way); /* "http", "pixel", "udp_text", "udp_batch" */
 const char *tp_event_type_name(enum tp_event_type type);
 const char *tp_verdict_name(enum tp_verdict verdict);
 /* The detail text for a rejected event, such as "campaign_id: a string of 1 to 64 bytes is required". Static storage. */

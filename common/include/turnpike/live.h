@@ -23,9 +23,7 @@ enum { TP_CORES_MAX = 64, TP_SHARDS_MAX = 32, TP_LATENCY_BUCKETS = 40 };
 enum tp_refusing { TP_TAKING, TP_STARTING, TP_NO_SPACE, TP_STOPPING };
 const char *tp_refusing_name(enum tp_refusing state); /* "taking", "starting", "no_space", "stopping" */
 
-/* By which door events came in, for each ingest entry; those beyond the room share its last line. */
-enum tp_way { TP_WAY_HTTP, TP_WAY_PIXEL, TP_WAY_UDP_TEXT, TP_WAY_UDP_BATCH, TP_WAYS };
-const char *tp_way_name(enum tp_way way); /* "http", "pixel", "udp_text", "udp_batch" */
+/* Ingest entries whose events are told by their way in (enum tp_way); those beyond the room share its last line. */
 enum { TP_LIVE_PORTS = 16 };
 
 struct tp_live_core {

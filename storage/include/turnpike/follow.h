@@ -23,10 +23,13 @@ int sto_follow_open(struct sto_follow **follow, const char *data_dir, uint64_t f
 void sto_follow_close(struct sto_follow *follow);
 
 /*
- * Calls fn for each record that was not given yet, and returns how many; or what fn returned if that was not 0 (close the follower
+ * Calls fn for each event that was not given yet, and returns how many; or what fn returned if that was not 0 (close the follower
  * then: the rest of that block is not given again); or -EBADMSG: a block whose checksum is right holds malformed records; or -errno.
  */
 int64_t sto_follow_next(struct sto_follow *follow, sto_event_fn fn, void *context);
+
+/* The same for who wants dead letters too; returns how many records were given, of both kinds where fns->other is set. */
+int64_t sto_follow_records(struct sto_follow *follow, const struct sto_record_fns *fns);
 
 uint64_t sto_follow_file_id(const struct sto_follow *follow);
 

@@ -10,6 +10,7 @@
 #ifndef TURNPIKE_READER_H
 #define TURNPIKE_READER_H
 
+#include "turnpike/dead_letter.h"
 #include "turnpike/rollup.h"
 #include "turnpike/store.h"
 
@@ -73,6 +74,12 @@ void sto_reader_release(struct sto_reader *reader, uint32_t index);
  * record is valid only inside fn. Its fingerprint is that of this process' key (tp_id_secret_set).
  */
 int sto_reader_events(struct sto_reader *reader, uint32_t index, sto_event_fn fn, void *context);
+/*
+ * Each dead letter of a segment, in the order of the log. 0, what fn returned, -ESTALE or -EBADMSG. One that is damaged behind a good
+ * checksum is -EBADMSG; records of kinds that this program does not know are passed over.
+ */
+typedef int (*sto_dead_letter_fn)(void *context, const struct tp_dead_letter *letter);
+int sto_reader_dead_letters(struct sto_reader *reader, uint32_t index, sto_dead_letter_fn fn, void *context);
 /* The verified bytes of an extra section (enum sto_section_kind). 0, -ENOENT: the segment has none of that kind, -EBADMSG. */
 int sto_reader_section(struct sto_reader *reader, uint32_t index, uint32_t kind, const void **bytes, uint64_t *length);
 

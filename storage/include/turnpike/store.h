@@ -51,10 +51,20 @@ int sto_store_unsealed(struct sto_store *store, uint64_t **file_ids, uint32_t *c
 
 typedef int (*sto_event_fn)(void *context, const struct tp_event *event); /* non-zero stops and is returned */
 
+/*
+ * What is called for the records of a log, in its order; each may be NULL. `other` gets those that are no events, of which only `bytes`
+ * and `type` are then to be looked at: see turnpike/dead_letter.h.
+ */
+struct sto_record_fns {
+	sto_event_fn event, other;
+	void *context;
+};
+
 struct sto_log_facts {
 	uint64_t file_id;
 	uint32_t shard;  /* that wrote it */
-	uint64_t events; /* records in the provable prefix */
+	uint64_t events; /* in the provable prefix */
+	uint64_t others; /* records in it that are no events */
 	uint64_t blocks;
 	uint64_t watermark_ms;       /* the newest that its blocks carry */
 	uint64_t tail_bytes_ignored; /* written but not provable: never acknowledged */

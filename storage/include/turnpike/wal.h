@@ -12,7 +12,7 @@
 #ifndef TURNPIKE_WAL_H
 #define TURNPIKE_WAL_H
 
-#include "turnpike/event.h"
+#include "turnpike/dead_letter.h"
 #include "turnpike/store.h"
 
 #include <stdbool.h>
@@ -41,7 +41,7 @@ int sto_wal_open(struct sto_wal **wal, struct sto_store *store, const struct sto
 void sto_wal_close(struct sto_wal *wal);
 
 /*
- * Room for `bytes` (at most TP_EVENT_BYTES_MAX, a multiple of 8) in the open block. Write the record there, then sto_wal_append();
+ * Room for `bytes` (at most TP_RECORD_BYTES_MAX, a multiple of 8) in the open block. Write the record there, then sto_wal_append();
  * without an append nothing has happened. Never moves on to another file: see sto_wal_must_roll(). NULL: no buffer is free (writes
  * in flight), or no file: stop taking events for now, poll, try again.
  */
