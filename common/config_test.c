@@ -287,7 +287,7 @@ static const struct broken broken[] = {
 	{"node: {name: \"\xff\"}\n", "F: expected YAML in UTF-8, found a bad character at byte 14 (invalid leading UTF-8 octet)\n"},
 	/* keys */
 	{"node:\n  name: a\nnodes:\n  name: b\n", "F:3: nodes: unknown key, expected one of node, ingest, cores, durability, time, "
-						  "retention, fraud, control, memory, blocklist, windows\n"},
+						  "retention, fraud, control, memory, blocklist, windows, dlq\n"},
 	{"node:\n  Name: a\n", "F:2: node.Name: unknown key, expected one of name, data_dir\n"},
 	{"ingest:\n  - http: 127.0.0.1:1\n  - http: 127.0.0.1:2\n    port: 3\n",
 	 "F:4: ingest[1].port: unknown key, expected one of driver, http, udp, device, address, gateway, tap, http_port, "
@@ -359,7 +359,7 @@ static const struct broken broken[] = {
 	{"memory: {dedup: 1KiB}\n", "F:1: memory.dedup: expected a size of at least 1MiB, found \"1KiB\"\n"},
 	{"memory: {hop: 12MiB}\n", "F:1: memory.hop: expected a size from 4MiB to 1GiB that is a power of two, found \"12MiB\"\n"},
 	{"dlq: {per_second: 100001}\n", "F:1: dlq.per_second: expected a whole number from 0 to 100000, found 100001\n"},
-	{"dlq: {bytes_per_second: 4095}\n", "F:1: dlq.bytes_per_second: expected a size from 4KiB to 1GiB, found 4095\n"},
+	{"dlq: {bytes_per_second: 4095}\n", "F:1: dlq.bytes_per_second: expected a size from 4KiB to 1GiB, found \"4095\"\n"},
 	{"memory: {connections: 63}\n", "F:1: memory.connections: expected a whole number from 64 to 4194304, found 63\n"},
 	{"memory: {connections: 4194305}\n",
 	 "F:1: memory.connections: expected a whole number from 64 to 4194304, found 4194305\n"},
@@ -455,7 +455,7 @@ static const struct broken broken[] = {
 	 "F:2: control.state_dir: expected a folder outside node.data_dir, found /a/b\n"},
 	/* all that is wrong at once */
 	{"nod: 1\ntime: {lateness: [], horizon: 5}\n", "F:1: nod: unknown key, expected one of node, ingest, cores, durability, "
-						       "time, retention, fraud, control, memory, blocklist, windows\n"
+						       "time, retention, fraud, control, memory, blocklist, windows, dlq\n"
 						       "F:2: time.lateness: expected a duration such as 60s, found a list\n"},
 	{"time: {lateness: x, horizon: 5}\n", "F:1: time.lateness: expected a duration such as 60s, found \"x\"\n"
 					      "F:1: time.horizon: expected a duration such as 15m, found \"5\"\n"},

@@ -93,6 +93,8 @@ static void config_make(struct world *w)
 		.memory_connections = 64,
 		.memory_hop_bytes = HOP_BYTES,
 		.memory_fraud_bytes = 4 << 20,
+		.dlq_per_second = chance(w, 8) ? 1 : 1000,
+		.dlq_bytes_per_second = 1 << 20,
 		.log_file_bytes = LOG_FILE_BYTES,
 		.seal_after_ms = chance(w, 2) ? 300000 : 5000,
 	};
