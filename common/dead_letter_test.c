@@ -3,9 +3,12 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <cmocka.h>
+
+static const char *page_path;
 
 struct room {
 	_Alignas(8) uint8_t at[TP_RECORD_BYTES_MAX + 8];
@@ -97,12 +100,45 @@ static void test_names(void **state)
 	assert_string_equal(tp_way_name(TP_WAYS), "unknown");
 }
 
-int main(void)
+/* The table of docs/dead-letters.md, field by field. */
+static void test_page(void **state)
 {
+	static const struct {
+		const char *name;
+		size_t at, bytes;
+	} field[] = {
+#define F(name) {#name, offsetof(struct tp_dead_letter, name), sizeof(((struct tp_dead_letter *)0)->name)}
+		F(bytes), F(type),   F(reason),    F(field), F(way),         F(received_ms), F(sent_bytes), F(kept_bytes),
+		F(index), F(ingest), F(peer_port), F(peer),  F(peer_family), F(part),        F(reserved),
+#undef F
+	};
+	const size_t fields = sizeof(field) / sizeof(field[0]);
+	char line[1024], name[64];
+	size_t next = 0, at, bytes;
+	(void)state;
+	FILE *page = fopen(page_path, "re");
+	assert_non_null(page);
+	while (fgets(line, sizeof(line), page)) {
+		if (sscanf(line, "| %zu | %zu | %63[^ ] |", &at, &bytes, name) != 3)
+			continue;
+		assert_true(next < fields);
+		assert_string_equal(name, field[next].name);
+		assert_int_equal(at, field[next].at);
+		assert_int_equal(bytes, field[next].bytes);
+		next++;
+	}
+	fclose(page);
+	assert_int_equal(next, fields);
+}
+
+int main(int argc, char **argv)
+{
+	page_path = argc > 1 ? argv[1] : "docs/dead-letters.md";
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_lengths),
 		cmocka_unit_test(test_damage),
 		cmocka_unit_test(test_names),
+		cmocka_unit_test(test_page),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

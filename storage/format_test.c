@@ -257,17 +257,6 @@ static const struct field rollup_footer[] = {
 	{0},
 };
 
-static const struct field tp_dead_letter[] = {
-	F(tp_dead_letter, bytes),       F(tp_dead_letter, type),
-	F(tp_dead_letter, reason),      F(tp_dead_letter, field),
-	F(tp_dead_letter, way),         F(tp_dead_letter, received_ms),
-	F(tp_dead_letter, sent_bytes),  F(tp_dead_letter, kept_bytes),
-	F(tp_dead_letter, index),       F(tp_dead_letter, ingest),
-	F(tp_dead_letter, peer_port),   F(tp_dead_letter, peer),
-	F(tp_dead_letter, peer_family), F(tp_dead_letter, part),
-	F(tp_dead_letter, reserved),    {0},
-};
-
 static void check_table(const char *page, const char *name, const struct field *field, size_t whole)
 {
 	char path[4096], line[1024], wanted[128];
@@ -310,7 +299,6 @@ static void test_tables(void **state)
 	(void)state;
 #define CHECK(page, name) check_table(page, #name, name, sizeof(struct name))
 	CHECK("log-format.md", log_block);
-	CHECK("dead-letters.md", tp_dead_letter);
 	CHECK("segment-format.md", segment_header);
 	CHECK("segment-format.md", segment_footer);
 	CHECK("segment-format.md", segment_tail);
