@@ -341,6 +341,50 @@ static void fill_control(struct fill *fill, const struct raw_config *raw, struct
 	config->control_auth_tokens = raw->control.auth == RAW_READ_TOKENS;
 }
 
+/* "adv_1=Europe/Berlin": a zone's name has no '=', an advertiser's may. */
+static void fill_billing_zone(struct fill *fill, const char *text, uint32_t index, struct tp_config_billing_zone *to)
+{
+	const char *equals = strrchr(text, '=');
+	char dotted[CONFIG_DOTTED_BYTES];
+
+	snprintf(dotted, sizeof(dotted), "billing.zones[%u]", index);
+	if (!equals || equals == text || equals[1] == '\0') {
+		say(fill, dotted, text);
+		return;
+	}
+	to->zone = copy(fill, equals + 1);
+	to->advertiser = copy(fill, text);
+	if (to->advertiser)
+		to->advertiser[equals - text] = '\0';
+}
+
+static void fill_billing(struct fill *fill, const struct raw_billing *raw, struct tp_config *config)
+{
+	/* an empty list issues nothing, which is not the same as no list */
+	bool given = config_tree_line(fill->tree, "billing.issue") != 0;
+	char dotted[CONFIG_DOTTED_BYTES];
+
+	if (raw->zone && raw->zone[0] == '\0')
+		say(fill, "billing.zone", raw->zone);
+	config->billing_zone = copy(fill, raw->zone ? raw->zone : "UTC");
+	config->billing_zones = array(fill, raw->zones_count, sizeof(*config->billing_zones));
+	config->billing_zone_count = config->billing_zones ? raw->zones_count : 0;
+	for (uint32_t i = 0; i < config->billing_zone_count; i++)
+		fill_billing_zone(fill, raw->zones[i], i, &config->billing_zones[i]);
+	config->billing_issue_daily = config->billing_issue_monthly = !given;
+	for (uint32_t i = 0; given && i < raw->issue_count; i++) {
+		bool hourly = strcmp(raw->issue[i], "hourly") == 0, daily = strcmp(raw->issue[i], "daily") == 0;
+		bool monthly = strcmp(raw->issue[i], "monthly") == 0;
+		config->billing_issue_hourly |= hourly;
+		config->billing_issue_daily |= daily;
+		config->billing_issue_monthly |= monthly;
+		snprintf(dotted, sizeof(dotted), "billing.issue[%u]", i);
+		if (!hourly && !daily && !monthly)
+			say(fill, dotted, raw->issue[i]);
+	}
+	duration(fill, raw->interval, "billing.interval", 1 * MIN, MS, 1 * SEC, "1s", 1 * HOUR, "1h", &config->billing_interval_ms);
+}
+
 /* "0.95" in millionths, digit by digit. */
 static void millionths(struct fill *fill, const char *text, const char *dotted, uint32_t *to)
 {
@@ -432,6 +476,7 @@ int config_fill(const struct raw_config *raw, const struct config_tree *tree, st
 	fill_times(&fill, raw, config);
 	fill_sizes(&fill, raw, config);
 	fill_fraud(&fill, &raw->fraud, &config->fraud);
+	fill_billing(&fill, &raw->billing, config);
 	if (fill.no_memory)
 		return -ENOMEM;
 	return errors->count ? -EINVAL : 0;

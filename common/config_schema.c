@@ -138,6 +138,14 @@ static const cyaml_schema_field_t dlq_fields[] = {
 	CYAML_FIELD_END,
 };
 
+static const cyaml_schema_field_t billing_fields[] = {
+	TEXT(raw_billing, zone),
+	LIST(raw_billing, zones, &text_value),
+	LIST(raw_billing, issue, &text_value),
+	TEXT(raw_billing, interval),
+	CYAML_FIELD_END,
+};
+
 static const cyaml_schema_field_t config_fields[] = {
 	SECTION(node),    LIST(raw_config, ingest, &ingest_value),
 	SECTION(cores),   SECTION(durability),
@@ -145,7 +153,7 @@ static const cyaml_schema_field_t config_fields[] = {
 	SECTION(fraud),   SECTION(control),
 	SECTION(memory),  SECTION(blocklist),
 	SECTION(windows), SECTION(dlq),
-	CYAML_FIELD_END,
+	SECTION(billing), CYAML_FIELD_END,
 };
 
 const cyaml_schema_value_t tp_config_schema = {CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, struct raw_config, config_fields)};
@@ -200,6 +208,12 @@ static const struct {
 	{"blocklist.count_only_files[]", "an absolute path such as /etc/turnpike/watch.txt"},
 	{"control.listen", "an address and port such as 127.0.0.1:8081 or [::1]:8081"},
 	{"control.state_dir", "a folder"},
+	{"billing.zone", "a time zone such as Europe/Berlin"},
+	{"billing.zones", "a list such as [\"adv_1=Europe/Berlin\"]"},
+	{"billing.zones[]", "an advertiser and a zone, such as adv_1=Europe/Berlin"},
+	{"billing.issue", "a list of hourly, daily and monthly"},
+	{"billing.issue[]", "hourly, daily or monthly"},
+	{"billing.interval", "a duration such as 1m"},
 	{"memory.dedup", "a size such as 256MiB"},
 	{"memory.hop", "a size such as 8MiB"},
 	{"memory.fraud", "a size such as 64MiB"},

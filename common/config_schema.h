@@ -76,6 +76,11 @@ struct raw_blocklist {
 	uint32_t files_count, count_only_files_count;
 };
 
+struct raw_billing {
+	char *zone, **zones, **issue, *interval;
+	uint32_t zones_count, issue_count;
+};
+
 enum raw_control_auth { RAW_READ_TOKENS, RAW_READ_NONE };
 
 struct raw_control {
@@ -107,6 +112,7 @@ struct raw_config {
 	struct raw_control control;
 	struct raw_memory memory;
 	struct raw_dlq dlq;
+	struct raw_billing billing;
 };
 
 extern const cyaml_schema_value_t tp_config_schema; /* a pointer to struct raw_config */

@@ -120,6 +120,10 @@ static void assert_common_values(const struct tp_config *config)
 	assert_int_equal(config->log_file_bytes, 64 << 20);
 	assert_int_equal(config->seal_after_ms, 300000);
 	assert_int_equal(config->session_gap_ms, 1800000);
+	assert_string_equal(config->billing_zone, "UTC");
+	assert_int_equal(config->billing_zone_count, 0);
+	assert_true(!config->billing_issue_hourly && config->billing_issue_daily && config->billing_issue_monthly);
+	assert_int_equal(config->billing_interval_ms, 60000);
 	assert_int_equal(config->ingest[0].driver, TP_DRIVER_SOCKET);
 	assert_endpoint(&config->ingest[0].http, "127.0.0.1:8080");
 	assert_endpoint(&config->ingest[0].udp, "127.0.0.1:7771");
@@ -213,6 +217,7 @@ static void other_values_and_styles_load(void **state)
 				   "memory: {dedup: 1GiB, hop: \"16MiB\", connections: 1000000}\n"
 				   "time: {lateness: 0, horizon: 2h, max_future: 250ms}\n"
 				   "windows: {session_gap: 90s}\n"
+				   "billing: {zone: Asia/Kolkata, zones: [\"a=b=Europe/Berlin\"], issue: [hourly], interval: 5s}\n"
 				   "retention: {raw: 1y}\n"
 				   "fraud: {clicks_per_ip_hour: 0, min_ms_since_impression: 4294967295}\n"
 				   "control: {listen: \"[::1]:0\", auth: none}\n"
@@ -254,6 +259,12 @@ static void other_values_and_styles_load(void **state)
 	assert_int_equal(config.log_file_bytes, 64 << 20);
 	assert_int_equal(config.seal_after_ms, 10000);
 	assert_int_equal(config.session_gap_ms, 90000);
+	assert_string_equal(config.billing_zone, "Asia/Kolkata");
+	assert_int_equal(config.billing_zone_count, 1);
+	assert_string_equal(config.billing_zones[0].advertiser, "a=b");
+	assert_string_equal(config.billing_zones[0].zone, "Europe/Berlin");
+	assert_true(config.billing_issue_hourly && !config.billing_issue_daily && !config.billing_issue_monthly);
+	assert_int_equal(config.billing_interval_ms, 5000);
 	assert_int_equal(config.memory_dedup_bytes, 1 << 30);
 	assert_int_equal(config.memory_hop_bytes, 16 << 20);
 	assert_int_equal(config.memory_connections, 1000000);
@@ -287,7 +298,7 @@ static const struct broken broken[] = {
 	{"node: {name: \"\xff\"}\n", "F: expected YAML in UTF-8, found a bad character at byte 14 (invalid leading UTF-8 octet)\n"},
 	/* keys */
 	{"node:\n  name: a\nnodes:\n  name: b\n", "F:3: nodes: unknown key, expected one of node, ingest, cores, durability, time, "
-						  "retention, fraud, control, memory, blocklist, windows, dlq\n"},
+						  "retention, fraud, control, memory, blocklist, windows, dlq, billing\n"},
 	{"node:\n  Name: a\n", "F:2: node.Name: unknown key, expected one of name, data_dir\n"},
 	{"ingest:\n  - http: 127.0.0.1:1\n  - http: 127.0.0.1:2\n    port: 3\n",
 	 "F:4: ingest[1].port: unknown key, expected one of driver, http, udp, device, address, gateway, tap, http_port, "
@@ -455,7 +466,7 @@ static const struct broken broken[] = {
 	 "F:2: control.state_dir: expected a folder outside node.data_dir, found /a/b\n"},
 	/* all that is wrong at once */
 	{"nod: 1\ntime: {lateness: [], horizon: 5}\n", "F:1: nod: unknown key, expected one of node, ingest, cores, durability, "
-						       "time, retention, fraud, control, memory, blocklist, windows, dlq\n"
+						       "time, retention, fraud, control, memory, blocklist, windows, dlq, billing\n"
 						       "F:2: time.lateness: expected a duration such as 60s, found a list\n"},
 	{"time: {lateness: x, horizon: 5}\n", "F:1: time.lateness: expected a duration such as 60s, found \"x\"\n"
 					      "F:1: time.horizon: expected a duration such as 15m, found \"5\"\n"},

@@ -74,6 +74,8 @@ void ctl_pull_list(struct ctl *ctl, const struct ctl_target *target, struct ctl_
 void ctl_pull_file(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply);
 void ctl_reconcile_totals(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply);
 void ctl_reconcile_runs(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply);
+/* The bills of an advertiser. */
+void ctl_billing_reports(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply);
 void ctl_metrics(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply);
 void ctl_healthz(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply);
 void ctl_readyz(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply);

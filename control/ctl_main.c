@@ -6,6 +6,7 @@
  * Main thread only; the signals are blocked before any other thread is made, so they come here.
  */
 #include "ctl.h"
+#include "ctl_billing_zone.h"
 #include "ctl_folds.h"
 #include "ctl_gate.h"
 #include "ctl_ledger.h"
@@ -187,6 +188,10 @@ int main(int count, char **word)
 		return status;
 	if (tp_config_load(file, &ctl.config, stderr) != 0)
 		return 2;
+	if (!ctl_billing_zones_check(&ctl.config)) {
+		tp_config_free(&ctl.config);
+		return 2;
+	}
 	if (check) {
 		printf("%s: fine\n", file);
 		tp_config_free(&ctl.config);

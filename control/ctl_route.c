@@ -27,6 +27,9 @@ static const struct ctl_route routes[] = {
 	{{"api", "v1", "reconcile", "totals"}, ctl_reconcile_totals, CTL_NEED_OWN, CTL_READS},
 	{{"api", "v1", "reconcile", "runs"}, ctl_reconcile_runs, CTL_NEED_READ, CTL_READS},
 
+	/* what is billed */
+	{{"api", "v1", "billing", "reports"}, ctl_billing_reports, CTL_NEED_OWN, CTL_READS},
+
 	/* who is kept out */
 	{{"api", "v1", "blocklist"}, ctl_blocklist, CTL_NEED_ADMIN, CTL_POSTS | CTL_DELETES},
 

@@ -64,6 +64,11 @@ struct tp_config_fraud {
 	bool blocklist_count_only;
 };
 
+/* The zone in which an advertiser is billed. */
+struct tp_config_billing_zone {
+	char *advertiser, *zone;
+};
+
 struct tp_config {
 	char *file; /* path it came from, for messages */
 	char *node_name;
@@ -83,6 +88,12 @@ struct tp_config {
 	struct tp_endpoint control_listen;
 	char *control_state_dir;
 	bool control_auth_tokens;
+	char *billing_zone; /* of all who have none of their own: an IANA name, which the control process looks up */
+	struct tp_config_billing_zone *billing_zones;
+	uint32_t billing_zone_count;
+	bool billing_issue_hourly, billing_issue_daily,
+		billing_issue_monthly; /* which reports are issued, default daily and monthly */
+	uint64_t billing_interval_ms;  /* how often the issuer looks, default 1m */
 	/* not in the contract's example; documented in docs/tuning.md */
 	uint64_t memory_dedup_bytes;   /* memory.dedup, default 256MiB */
 	uint32_t memory_connections;   /* memory.connections, TCP connections per rx core and DPDK port, default 16384 */

@@ -1,0 +1,192 @@
+"""Bills from outside: periods of any zone against Python's zoneinfo, exact money, CSV. docs/billing.md."""
+import csv
+import datetime
+import io
+import json
+import random
+import urllib.parse
+import zoneinfo
+from decimal import Decimal
+
+from harness import Process, endpoint, event, node, now_ms, wait_until
+
+MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
+QUIET = "fraud: {clicks_per_ip_hour: 0, clicks_per_device_hour: 0, min_ms_since_impression: 0}\n"
+UTC = datetime.timezone.utc
+
+
+def bills(made, advertiser, status=200, **more):
+    return made.get("/api/v1/billing/reports?" + urllib.parse.urlencode({"advertiser": advertiser, **more}), status)
+
+
+def send(made, events):
+    for at in range(0, len(events), 500):
+        status, answer = made.post(events[at:at + 500])
+        assert status in (204, 200), (status, answer)
+        assert not (answer or {}).get("rejected"), answer
+
+
+def start_control_in(made, zone):
+    """The control process in a machine whose own zone is another one: it must not matter."""
+    made.control = Process(["env", f"TZ={zone}", str(made.build / "control/turnpike-control"), "-c", str(made.config)],
+                           made.folder / "control.log")
+    made.api = endpoint(made.control.line().removeprefix("ready listen="))
+
+
+def ms(text):
+    return round(datetime.datetime.fromisoformat(text).timestamp() * 1000)
+
+
+# ---- the independent computation: Python's own tzdata reader and calendar ----
+
+def local(stamp, zone):
+    return datetime.datetime.fromtimestamp(stamp / 1000, UTC).astimezone(zone)
+
+
+def period_of(stamp, period, zone):
+    """What a person would call the period: the local date, or the local date, hour and offset."""
+    at = local(stamp, zone)
+    if period == "monthly":
+        return at.year, at.month
+    if period == "daily":
+        return at.year, at.month, at.day
+    return at.year, at.month, at.day, at.hour, at.utcoffset()
+
+
+def model_of(events, period, zone):
+    rows = {}
+    for one in events:
+        key = period_of(one["timestamp"], period, zone), one["campaign_id"]
+        row = rows.setdefault(key, {"impressions": 0, "clicks": 0, "spend": {}})
+        if one["event_type"] == "click":
+            row["clicks"] += 1
+            row["spend"][one["currency"]] = row["spend"].get(one["currency"], 0) + Decimal(one["bid_price"])
+        else:
+            row["impressions"] += 1
+    return rows
+
+
+def money_of(row):
+    """What a row says was spent, by currency."""
+    if row["spend"] is None:
+        assert row["currency"] is None and len(row["spend_by_currency"]) > 1, row
+        return {currency: Decimal(spend) for currency, spend in row["spend_by_currency"].items()}
+    assert "spend_by_currency" not in row, row
+    return {row["currency"]: Decimal(row["spend"])} if Decimal(row["spend"]) else {}
+
+
+def check_rows(items, events, period, zone):
+    """Every row is the model's, and begins and ends where the zone says."""
+    model = model_of(events, period, zone)
+    got = {}
+    for row in items:
+        start, end = ms(row["start"]), ms(row["end"])
+        assert start < end, row
+        # the offset shown is the zone's at that instant
+        assert local(start, zone).isoformat() == row["start"].replace("Z", "+00:00"), (row, zone)
+        assert local(end, zone).isoformat() == row["end"].replace("Z", "+00:00"), (row, zone)
+        # the first instant is of the period, as is the last; the ones beside are not
+        name = period_of(start, period, zone)
+        assert period_of(end - 1, period, zone) == name, (row, zone)
+        assert period_of(start - 1, period, zone) != name != period_of(end, period, zone), (row, zone)
+        got[name, row["campaign_id"]] = {"impressions": row["impressions"], "clicks": row["clicks"], "spend": money_of(row)}
+        assert row["flagged_clicks"] == 0, row
+    want = {key: {**row, "spend": {k: v for k, v in row["spend"].items() if v}} for key, row in model.items()}
+    assert len(got) == len(items), "a period and campaign stands in two rows"
+    assert got == want, (period, zone, {k: (got.get(k), want.get(k)) for k in set(got) ^ set(want) or want if got.get(k) != want.get(k)})
+
+
+def sum_of(items):
+    total = {"impressions": 0, "clicks": 0, "spend": {}}
+    for row in items:
+        total["impressions"] += row["impressions"]
+        total["clicks"] += row["clicks"]
+        for currency, spend in money_of(row).items():
+            total["spend"][currency] = total["spend"].get(currency, 0) + spend
+    return total
+
+
+# Days on which something happens to a clock, one of them in each of the zones below.
+ZONES = {"UTC": "2026-02-28", "Europe/Berlin": "2026-03-29", "America/New_York": "2025-11-02", "Asia/Kolkata": "2026-03-29",
+         "Australia/Lord_Howe": "2026-04-05", "America/Havana": "2026-03-08", "Asia/Kathmandu": "2025-12-31",
+         "Pacific/Chatham": "2026-04-05", "Africa/Cairo": "2026-04-24", "America/St_Johns": "2026-03-08"}
+
+
+def test_rows_are_those_of_zoneinfo(build):
+    seed = random.randrange(1 << 32)
+    rng = random.Random(seed)
+    print(f"seed {seed}")
+    with node(build, control=False, extra=QUIET) as n:
+        events = []
+        for name, day in ZONES.items():
+            zone = zoneinfo.ZoneInfo(name)
+            noon = datetime.datetime.fromisoformat(f"{day}T12:00").replace(tzinfo=zone).timestamp() * 1000
+            for _ in range(60):
+                # around the day, and often right at its borders
+                stamp = int(noon + rng.choice((rng.uniform(-30 * HOUR, 30 * HOUR), rng.choice((-12, -11, 12, 13)) * HOUR + rng.randrange(-3, 3) * 60_000)))
+                kind = rng.choice(("click", "impression"))
+                events.append(event(event_type=kind, timestamp=stamp, advertiser_id="adv", campaign_id=f"c{rng.randrange(3)}",
+                                    currency=rng.choice(("EUR", "USD", "JPY")), bid_price=f"{rng.randrange(10**9) / 1000:.6f}"))
+        events.sort(key=lambda one: one["timestamp"])
+        half = len(events) // 2
+        send(n, events[:half])
+        n.ctl("segments", "seal")
+        send(n, events[half:])
+        send(n, [event(advertiser_id="another", campaign_id="c1")])
+        start_control_in(n, rng.choice(list(ZONES) + ["America/Los_Angeles", "Asia/Tokyo", "Pacific/Apia"]))
+        first, last = events[0]["timestamp"], events[-1]["timestamp"] + 1
+        want = None
+        for name in ZONES:
+            zone = zoneinfo.ZoneInfo(name)
+            daily = bills(n, "adv", period="daily", tz=name, **{"from": first, "to": last})["items"]
+            check_rows(daily, events, "daily", zone)
+            monthly = bills(n, "adv", period="monthly", tz=name, **{"from": first, "to": last})["items"]
+            check_rows(monthly, events, "monthly", zone)
+            # hours: 32 days at a time, around each of the days
+            hourly = []
+            start = first
+            while start < last:
+                end = min(start + 31 * DAY, last)
+                hourly += [row for row in bills(n, "adv", period="hourly", tz=name, **{"from": start, "to": end})["items"]
+                           if row["start"] not in {one["start"] for one in hourly}]
+                start = end
+            check_rows(hourly, events, "hourly", zone)
+            want = want or sum_of(daily)
+            assert sum_of(daily) == sum_of(monthly) == sum_of(hourly) == want, name
+        totals = n.get(f"/api/v1/analytics/advertisers/adv?from={first}&to={last}&step=1d")["totals"]
+        assert {"impressions": totals["impressions"], "clicks": totals["clicks"], "spend": money_of(totals)} == want
+        # nobody else's
+        assert [row["clicks"] for row in bills(n, "another")["items"]] == [1]
+        assert bills(n, "nobody")["items"] == []
+
+
+def test_csv_says_what_json_says(build):
+    with node(build, extra=QUIET) as n:
+        now = now_ms()
+        odd = 'a,"b"\r\n=1'
+        send(n, [event(timestamp=now - i, advertiser_id="adv", campaign_id=name, currency=money, bid_price="0.1")
+                 for i, (name, money) in enumerate([("c", "USD"), ("c", "USD"), ("c", "EUR"), (odd, "EUR"), ("=evil()", "EUR")])])
+        items = bills(n, "adv", period="monthly", tz="Europe/Berlin")["items"]
+        status, headers, body = n.request("GET", "/api/v1/billing/reports?advertiser=adv&period=monthly&tz=Europe/Berlin", at=n.api,
+                                          headers={"Accept": "text/csv"})
+        assert status == 200 and headers["Content-Type"].startswith("text/csv") and headers["Vary"] == "Accept", headers
+        assert "attachment" in headers["Content-Disposition"], headers
+        assert body.endswith(b"\r\n"), body
+        rows = list(csv.DictReader(io.StringIO(body.decode(), newline="")))
+        assert [row["campaign_id"].removeprefix("'") for row in rows] == [item["campaign_id"] for item in items] == ["=evil()", odd, "c"], rows
+        for row, item in zip(rows, items):
+            for name in ("start", "end"):
+                assert row[name] == item[name]
+            for name in ("impressions", "clicks", "flagged_clicks", "revision"):
+                assert int(row[name]) == item[name]
+            for name in ("final", "reconciled"):
+                assert row[name] == json.dumps(item[name])
+            assert (row["spend"] or None, row["currency"] or None) == (item["spend"], item["currency"])
+        assert rows[2]["spend_by_currency"] == "EUR=0.100000 USD=0.200000", rows[2]
+        assert items[2]["spend_by_currency"] == {"EUR": "0.100000", "USD": "0.200000"}, items[2]
+        # the same by its parameter
+        assert n.request("GET", "/api/v1/billing/reports?advertiser=adv&period=monthly&tz=Europe/Berlin&format=csv", at=n.api)[2] == body
+        for bad in ({"tz": "Mars/Olympus"}, {"period": "weekly"}, {"from": "x"}, {"format": "xls"}):
+            assert bills(n, "adv", 400, **bad)["parameter"] == list(bad)[0]
+        assert bills(n, "adv", 422, period="hourly", **{"from": 0})["type"].endswith("too-many-periods")
+        assert n.get("/api/v1/billing/reports", 400)["parameter"] == "advertiser"
