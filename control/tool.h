@@ -26,6 +26,7 @@ int ctl_tool_backup(struct ctl_tool *tool, int words, char **word);
 int ctl_tool_restore(struct ctl_tool *tool, int words, char **word);
 int ctl_tool_reconcile(struct ctl_tool *tool, int words, char **word);
 int ctl_tool_retention(struct ctl_tool *tool, int words, char **word);
+int ctl_tool_doctor(struct ctl_tool *tool, int words, char **word);
 int ctl_tool_token(struct ctl_tool *tool, int words, char **word);
 
 int ctl_tool_ports(struct ctl_tool *tool, int words, char **word);

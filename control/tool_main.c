@@ -41,6 +41,8 @@ static const struct verb verb[] = {
 	{"capture", ctl_tool_capture,
 	 "capture FILE [--prefix P] [--port N] [--type T] [--count N] [--seconds S]\n"
 	 "                                frames of DPDK ports, both ways, as pcapng, the verdict as each packet's comment"},
+	{"doctor", ctl_tool_doctor,
+	 "doctor [--fix-script]         is this machine fit? What each finding costs; or a script that mends them, with its undo"},
 	{"fraud", ctl_tool_fraud,
 	 "fraud replay --rules FILE [--from T] [--to T] [--memory 4GiB]  what other rules would change\n"
 	 "  fraud features [--rules FILE] [--from T] [--to T] [--labels FILE]  CSV for training a model"},

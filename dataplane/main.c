@@ -134,7 +134,6 @@ int main(int argc, char **argv)
 	tp_notify("READY=1");
 
 	int failed = serve(&signals);
-	tp_notify("STOPPING=1");
 	if (failed)
 		tp_logf(TP_ERROR, "the disk failed: nothing more is acknowledged", "error=\"%s\"", strerror(-failed));
 	int stopped = dp_node_stop(&node);

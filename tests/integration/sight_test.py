@@ -345,3 +345,30 @@ def complete(prefix, same):
     same("completion of options", words("blocklist", "add", "--"), ["--count-only", "--json", "--reason", "--ttl"])
     same("completion of global options", words("--v"), ["--version"])
     same("completion of a file", words("-c", "/etc/hostn"), ["/etc/hostname"])
+
+
+def test_the_doctor_looks_with_and_without_a_node(build):
+    program = str(pathlib.Path(build).resolve() / "control/turnpikectl")
+    with node(build, extra=SMALL, control=False) as made:
+        running = made.ctl("doctor", "--json", status={0, 1})
+        script = made.ctl("doctor", "--fix-script")
+        config = made.folder / "copy.yaml"
+        config.write_text(made.config.read_text())
+        # nobody runs, and nobody in particular asks
+        config.write_text(config.read_text().replace(str(made.data_dir), "/nonexistent/data"))
+        os.chmod(made.folder, 0o755)
+        drop = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"] if os.geteuid() == 0 else []
+        done = subprocess.run([*drop, program, "-c", str(config), "doctor", "--json"], capture_output=True, text=True, check=False)
+        assert done.returncode in (0, 1), done.stderr
+        alone = json.loads(done.stdout)
+    for answer in (running, alone):
+        checks = {item["check"] for item in answer["items"]}
+        assert {"kernel", "cpus", "governor", "numa", "hugepages", "thp", "swap", "nofile", "memlock", "cache", "sync", "clocksource",
+                "clock", "isolated"} <= checks, checks
+        for item in answer["items"]:
+            assert item["status"] in ("ok", "warn", "bad", "unknown") and item["found"], item
+            assert bool(item["fix"]) == bool(item["undo"]), item
+            assert bool(item["cost"]) == (item["status"] in ("warn", "bad")), item
+    sync = next(item for item in running["items"] if item["check"] == "sync")
+    assert "median" in sync["found"], sync
+    assert subprocess.run(["sh", "-n"], input=script, text=True, check=False).returncode == 0, script
