@@ -403,7 +403,8 @@ static void the_dashboard_and_its_parts_are_served(void **state)
 		const char *target, *type, *text;
 	} rows[] = {
 		{"/", "text/html; charset=utf-8", "<title>Turnpike</title>"},
-		{"/app.js", "text/javascript; charset=utf-8", "EventSource"},
+		{"/app.js", "text/javascript; charset=utf-8", "import"},
+		{"/stream.js", "text/javascript; charset=utf-8", "EventSource"},
 		{"/chart.js", "text/javascript; charset=utf-8", "class Chart"},
 		{"/style.css", "text/css; charset=utf-8", "--amber"},
 		{"/favicon.svg", "image/svg+xml", "<svg"},

@@ -1,60 +1,46 @@
 /*
- * The dashboard: one Server-Sent Event a second from /api/v1/live, ten minutes of history from /api/v1/live/history at the start.
- * All state is bounded, and text goes in as text: a campaign may be called anything.
+ * The dashboard's frame: which view is shown, who is looking, the node's state, time zone, theme, keyboard. The views are modules with
+ * mount(root, page), which returns update(query, id) and close().
  */
-
-import { Chart } from "./chart.js";
+import { Problem, ask } from "./api.js";
+import * as billing from "./billing.js";
+import * as blocklist from "./blocklist.js";
+import * as campaigns from "./campaigns.js";
+import { colours_changed } from "./chart.js";
+import { blank, h, say } from "./dom.js";
 import * as format from "./format.js";
-import { look_up_campaign, redraw as redraw_lookup } from "./lookup.js";
+import * as fraud from "./fraud.js";
+import * as letters from "./letters.js";
+import * as node from "./node.js";
+import * as place from "./place.js";
+import * as refused from "./refused.js";
+import * as stream from "./stream.js";
 
 const $ = (id) => document.getElementById(id);
-const SPAN_MS = 600000;
-const SPAN_MIN_MS = 60000;
-const STALE_MS = 4000;
+const views = { node, campaigns, fraud, billing, blocklist, letters };
+/* Who may see what; the server decides, this only leaves out what it would refuse. */
+const reach = { node: ["admin", "read"], letters: ["admin", "read"], blocklist: ["admin"], campaigns: ["admin", "read", "own"], fraud: ["admin", "read", "own"], billing: ["admin", "read", "own"] };
 
-/* Samples of the last ten minutes: {time, clicks, impressions, conversions, p50, p99, lag}. */
-let samples = [];
-let last = null; /* the newest message */
-let last_at = 0; /* when it came, by our own clock */
-
-const charts = {
-	clicks: new Chart($("clicks-chart"), { series: [{ colour: "amber", fill: true, width: 1.8 }], format: format.axis }),
-	impressions: new Chart($("impressions-chart"), { series: [{ colour: "blue", fill: true }], spark: true }),
-	conversions: new Chart($("conversions-chart"), { series: [{ colour: "green", fill: true }], spark: true }),
-	ack: new Chart($("ack-chart"), { series: [{ colour: "violet" }, { colour: "blue" }], spark: true }),
-	lag: new Chart($("lag-chart"), { series: [{ colour: "grey" }], spark: true }),
+const page = {
+	who: { scope: "admin", advertiser: null, by: "none" },
+	problem(problem) {
+		const again = h("button", { type: "button", onclick: () => show_view() }, "Try again");
+		if (problem.status === 422)
+			return blank(problem.title, problem.message, h("button", { type: "button", onclick: () => place.change({ range: "1h", from: "", to: "" }) }, "Show the last hour"));
+		if (problem.status === 401)
+			return blank(problem.title, "Your session is over, or its token was revoked.", h("a.button", { href: "./" }, "Log in"));
+		return blank(problem.title, problem.message, problem.status === 403 ? null : again);
+	},
 };
 
-/* ---- small tools ---- */
+let shown = null; /* {name, view} */
 
-function set(id, text) {
-	const node = $(id);
-	if (node.textContent !== text)
-		node.textContent = text;
-}
-
-function cell(row, text, name) {
-	const made = row.insertCell();
-	made.textContent = text;
-	if (name)
-		made.className = name;
-	return made;
-}
-
-function meter(node, share, warn, bad) {
-	node.firstElementChild.style.width = `${Math.min(100, Math.max(0, share * 100)).toFixed(1)}%`;
-	node.classList.toggle("warn", warn && !bad);
-	node.classList.toggle("bad", bad);
-	node.setAttribute("aria-label", format.percent(share));
-}
-
-/* ---- parts ---- */
+/* ---- state and banners ---- */
 
 const state_words = {
-	taking: "taking beacons", starting: "starting", no_space: "no space", stopping: "stopping",
-	gone: "not running", absent: "never seen", stalled: "not responding", lost: "connection lost",
+	taking: "taking beacons", starting: "starting", no_space: "no space", stopping: "stopping", gone: "not running",
+	absent: "never seen", stalled: "not responding", lost: "connection lost", waiting: "connecting",
 };
-
 const state_banners = {
 	no_space: ["bad", "The disk is full. Beacons are refused with 503 and taken again by themselves once there is space."],
 	gone: ["bad", "The data process is not running. These are its last figures; queries go on answering from what is stored."],
@@ -65,237 +51,182 @@ const state_banners = {
 	lost: ["bad", "The control process does not answer. Trying again; what you see is what it said last."],
 };
 
-function show_state(state) {
-	const pill = $("state"), banner = $("banner"), said = state_banners[state];
-	pill.dataset.state = state;
-	set("state", state_words[state] ?? state);
-	banner.hidden = !said;
-	banner.classList.toggle("bad", said?.[0] === "bad");
-	if (said)
-		set("banner", said[1]);
+function show_state() {
+	const state = stream.state(), said = state_banners[state], message = stream.last;
+	$("state").hidden = state === "off";
+	$("state").dataset.state = state;
+	say($("state-text"), state_words[state] ?? state);
+	$("banner").hidden = !said;
+	$("banner").classList.toggle("bad", said?.[0] === "bad");
+	say($("banner"), said ? said[1] : "");
 	document.body.classList.toggle("stale", state === "lost" || state === "gone");
-}
-
-function show_now(message) {
-	const { per_second: now, ack } = message;
-	const clicks = now.clicks === null ? null : now.clicks + now.flagged_clicks;
-	set("node", message.node);
-	set("path", message.receive_path || "–");
-	set("http", message.http || "–");
-	set("udp", message.udp || "–");
-	set("uptime", message.connected ? format.span(message.time_ms - message.started_ms) : "–");
-	set("clicks", format.rate(clicks));
-	set("clicks-note", now.flagged_clicks ? `${format.rate(now.flagged_clicks)} of them flagged` : "");
-	set("impressions", format.rate(now.impressions));
-	set("conversions", format.rate(now.conversions));
-	set("ack", ack.p50_ms === null ? "–" : `${format.latency(ack.p50_ms)} · ${format.latency(ack.p99_ms)}`);
-	set("lag", message.watermark_lag_ms === null ? "–" : format.span(message.watermark_lag_ms));
-	document.title = `${format.rate(clicks)} clicks/s · ${message.node || "Turnpike"}`;
-
-	const free = message.total_bytes ? message.free_bytes / message.total_bytes : 0;
-	set("disk", message.total_bytes ? format.bytes(message.free_bytes) : "–");
-	set("disk-note", message.total_bytes ? `of ${format.bytes(message.total_bytes)}` : "");
-	meter($("disk-meter"), free, free < 0.15, free < 0.05);
-	const fill = message.ids_max ? message.ids / message.ids_max : 0;
-	set("ids", message.ids_max ? format.rate(message.ids) : "–");
-	set("ids-note", message.ids_max ? `room for ${format.rate(message.ids_max)}` : "");
-	meter($("ids-meter"), fill, fill > 0.9, false);
-}
-
-function show_charts() {
-	const to = samples.length ? samples.at(-1).time : Date.now();
-	/* a young history fills the width, from one minute on */
-	const from = Math.min(to - SPAN_MIN_MS, Math.max(to - SPAN_MS, samples[0]?.time ?? 0));
-	const points = (...names) => samples.map((sample) => [sample.time, ...names.map((name) => sample[name])]);
-	charts.clicks.show(points("clicks"), from, to);
-	charts.impressions.show(points("impressions"), from, to);
-	charts.conversions.show(points("conversions"), from, to);
-	charts.ack.show(points("p99", "p50"), from, to);
-	charts.lag.show(points("lag"), from, to);
-}
-
-function show_top(message) {
-	const body = $("top").tBodies[0];
-	set("top-note", `last ${message.top_minutes} minutes`);
-	body.replaceChildren();
-	for (const campaign of message.top) {
-		const row = body.insertRow(), name = cell(row, "", "name"), link = document.createElement("button");
-		link.className = "link";
-		link.textContent = campaign.campaign;
-		link.title = campaign.campaign;
-		link.addEventListener("click", () => look_up_campaign(campaign.campaign));
-		name.append(link);
-		cell(row, format.count(campaign.clicks), "n");
-		cell(row, format.count(campaign.flagged_clicks), campaign.flagged_clicks ? "n" : "n zero");
-		cell(row, format.percent(campaign.ctr), "n");
-		cell(row, format.money(campaign.spend, campaign.currency), "n");
+	if (!message) {
+		say($("age"), state === "waiting" ? "Waiting for the first message" : "");
+		return;
 	}
-	$("top").hidden = message.top.length === 0;
-	$("top-empty").hidden = message.top.length !== 0;
+	say($("node"), message.node);
+	const age = stream.age_ms();
+	say($("age"), `Updated ${age < 2000 ? "now" : `${format.span(age)} ago`} · ${format.time(message.time_ms, true)} ${format.zone_text()}`);
+	say($("about"), [message.http && `http ${message.http}`, message.udp && `udp ${message.udp}`, message.connected && `up ${format.span(message.time_ms - message.started_ms)}`].filter(Boolean).join(" · "));
+	document.title = `${format.rate(message.per_second.received)}/s · ${views[shown?.name]?.title ?? "Turnpike"} · ${message.node || "Turnpike"}`;
 }
 
-function core_line() {
-	const line = document.createElement("li");
-	for (const name of ["name", "meter", "n busy", "n role rate"]) {
-		const part = document.createElement(name === "meter" ? "div" : "span");
-		part.className = name;
-		if (name === "meter")
-			part.append(document.createElement("i"));
-		line.append(part);
+/* ---- views ---- */
+
+function scope_of() {
+	return page.who.advertiser ? "own" : page.who.scope;
+}
+const allowed = () => Object.keys(views).filter((name) => reach[name].includes(scope_of()));
+
+function show_view() {
+	const here = place.read(), may = allowed(), name = may.includes(here.view) ? here.view : "";
+	if (!name) {
+		history.replaceState(null, "", place.write({ view: may[0] ?? "campaigns", id: "", query: here.query }));
+		if (may.length)
+			show_view();
+		return;
 	}
-	return line;
-}
-
-function show_cores(message) {
-	const list = $("cores");
-	while (list.children.length < message.cores.length)
-		list.append(core_line());
-	while (list.children.length > message.cores.length)
-		list.lastElementChild.remove();
-	message.cores.forEach((core, i) => {
-		const [name, bar, busy, flow] = list.children[i].children;
-		const role = [core.rx && "rx", core.shard && "shard"].filter(Boolean).join(" + ");
-		const events = core.shard ? core.sharded_per_second : core.received_per_second;
-		name.textContent = `CPU ${core.cpu}  ${role}`;
-		busy.textContent = core.busy === null ? "–" : `${Math.round(core.busy * 100)}%`;
-		flow.textContent = events === null ? "" : `${format.rate(events)} events/s`;
-		meter(bar, core.busy ?? 0, core.busy > 0.75, core.busy > 0.92);
-	});
-	$("cores-empty").hidden = message.cores.length !== 0;
-}
-
-const event_states = [
-	["received", "received"], ["accepted", "accepted"], ["duplicates", "duplicates"], ["late", "late, counted"],
-	["conflicts", "conflicts"], ["rejected", "rejected"], ["dropped", "dropped"], ["in_flight", "in flight"],
-];
-
-function show_events(message) {
-	const body = $("events").tBodies[0], split = $("split");
-	body.replaceChildren();
-	split.replaceChildren();
-	for (const [key, words] of event_states) {
-		const total = message.totals[key], row = body.insertRow(), name = cell(row, "", key === "received" ? "sum" : "");
-		const dot = document.createElement("span");
-		dot.className = `dot of-${key}`;
-		name.append(dot, words);
-		cell(row, format.count(total), total ? "n" : "n zero");
-		cell(row, key === "in_flight" ? "" : format.rate(message.per_second[key]), message.per_second[key] ? "n" : "n zero");
-		if (key === "received" || !total)
-			continue;
-		const part = document.createElement("i");
-		part.className = `of-${key}`;
-		part.style.flexGrow = String(total);
-		part.title = `${words}: ${format.count(total)}`;
-		split.append(part);
+	set_zone(here.query.tz ?? localStorage.getItem("tz") ?? "local");
+	const first = shown?.name !== name;
+	if (first) {
+		shown?.view.close();
+		$("view").replaceChildren();
+		$("view").dataset.view = name;
+		say($("title"), views[name].title);
+		shown = { name, view: views[name].mount($("view"), page) };
+		document.title = `${views[name].title} · Turnpike`;
+		window.scrollTo(0, 0);
 	}
-}
-
-function show_refusals(message) {
-	const body = $("refusals").tBodies[0];
-	body.replaceChildren();
-	for (const refusal of [...message.refusals].sort((a, b) => b.total - a.total)) {
-		const row = body.insertRow();
-		cell(row, refusal.layer);
-		cell(row, refusal.reason.replaceAll("_", " ")).title = refusal.help;
-		cell(row, format.count(refusal.total), "n");
-		cell(row, format.rate(refusal.per_second), refusal.per_second ? "n hot" : "n zero");
+	for (const tab of document.querySelectorAll("#tabs a")) {
+		tab.href = place.link(tab.dataset.view);
+		if (tab.dataset.view === name)
+			tab.setAttribute("aria-current", "page");
+		else
+			tab.removeAttribute("aria-current");
 	}
-	$("refusals").hidden = message.refusals.length === 0;
-	$("refusals-empty").hidden = message.refusals.length !== 0;
+	shown.view.update(here.query, here.id);
+	show_state();
 }
 
-/* ---- the stream ---- */
+window.addEventListener("hashchange", show_view);
+window.addEventListener("popstate", () => location.hash && show_view());
 
-function sample_of(message) {
-	const { per_second: now, ack } = message, known = message.connected && now.clicks !== null;
-	return {
-		time: message.time_ms,
-		clicks: known ? now.clicks + now.flagged_clicks : null,
-		impressions: known ? now.impressions : null,
-		conversions: known ? now.conversions : null,
-		p50: ack.p50_ms,
-		p99: ack.p99_ms,
-		lag: message.connected ? message.watermark_lag_ms : null,
-	};
+/* ---- time zone and theme ---- */
+
+function set_zone(zone) {
+	format.set_local(zone !== "utc");
+	say($("zone-text"), zone === "utc" ? "UTC" : format.zone_text());
+	$("zone").setAttribute("aria-label", `Times in ${zone === "utc" ? "UTC" : `your zone, ${format.zone()}`}. Switch`);
+	$("zone").title = zone === "utc" ? "Times are in UTC: show them in your zone" : `Times are in your zone, ${format.zone()}: show them in UTC`;
 }
 
-function keep(sample) {
-	samples.push(sample);
-	while (samples.length && (samples[0].time < sample.time - SPAN_MS || samples.length > 1000))
-		samples.shift();
+function switch_zone() {
+	const tz = (place.read().query.tz ?? localStorage.getItem("tz") ?? "local") === "utc" ? "local" : "utc";
+	localStorage.setItem("tz", tz);
+	place.change({ tz: tz === "utc" ? "utc" : "" }, true);
+	/* without a word in the fragment nothing changed there */
+	show_view();
+	colours_changed();
 }
 
-function show(message) {
-	last = message;
-	last_at = Date.now();
-	document.body.classList.remove("waiting");
-	/* a clock that was set back begins the charts anew */
-	if (samples.length && samples.at(-1).time > message.time_ms)
-		samples = [];
-	keep(sample_of(message));
-	show_state(message.state);
-	show_now(message);
-	show_charts();
-	show_top(message);
-	show_cores(message);
-	show_events(message);
-	show_refusals(message);
-}
-
-async function load_history() {
-	try {
-		const reply = await fetch("api/v1/live/history");
-		if (!reply.ok)
-			return;
-		const { fields, samples: rows } = await reply.json();
-		const names = { time_ms: "time", p50_ms: "p50", p99_ms: "p99", lag_ms: "lag" };
-		const old = rows.map((row) => Object.fromEntries(fields.map((field, i) => [names[field] ?? field, row[i]])));
-		if (!old.length)
-			return; /* a control process that has just begun: what we have is more */
-		const before = samples.filter((sample) => sample.time < old[0].time);
-		const after = samples.filter((sample) => sample.time > old.at(-1).time);
-		samples = [...before, ...old, ...after];
-		show_charts();
-	} catch {
-		/* the stream says so, if the process is away */
-	}
-}
-
-function connect() {
-	const stream = new EventSource("api/v1/live");
-	stream.onopen = load_history;
-	stream.onmessage = (event) => show(JSON.parse(event.data));
-	stream.onerror = () => {
-		show_state("lost");
-		/* the browser tries again by itself, but not after a refusal */
-		if (stream.readyState === EventSource.CLOSED)
-			setTimeout(connect, 3000);
-	};
-}
-
-setInterval(() => {
-	const age = Date.now() - last_at;
-	if (last && age > STALE_MS)
-		show_state("lost");
-	set("age", last ? `updated ${age < 1500 ? "now" : `${format.span(age)} ago`} · ${format.time(last.time_ms, true)}` : "waiting for the first message");
-}, 1000);
-
-/* ---- theme ---- */
-
+const light = window.matchMedia("(prefers-color-scheme: light)");
 function set_theme(theme) {
 	document.documentElement.dataset.theme = theme;
-	Object.values(charts).forEach((chart) => chart.redraw());
-	redraw_lookup();
+	$("theme").setAttribute("aria-label", theme === "light" ? "Switch to dark" : "Switch to light");
+	colours_changed();
 }
-
-const chosen = localStorage.getItem("theme");
-const light = window.matchMedia("(prefers-color-scheme: light)");
-set_theme(chosen ?? (light.matches ? "light" : "dark"));
-light.addEventListener("change", () => localStorage.getItem("theme") ?? set_theme(light.matches ? "light" : "dark"));
-$("theme").addEventListener("click", () => {
+function switch_theme() {
 	const theme = document.documentElement.dataset.theme === "light" ? "dark" : "light";
 	localStorage.setItem("theme", theme);
 	set_theme(theme);
-});
+}
+light.addEventListener("change", () => localStorage.getItem("theme") ?? set_theme(light.matches ? "light" : "dark"));
 
-connect();
+/* ---- keyboard ---- */
+
+const shortcuts = [
+	["1 … 6", "go to a view"], ["/", "search in this view"], ["[  ]", "shorter or longer range"], ["z", "UTC or your time zone"],
+	["d", "dark or light"], ["?", "this list"], ["← →", "in a chart: read moment by moment"], ["Esc", "leave"],
+];
+
+function on_key(event) {
+	if (event.ctrlKey || event.metaKey || event.altKey || $("help").open)
+		return;
+	const target = event.target;
+	if (target.matches?.("input, select, textarea")) {
+		if (event.key === "Escape")
+			target.blur();
+		return;
+	}
+	const number = Number(event.key), may = allowed();
+	if (number >= 1 && number <= may.length) {
+		location.hash = place.link(may[number - 1]);
+	} else if (event.key === "/") {
+		const search = document.querySelector("[data-search]:not(:disabled)");
+		if (!search)
+			return;
+		event.preventDefault();
+		search.focus();
+		search.select();
+	} else if (event.key === "[" || event.key === "]") {
+		const pressed = [...document.querySelectorAll(".ranges .choices button, .hero .choices button")], now = pressed.findIndex((button) => button.getAttribute("aria-pressed") === "true");
+		pressed[Math.min(pressed.length - 1, Math.max(0, now + (event.key === "]" ? 1 : -1)))]?.click();
+	} else if (event.key === "z") {
+		switch_zone();
+	} else if (event.key === "d") {
+		switch_theme();
+	} else if (event.key === "?") {
+		$("help").showModal();
+	}
+}
+
+/* ---- start ---- */
+
+async function who() {
+	try {
+		const said = await ask("api/v1/whoami");
+		page.who = { ...said, scope: said.scope?.startsWith("read:") ? "own" : said.scope };
+	} catch (problem) {
+		if (!(problem instanceof Problem))
+			throw problem;
+		/* an older control process does not say: all is shown, and it refuses what it must */
+	}
+	for (const tab of document.querySelectorAll("#tabs li"))
+		tab.hidden = !reach[tab.firstElementChild.dataset.view].includes(scope_of());
+	$("signed").hidden = page.who.by !== "cookie";
+	say($("who"), page.who.advertiser ?? page.who.name ?? page.who.scope ?? "");
+	if (page.who.advertiser)
+		say($("node"), page.who.advertiser);
+}
+
+async function sign_out() {
+	try {
+		await ask("logout", {}, { method: "POST", headers: { "Content-Type": "application/json" }, body: "{}" });
+	} finally {
+		location.replace("./");
+	}
+}
+
+set_theme(localStorage.getItem("theme") ?? (light.matches ? "light" : "dark"));
+$("theme").addEventListener("click", switch_theme);
+$("zone").addEventListener("click", switch_zone);
+$("keys").addEventListener("click", () => $("help").showModal());
+$("help-close").addEventListener("click", () => $("help").close());
+$("help").addEventListener("click", (event) => event.target === $("help") && $("help").close());
+$("sign-out").addEventListener("click", sign_out);
+$("skip").addEventListener("click", (event) => {
+	event.preventDefault(); /* the fragment is the view's */
+	$("main").focus();
+});
+$("shortcuts").append(...shortcuts.map(([key, what]) => h("div", h("dt", key.split(/ (?=[…])|(?<=…) | {2}| (?=→)/).map((one) => (one === "…" ? "…" : h("kbd", one)))), h("dd", what))));
+document.addEventListener("keydown", on_key);
+
+await who();
+if (scope_of() !== "own") {
+	stream.hear(show_state);
+	stream.start();
+	setInterval(show_state, 1000);
+}
+refused.start();
+show_view();
+document.body.classList.remove("waiting");
