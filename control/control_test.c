@@ -229,7 +229,7 @@ static void analytics_have_the_contracts_fields(void **state)
 			 "ad,device,country",
 			 200);
 	assert_non_null(strstr(reply, "Content-Type: application/json\r\n"));
-	assert_keys(answer, "id from to step totals series groups watermark revision ");
+	assert_keys(answer, "id from to step totals series groups groups_total watermark revision final ");
 	assert_text(answer, "id", "f/1 ä");
 	assert_text(answer, "from", "2026-11-22T00:00:00Z");
 	assert_text(answer, "to", "2026-11-22T00:04:00Z");
@@ -610,11 +610,19 @@ static void scopes_say_who_may_read_what(void **state)
 		int status[4]; /* by scope */
 	} rows[] = {
 		{"/metrics", {200, 200, 403, 403}},
-		{"/api/v1/analytics/ads/x?window=1h", {200, 200, 403, 403}},
+		{"/api/v1/analytics/ads/x?window=1h", {200, 200, 200, 403}},
 		{"/api/v1/analytics/advertisers/a%2F1?window=1h", {200, 200, 200, 403}},
 		{"/api/v1/analytics/advertisers/a%2F1/?window=1h", {404, 404, 403, 403}},
+		{"/api/v1/analytics/clicks?id=a%2F1", {404, 404, 404, 403}},
 		{"/api/v1/analytics/advertisers/a%2F11?window=1h", {200, 200, 403, 403}},
-		{"/api/v1/analytics/campaigns/a%2F1?window=1h", {200, 200, 403, 403}},
+		{"/api/v1/analytics/campaigns/a%2F1?window=1h", {200, 200, 200, 403}},
+		{"/api/v1/analytics/ads/x?filter=advertiser:a/1", {200, 200, 200, 403}},
+		{"/api/v1/analytics/ads/x?filter=advertiser:a", {200, 200, 403, 403}},
+		{"/api/v1/analytics/advertisers?id=a%2F1", {200, 200, 200, 403}},
+		{"/api/v1/analytics/advertisers?id=a%2F1&id=a", {200, 200, 403, 403}},
+		{"/api/v1/analytics/sessions?user=u", {200, 200, 200, 403}},
+		{"/api/v1/analytics/trending", {200, 200, 200, 403}},
+		{"/api/v1/analytics/trending?by=source", {200, 200, 200, 403}},
 		{"/healthz", {200, 200, 200, 200}},
 		{"/", {200, 200, 403, 403}},
 		{"/nothing", {404, 404, 403, 403}},

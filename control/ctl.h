@@ -13,6 +13,7 @@
 
 #include "ctl_request.h"
 #include "ctl_store.h"
+#include "ctl_store_pool.h"
 #include "ctl_view.h"
 #include "turnpike/config.h"
 
@@ -30,9 +31,10 @@ struct ctl_reconcile;
 struct ctl {
 	struct tp_config config;
 	struct ctl_views *views;
-	struct ctl_store *store;    /* for queries … */
-	pthread_mutex_t store_lock; /* … one at a time */
-	struct ctl_folds *folds;    /* … and what sums do not tell, under the same lock */
+	struct ctl_store_pool *stores; /* for queries: take one, ask, give it back */
+	struct ctl_store *store;       /* one for billing … */
+	pthread_mutex_t store_lock;    /* … under this lock */
+	struct ctl_folds *folds;       /* what sums do not tell */
 	struct ctl_pulse *pulse;
 	struct ctl_ledger *ledger;
 	struct ctl_gate *gate;   /* NULL without control.auth: tokens */
@@ -62,11 +64,9 @@ struct ctl_facts;
 /* Says why ctl_folds_ask() failed. */
 void ctl_folds_fail(struct ctl_reply *reply, int rc, const struct ctl_facts *facts);
 struct ctl_query;
-/*
- * Distinct users of a campaign over whole hours, with the lock of the store held. 0; -ENODATA: not to be told for this question; or
- * as ctl_folds_ask().
- */
-int ctl_users(struct ctl *ctl, const struct ctl_query *query, const struct tp_live *live, uint64_t *users, struct ctl_facts *facts);
+/* Distinct users of a campaign over whole hours. 0; -ENODATA: not to be told for this question; or as ctl_folds_ask(). */
+int ctl_users(struct ctl *ctl, struct ctl_store *store, const struct ctl_query *query, const struct tp_live *live, uint64_t *users,
+	      struct ctl_facts *facts);
 /* GET, POST and DELETE of the data process's blocklist. */
 void ctl_blocklist(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply);
 /* Sealed segments, their files, and counting them again. */

@@ -1,142 +1,200 @@
 /*
- * GET /api/v1/analytics/{campaigns,ads,advertisers,publishers}/{id}: parameters to query, query to snapshot, sums to JSON.
- * Fields and their meaning: contract sections 4 and 7. Entered by connection threads.
+ * GET /api/v1/analytics/{campaigns,ads,advertisers,publishers}/{id}, and the same without an id but with ?id=…&id=…: parameters to
+ * query, query to snapshot, sums to JSON (ctl_analytics_json.c). Fields and their meaning: contract sections 4 and 7, docs/queries.md.
+ *
+ *   live rows ──────────────────────────► sums ─┐
+ *   sealed files ─► kept (ctl_cache.h) ─────────┴─► added up: one snapshot
+ *
+ * Entered by connection threads, each with a store of its own.
  */
+#include "ctl_analytics.h"
+
 #include "ctl.h"
 #include "ctl_param.h"
-#include "ctl_query.h"
 #include "turnpike/text.h"
 
 #include <errno.h>
 #include <string.h>
 
-enum { SEGMENT_KIND = 3, SEGMENT_ID = 4, TIME_BYTES = 32, MICROS_BYTES = 64 };
+enum { SEGMENT_KIND = 3, SEGMENT_ID = 4 };
+
+/* A question to one snapshot. */
+struct asking {
+	struct ctl_cache *cache;
+	struct ctl_answer *answer;   /* what the live rows make, and in the end all */
+	struct ctl_answer sealed;    /* what sealed files make, when it was not kept */
+	struct ctl_answer *into;     /* where the rows go now */
+	const struct ctl_kept *kept; /* held */
+	uint64_t state[STO_READER_STATE];
+	size_t key_bytes;
+	char key[CTL_CACHE_KEY_BYTES_MAX];
+};
+
+static void sealed_drop(struct asking *asking)
+{
+	if (asking->into == &asking->sealed)
+		ctl_answer_fini(&asking->sealed);
+	if (asking->kept)
+		ctl_cache_give(asking->cache, asking->kept);
+	asking->kept = NULL;
+	asking->into = asking->answer;
+}
 
 static void begin(void *context)
 {
-	ctl_answer_reset(context);
+	struct asking *asking = context;
+
+	sealed_drop(asking);
+	ctl_answer_reset(asking->answer);
 }
 
 static bool row(void *context, const struct tp_rollup_row *one, const char *heap)
 {
-	return ctl_answer_add(context, one, heap);
+	return ctl_answer_add(((struct asking *)context)->into, one, heap);
 }
 
-/* ---- JSON ---- */
-
-static json_t *money_text(__int128 micros)
+static bool sealed(void *context, const uint64_t state[STO_READER_STATE])
 {
-	char text[MICROS_BYTES];
-	return json_stringn(text, tp_micros_text(micros, text));
+	struct asking *asking = context;
+
+	sealed_drop(asking);
+	memcpy(asking->state, state, sizeof(asking->state));
+	asking->kept = ctl_cache_take(asking->cache, asking->key, asking->key_bytes, state);
+	if (asking->kept)
+		return true;
+	/* without memory for a second answer the rows go into the first, and nothing is kept */
+	if (ctl_answer_init(&asking->sealed, asking->answer->query) == 0)
+		asking->into = &asking->sealed;
+	return false;
 }
 
-static json_t *time_of_minute(uint64_t minute)
+int ctl_analytics_ask(const struct ctl_analytics_source *source, const struct ctl_query *query, struct ctl_answer *answer,
+		      struct ctl_facts *facts)
 {
-	char text[TIME_BYTES];
-	return json_stringn(text, tp_time_text(minute * TP_MINUTE_MS, text));
-}
+	struct asking asking = {.cache = source->cache, .answer = answer, .into = answer};
+	const struct ctl_scan scan = {
+		.context = &asking,
+		.from_minute = query->from_minute,
+		.to_minute = query->to_minute,
+		.grain = ctl_query_grain(query),
+		.dimension = (enum tp_dimension)query->filter,
+		.id = query->filtered && (int)query->filter < (int)TP_DIMENSIONS ? query->id : NULL,
+		.id_bytes = query->id_bytes,
+		.alone = query->group_count == 0 && query->filter_count == 0 && !query->only,
+		.begin = begin,
+		.sealed = source->cache ? sealed : NULL,
+		.row = row,
+	};
 
-/* The counts and the money of one set of sums. `say_currency`: where a reader could not know it from the totals. */
-static void sums_into(json_t *object, const struct ctl_sums *sums, bool say_currency)
-{
-	struct ctl_money money = ctl_sums_money(sums);
-
-	json_object_set_new(object, "impressions", json_integer((json_int_t)sums->impressions));
-	json_object_set_new(object, "clicks", json_integer((json_int_t)sums->clicks));
-	json_object_set_new(object, "flagged_clicks", json_integer((json_int_t)sums->flagged_clicks));
-	json_object_set_new(object, "gross_clicks", json_integer((json_int_t)(sums->clicks + sums->flagged_clicks)));
-	json_object_set_new(object, "conversions", json_integer((json_int_t)sums->conversions));
-	json_object_set_new(object, "spend", money.several ? json_null() : money_text(money.micros));
-	json_object_set_new(object, "ctr",
-			    sums->impressions ? json_real((double)sums->clicks / (double)sums->impressions) : json_null());
-	if (say_currency || money.several)
-		json_object_set_new(object, "currency", money.currency[0] ? ctl_json_text(money.currency, 3) : json_null());
-	if (!money.several)
-		return;
-	json_t *each = json_object();
-	for (const struct ctl_spend *spend = sums->spend; spend; spend = spend->next) {
-		if (spend->micros)
-			json_object_set_new(each, spend->currency, money_text(spend->micros));
+	asking.key_bytes = ctl_cache_key(query, asking.key);
+	int rc = ctl_store_scan(source->store, source->live, &scan, facts);
+	if (asking.into == &asking.sealed) {
+		answer->too_many_rows = asking.sealed.too_many_rows;
+		answer->too_many_groups = asking.sealed.too_many_groups;
+		answer->no_memory = asking.sealed.no_memory;
+		if (rc == 0 && ctl_answer_merge(answer, &asking.sealed)) {
+			ctl_cache_put(asking.cache, asking.key, asking.key_bytes, asking.state, &asking.sealed);
+			asking.into = answer;
+		}
+	} else if (rc == 0 && asking.kept) {
+		(void)ctl_answer_merge(answer, &asking.kept->sums);
 	}
-	json_object_set_new(object, "spend_by_currency", each);
+	sealed_drop(&asking);
+	if (rc == 0 && answer->no_memory)
+		rc = -ENOMEM;
+	return rc == 0 && answer->too_many_groups ? -ECANCELED : rc;
 }
 
-static json_t *series_of(struct ctl_answer *answer, uint64_t watermark_ms, bool say_currency)
+static void fail(struct ctl_reply *reply, int rc, const struct ctl_answer *answer, const struct ctl_facts *facts)
 {
 	const struct ctl_query *query = answer->query;
-	json_t *series = json_array();
 
-	for (uint32_t i = 0; i < answer->slots; i++) {
-		struct ctl_sums sums;
-		uint64_t start = answer->slot_from + (uint64_t)i * query->slide_minutes;
-		json_t *bucket = json_object();
-		if (!ctl_answer_bucket(answer, i, &sums)) {
-			json_decref(bucket);
-			json_decref(series);
-			return NULL;
-		}
-		json_object_set_new(bucket, "start", time_of_minute(start));
-		sums_into(bucket, &sums, say_currency);
-		json_object_set_new(bucket, "final", json_boolean((start + query->step_minutes) * TP_MINUTE_MS <= watermark_ms));
-		json_array_append_new(series, bucket);
-	}
-	return series;
+	if (answer->too_many_groups)
+		ctl_reply_problem(reply, 422, "too-many-groups", "group_by",
+				  "group_by: more than %u groups: ask for fewer dimensions, a shorter range, a filter%s",
+				  query->groups_max, query->limit ? "" : ", or the first ones with limit");
+	else if (answer->too_many_rows)
+		ctl_reply_problem(reply, 422, "too-many-rows", ctl_query_grain(query) == STO_DAYS ? "from" : "step",
+				  "more than %llu rows would have to be read: ask for %s",
+				  (unsigned long long)(query->rows_max ? query->rows_max : CTL_ROWS_MAX),
+				  ctl_query_grain(query) == STO_DAYS    ? "a shorter range"
+				  : ctl_query_grain(query) == STO_HOURS ? "step=1d or a shorter range"
+									: "step=1h or step=1d, or a shorter range");
+	else if (answer->no_memory || rc == -ENOMEM)
+		ctl_reply_problem(reply, 500, "no-memory", NULL, "not enough memory for this answer");
+	else if (rc == -EBADMSG && facts->damaged_sequence)
+		ctl_reply_problem(reply, 500, "damaged-segment", NULL, "%s %llu is damaged: see turnpikectl segments verify",
+				  facts->damaged_rollup ? "rollup file" : "segment", (unsigned long long)facts->damaged_sequence);
+	else
+		ctl_reply_problem(reply, 503, "no-snapshot", NULL, "the data folder cannot be read now: %s", strerror(-rc));
 }
 
-json_t *ctl_json_key(struct tp_str name)
+/* Groups by money need one currency to be ordered. */
+static bool order_is_possible(const struct ctl_answer *answer, struct ctl_reply *reply)
 {
-	return tp_rollup_is_other(name) ? json_string("(other)") : ctl_json_text(name.at, name.bytes);
-}
+	char currency[4] = "";
 
-static json_t *groups_of(struct ctl_answer *answer)
-{
-	json_t *groups = json_array();
-
-	ctl_answer_sort(answer);
+	if (answer->query->order != CTL_SPEND)
+		return true;
 	for (uint32_t i = 0; i < answer->groups; i++) {
-		json_t *object = json_object();
-		bool other = false;
-		for (uint32_t nth = 0; nth < answer->query->group_count; nth++) {
-			struct tp_str value = ctl_answer_group_value(answer, &answer->group[i], nth);
-			json_object_set_new(object, ctl_dimension_name((enum ctl_dimension)answer->query->group[nth]),
-					    ctl_json_key(value));
-			other = other || tp_rollup_is_other(value);
+		struct ctl_money money = ctl_sums_money(&answer->group[i].sums);
+		if (money.several || (money.micros && currency[0] && strcmp(currency, money.currency) != 0)) {
+			ctl_reply_problem(
+				reply, 422, "several-currencies", "order",
+				"order: spends of several currencies cannot be compared: add filter=currency:USD or the like");
+			return false;
 		}
-		if (other)
-			json_object_set_new(object, "overflow", json_true());
-		sums_into(object, &answer->group[i].sums, true);
-		json_array_append_new(groups, object);
+		if (money.micros)
+			memcpy(currency, money.currency, sizeof(currency));
 	}
-	return groups;
+	return true;
 }
 
-/* users: NULL where they are not told */
-static json_t *answer_json(struct ctl_answer *answer, const struct ctl_facts *facts, const uint64_t *users)
+/* One id's answer into the text. False: *reply is the problem. */
+static bool id_answer(struct ctl *ctl, const struct ctl_analytics_source *source, const struct ctl_query *query,
+		      struct ctl_json *json, struct ctl_reply *reply)
 {
-	const struct ctl_query *query = answer->query;
-	char text[TIME_BYTES];
-	json_t *object = json_object(), *totals = json_object();
-	bool several = ctl_sums_money(&answer->totals).several;
+	struct ctl_query before;
+	struct ctl_answer answer = {0}, previous = {0};
+	struct ctl_facts facts = {0}, of_previous, of_users;
+	struct ctl_analytics_parts parts = {.answer = &answer, .facts = &facts};
+	uint64_t users = 0;
+	bool good = false;
 
-	json_object_set_new(object, "id", json_stringn(query->id, query->id_bytes));
-	json_object_set_new(object, "from", time_of_minute(query->from_minute));
-	json_object_set_new(object, "to", time_of_minute(query->to_minute));
-	json_object_set_new(object, "step", json_string(ctl_step_text(query->step_minutes, text)));
-	if (query->slide_minutes != query->step_minutes)
-		json_object_set_new(object, "slide", json_string(ctl_step_text(query->slide_minutes, text)));
-	sums_into(totals, &answer->totals, true);
-	if (query->filter == CTL_CAMPAIGN)
-		json_object_set_new(totals, "users", users ? json_integer((json_int_t)*users) : json_null());
-	json_object_set_new(object, "totals", totals);
-	/* once several currencies meet in the answer, each of its parts has to say its own */
-	json_object_set_new(object, "series", series_of(answer, facts->watermark_ms, several));
-	json_object_set_new(object, "groups", groups_of(answer));
-	json_object_set_new(object, "watermark", json_stringn(text, tp_time_text(facts->watermark_ms, text)));
-	json_object_set_new(object, "revision", json_integer((json_int_t)(1 + answer->totals.late)));
-	return object;
+	int rc = ctl_answer_init(&answer, query);
+	if (rc == 0)
+		rc = ctl_analytics_ask(source, query, &answer, &facts);
+	if (rc == 0 && query->compare) {
+		ctl_query_previous(query, &before);
+		rc = ctl_answer_init(&previous, &before);
+		if (rc == 0)
+			rc = ctl_analytics_ask(source, &before, &previous, &of_previous);
+		parts.previous = &previous;
+		if (previous.too_many_rows || rc == -EBADMSG) {
+			answer.too_many_rows = previous.too_many_rows;
+			facts = of_previous;
+		}
+	}
+	/* sketches do not tell advertisers apart */
+	if (rc == 0 && !answer.foreign) {
+		int told = ctl_users(ctl, source->store, query, source->live, &users, &of_users);
+		if (told == 0)
+			parts.users = &users;
+		if (told && told != -ENODATA) {
+			rc = told;
+			facts = of_users;
+		}
+	}
+	if (rc != 0)
+		fail(reply, rc, &answer, &facts);
+	else if (order_is_possible(&answer, reply))
+		good = ctl_analytics_json(&parts, json);
+	if (rc == 0 && !good && !reply->status)
+		ctl_reply_problem(reply, 500, "no-memory", NULL, "not enough memory for this answer");
+	ctl_answer_fini(&previous);
+	ctl_answer_fini(&answer);
+	return good;
 }
-
-/* ---- the request ---- */
 
 static bool dimension_of_kind(const struct ctl_text *kind, enum ctl_dimension *dimension)
 {
@@ -153,91 +211,95 @@ static bool dimension_of_kind(const struct ctl_text *kind, enum ctl_dimension *d
 	return false;
 }
 
-static void fail(struct ctl_reply *reply, int rc, const struct ctl_answer *answer, const struct ctl_facts *facts)
+/* Whether a scope that sees one advertiser alone names another. */
+static bool names_another(const struct ctl_query *query, const char *only, const struct ctl_text *const *id, uint32_t ids)
 {
-	if (answer->too_many_groups)
-		ctl_reply_problem(reply, 422, "too-many-groups", "group_by",
-				  "group_by: more than %d groups: ask for fewer dimensions or a shorter range", CTL_GROUPS_MAX);
-	else if (answer->no_memory || rc == -ENOMEM)
-		ctl_reply_problem(reply, 500, "no-memory", NULL, "not enough memory for this answer");
-	else if (rc == -EBADMSG && facts->damaged_sequence)
-		ctl_reply_problem(reply, 500, "damaged-segment", NULL, "%s %llu is damaged: see turnpikectl segments verify",
-				  facts->damaged_rollup ? "rollup file" : "segment", (unsigned long long)facts->damaged_sequence);
-	else
-		ctl_reply_problem(reply, 503, "no-snapshot", NULL, "the data folder cannot be read now: %s", strerror(-rc));
+	size_t bytes = strlen(only);
+
+	for (uint32_t i = 0; i < ids && query->filter == CTL_ADVERTISER; i++)
+		if (id[i]->bytes != bytes || memcmp(id[i]->at, only, bytes) != 0)
+			return true;
+	for (uint32_t i = 0; i < query->filter_count; i++) {
+		const struct ctl_filter *filter = &query->filters[i];
+		if (filter->dimension == CTL_ADVERTISER &&
+		    (filter->bytes != bytes || memcmp(query->filter_text + filter->at, only, bytes) != 0))
+			return true;
+	}
+	return false;
 }
 
-static void query_run(struct ctl *ctl, const struct ctl_query *query, struct ctl_reply *reply)
+static bool is_utf8(const struct ctl_text *text)
 {
-	struct ctl_answer answer;
-	struct ctl_facts facts = {0};
-	struct ctl_look look;
-	uint64_t users = 0;
-	bool has_users = false;
-	const struct ctl_scan scan = {
-		.context = &answer,
-		.from_minute = query->from_minute,
-		.to_minute = query->to_minute,
-		.grain = ctl_query_grain(query),
-		.dimension = (enum tp_dimension)query->filter,
-		.id = query->filtered && (int)query->filter < (int)TP_DIMENSIONS ? query->id : NULL,
-		.id_bytes = query->id_bytes,
-		.alone = query->group_count == 0,
-		.begin = begin,
-		.row = row,
-	};
+	json_t *utf8 = json_stringn(text->at, text->bytes);
 
-	int rc = ctl_answer_init(&answer, query);
-	if (rc == 0) {
-		ctl_look_take(ctl->views, &look);
-		pthread_mutex_lock(&ctl->store_lock);
-		rc = ctl_store_scan(ctl->store, look.figures, &scan, &facts);
-		if (rc == 0) {
-			struct ctl_facts of_users;
-			int told = ctl_users(ctl, query, look.figures, &users, &of_users);
-			has_users = told == 0;
-			if (told && told != -ENODATA) {
-				rc = told;
-				facts = of_users;
-			}
-		}
-		pthread_mutex_unlock(&ctl->store_lock);
-		ctl_look_give(ctl->views, &look);
-	}
-	if (rc == 0 && !answer.no_memory) {
-		json_t *object = answer_json(&answer, &facts, has_users ? &users : NULL);
-		if (!answer.no_memory)
-			ctl_reply_json(reply, object);
-		else
-			json_decref(object);
-	}
-	if (rc != 0 || answer.no_memory)
-		fail(reply, rc, &answer, &facts);
-	ctl_answer_fini(&answer);
+	json_decref(utf8);
+	return utf8 != NULL;
 }
 
 void ctl_analytics(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply)
 {
 	struct ctl_query query = {.filtered = true};
-	const struct ctl_text *id = &target->segment[SEGMENT_ID];
+	const struct ctl_text *id[CTL_IDS_MAX] = {&target->segment[SEGMENT_ID]};
+	bool many = target->segments == SEGMENT_ID;
+	struct ctl_analytics_source source = {.cache = ctl_store_pool_cache(ctl->stores)};
+	struct ctl_json json = {0};
+	struct ctl_look look;
+	uint32_t ids = 1;
 
 	if (!dimension_of_kind(&target->segment[SEGMENT_KIND], &query.filter)) {
 		ctl_reply_problem(reply, 404, "not-found", NULL, "expected campaigns, ads, advertisers or publishers");
 		return;
 	}
-	/* the rows of others may not show, not even as a sum */
-	if (target->only && !(query.filter == CTL_ADVERTISER && ctl_text_is(id, target->only))) {
+	if (!many && ctl_target_param(target, "id")) {
+		ctl_reply_problem(reply, 400, "bad-parameter", "id", "id: expected in the path or as parameters, found both");
+		return;
+	}
+	if (many && !(ids = ctl_param_ids(target, id, reply)))
+		return;
+	/* before anything else is told about the request */
+	if (target->only && names_another(&query, target->only, id, ids)) {
 		ctl_reply_problem(reply, 403, "forbidden", NULL, "the token's scope does not reach this");
 		return;
 	}
-	json_t *utf8 = json_stringn(id->at, id->bytes);
-	if (!utf8) {
-		ctl_reply_problem(reply, 400, "bad-parameter", "id", "id: expected UTF-8");
+	for (uint32_t i = 0; i < ids; i++) {
+		if (!is_utf8(id[i])) {
+			ctl_reply_problem(reply, 400, "bad-parameter", "id", "id: expected UTF-8");
+			return;
+		}
+	}
+	if (!ctl_param_analytics(target, tp_now_ms(), &query, reply))
+		return;
+	query.only = target->only;
+	if (target->only && names_another(&query, target->only, id, ids)) {
+		ctl_reply_problem(reply, 403, "forbidden", NULL, "the token's scope does not reach this");
 		return;
 	}
-	json_decref(utf8);
-	query.id = id->at;
-	query.id_bytes = id->bytes;
-	if (ctl_param_analytics(target, tp_now_ms(), &query, reply))
-		query_run(ctl, &query, reply);
+	int rc = ctl_store_pool_take(ctl->stores, &source.store);
+	if (rc != 0) {
+		ctl_reply_problem(reply, 503, "no-snapshot", NULL, "the data folder cannot be read now: %s", strerror(-rc));
+		return;
+	}
+	ctl_look_take(ctl->views, &look);
+	source.live = look.figures;
+	bool good = true;
+	if (many) {
+		ctl_json_open(&json, '{');
+		CTL_JSON_NAME(&json, "items");
+		ctl_json_open(&json, '[');
+	}
+	for (uint32_t i = 0; i < ids && good; i++) {
+		query.id = id[i]->at;
+		query.id_bytes = id[i]->bytes;
+		good = id_answer(ctl, &source, &query, &json, reply);
+	}
+	if (many) {
+		ctl_json_close(&json, ']');
+		ctl_json_close(&json, '}');
+	}
+	ctl_look_give(ctl->views, &look);
+	ctl_store_pool_give(ctl->stores, source.store);
+	if (good)
+		ctl_json_reply(&json, reply);
+	else
+		ctl_json_free(&json);
 }

@@ -7,6 +7,8 @@
 #include "turnpike/sources.h"
 
 #include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -23,24 +25,26 @@ struct mapping {
 struct followed {
 	struct sto_follow *follow;
 	struct mapping memory;
-	bool seen; /* in the folder, this time */
-};
-
-/* The rows of a segment without sections, for one question. */
-struct rows {
-	struct rows *next;
-	struct mapping memory;
+	uint64_t ms_min, ms_max; /* stamps in it; UINT64_MAX, 0 without any */
+	bool seen;               /* in the folder, this time */
 };
 
 struct ctl_folds {
-	struct ctl_store *store;
 	const char *data_dir;
 	uint64_t log_file_bytes, gap_ms;
+	pthread_mutex_t lock; /* over the files that are followed, and their folds */
 	struct followed *followed;
 	uint32_t count, max;
-	struct rows *rows;
-	uint64_t rows_count;             /* in all of them */
-	uint64_t checked[CHECKED_SLOTS]; /* sections that were found good: who asks for many asks again */
+	/* sections that were found good, for who asks again; any thread, and a lost word costs a check */
+	_Atomic uint64_t checked[CHECKED_SLOTS];
+};
+
+/* One question on its way. */
+struct question {
+	struct ctl_folds *folds;
+	struct sto_reader *reader;
+	const struct ctl_folds_ask *ask;
+	uint64_t rows; /* that had to be read one by one */
 };
 
 static int memory_map(struct mapping *memory, uint64_t events, uint64_t record_bytes, uint64_t gap_ms)
@@ -57,29 +61,17 @@ static int memory_map(struct mapping *memory, uint64_t events, uint64_t record_b
 	return 0;
 }
 
-int ctl_folds_open(struct ctl_folds **folds, struct ctl_store *store, const char *data_dir, uint64_t log_file_bytes,
-		   uint64_t gap_ms)
+int ctl_folds_open(struct ctl_folds **folds, const char *data_dir, uint64_t log_file_bytes, uint64_t gap_ms)
 {
 	struct ctl_folds *made = calloc(1, sizeof(*made));
 	if (!made)
 		return -ENOMEM;
-	made->store = store;
+	pthread_mutex_init(&made->lock, NULL);
 	made->data_dir = data_dir;
 	made->log_file_bytes = log_file_bytes;
 	made->gap_ms = gap_ms;
 	*folds = made;
 	return 0;
-}
-
-static void rows_free(struct ctl_folds *folds)
-{
-	for (struct rows *rows = folds->rows, *next; rows; rows = next) {
-		next = rows->next;
-		munmap(rows->memory.at, rows->memory.bytes);
-		free(rows);
-	}
-	folds->rows = NULL;
-	folds->rows_count = 0;
 }
 
 static void followed_drop(struct ctl_folds *folds, uint32_t index)
@@ -94,14 +86,14 @@ void ctl_folds_close(struct ctl_folds *folds)
 {
 	if (!folds)
 		return;
-	rows_free(folds);
 	while (folds->count)
 		followed_drop(folds, folds->count - 1);
 	free(folds->followed);
+	pthread_mutex_destroy(&folds->lock);
 	free(folds);
 }
 
-/* ---- what is not sealed ---- */
+/* ---- what is not sealed; with the lock ---- */
 
 static struct followed *followed_of(struct ctl_folds *folds, uint64_t file_id)
 {
@@ -122,7 +114,7 @@ static int follow_begin(struct ctl_folds *folds, uint64_t file_id, struct follow
 		folds->max = max;
 	}
 	struct followed *made = &folds->followed[folds->count];
-	*made = (struct followed){0};
+	*made = (struct followed){.ms_min = UINT64_MAX};
 	int rc = sto_follow_open(&made->follow, folds->data_dir, file_id);
 	if (rc)
 		return rc;
@@ -138,15 +130,20 @@ static int follow_begin(struct ctl_folds *folds, uint64_t file_id, struct follow
 
 static int event_show(void *context, const struct tp_event *event)
 {
-	return agg_fold_show(context, event) ? 0 : -EOVERFLOW;
+	struct followed *one = context;
+	if (event->timestamp_ms < one->ms_min)
+		one->ms_min = event->timestamp_ms;
+	if (event->timestamp_ms > one->ms_max)
+		one->ms_max = event->timestamp_ms;
+	return agg_fold_show(one->memory.fold, event) ? 0 : -EOVERFLOW;
 }
 
 /* 0; -EAGAIN: a file went meanwhile, so the manifest has changed or will; or -errno. */
-static int files_follow(struct ctl_folds *folds)
+static int files_follow(struct ctl_folds *folds, const struct sto_reader *reader)
 {
 	uint64_t *file_id = NULL, used = 0;
 	uint32_t count = 0;
-	int rc = sto_follow_files(ctl_store_reader(folds->store), folds->data_dir, &file_id, &count);
+	int rc = sto_follow_files(reader, folds->data_dir, &file_id, &count);
 	for (uint32_t i = 0; i < folds->count; i++)
 		folds->followed[i].seen = false;
 	for (uint32_t i = 0; i < count && !rc; i++) {
@@ -160,7 +157,7 @@ static int files_follow(struct ctl_folds *folds)
 		if (rc)
 			break;
 		one->seen = true;
-		int64_t given = sto_follow_next(one->follow, event_show, one->memory.fold);
+		int64_t given = sto_follow_next(one->follow, event_show, one);
 		used += agg_fold_used(one->memory.fold);
 		rc = given < 0 ? (int)given : used > CTL_FOLDS_BYTES_MAX ? -EOVERFLOW : 0;
 		if (given < 0) { /* part of a block may be in the fold: begin anew next time */
@@ -189,21 +186,20 @@ static int section_check(uint32_t kind, const void *bytes, uint64_t length)
 	}
 }
 
-static int section_get(struct ctl_folds *folds, uint32_t index, uint32_t kind, const void **bytes)
+static int section_get(const struct question *question, uint32_t index, uint32_t kind, const void **bytes)
 {
-	struct sto_reader *reader = ctl_store_reader(folds->store);
-	const struct sto_segment_info *info = sto_reader_segment(reader, index);
+	const struct sto_segment_info *info = sto_reader_segment(question->reader, index);
 	uint64_t length;
-	int rc = sto_reader_section(reader, index, kind, bytes, &length);
+	int rc = sto_reader_section(question->reader, index, kind, bytes, &length);
 	if (rc)
 		return rc;
 	uint64_t key = ((info->sequence << 16 | (info->generation & 0xffff)) << 8) + (kind - STO_SECTION_FIRST) + 1;
-	uint64_t *checked = &folds->checked[(info->sequence * 3 + kind) % CHECKED_SLOTS];
-	if (*checked == key)
+	_Atomic uint64_t *checked = &question->folds->checked[(info->sequence * 3 + kind) % CHECKED_SLOTS];
+	if (atomic_load_explicit(checked, memory_order_relaxed) == key)
 		return 0;
 	rc = section_check(kind, *bytes, length);
 	if (!rc)
-		*checked = key;
+		atomic_store_explicit(checked, key, memory_order_relaxed);
 	return rc;
 }
 
@@ -220,52 +216,75 @@ static int row_show(void *context, const struct tp_event *event)
 	return agg_fold_show(showing->fold, event) ? 0 : -EOVERFLOW;
 }
 
-static int rows_fold(struct ctl_folds *folds, uint32_t index, const struct ctl_folds_ask *ask)
+/* A fold of the question's own from what `read` gives, shown and gone. */
+static int rows_fold(struct question *question, uint64_t events, uint64_t record_bytes,
+		     int (*read)(struct question *question, uint64_t which, struct showing *showing), uint64_t which)
 {
-	struct sto_reader *reader = ctl_store_reader(folds->store);
-	uint64_t events = sto_reader_segment(reader, index)->rows + 1;
-	folds->rows_count += events;
-	if (folds->rows_count > (ask->rows_max ? ask->rows_max : CTL_FOLDS_ROWS_MAX))
-		return -EOVERFLOW;
-	struct rows *rows = calloc(1, sizeof(*rows));
-	if (!rows)
-		return -ENOMEM;
-	int rc = memory_map(&rows->memory, events, events * ROW_BYTES_MAX, folds->gap_ms);
-	if (rc) {
-		free(rows);
-		return rc;
-	}
-	rows->next = folds->rows;
-	folds->rows = rows;
-	struct showing showing = {.ask = ask, .fold = rows->memory.fold};
-	rc = sto_reader_events(reader, index, row_show, &showing);
+	const struct ctl_folds_ask *ask = question->ask;
+	struct mapping memory;
+	int rc = memory_map(&memory, events, record_bytes, question->folds->gap_ms);
 	if (rc)
 		return rc;
-	return ask->fold(ask->context, rows->memory.fold) ? 0 : -ECANCELED;
+	struct showing showing = {.ask = ask, .fold = memory.fold};
+	rc = read(question, which, &showing);
+	if (!rc && !ask->fold(ask->context, memory.fold))
+		rc = -ECANCELED;
+	munmap(memory.at, memory.bytes);
+	return rc;
 }
 
-static int segment_show(struct ctl_folds *folds, uint32_t index, const struct ctl_folds_ask *ask)
+static int segment_read(struct question *question, uint64_t which, struct showing *showing)
 {
+	return sto_reader_events(question->reader, (uint32_t)which, row_show, showing);
+}
+
+static int file_read(struct question *question, uint64_t which, struct showing *showing)
+{
+	struct sto_follow *follow;
+	int rc = sto_follow_open(&follow, question->folds->data_dir, which);
+	if (rc) /* sealed and recycled this moment, or a spare that was taken back */
+		return rc == -ENOENT ? -EAGAIN : rc;
+	int64_t given = sto_follow_next(follow, row_show, showing);
+	sto_follow_close(follow);
+	return given < 0 ? (int)given : 0;
+}
+
+static int segment_fold(struct question *question, uint32_t index)
+{
+	uint64_t events = sto_reader_segment(question->reader, index)->rows + 1;
+	question->rows += events;
+	if (question->rows > (question->ask->rows_max ? question->ask->rows_max : CTL_FOLDS_ROWS_MAX))
+		return -EOVERFLOW;
+	return rows_fold(question, events, events * ROW_BYTES_MAX, segment_read, index);
+}
+
+/* By its section; without one, by its rows: each fold writes its sessions, and with these an absent section would have been empty. */
+static int segment_show(struct question *question, uint32_t index)
+{
+	const struct ctl_folds_ask *ask = question->ask;
 	const void *bytes;
-	int rc = section_get(folds, index, ask->kind, &bytes);
-	if (!rc)
-		return ask->section(ask->context, bytes) ? 0 : -ECANCELED;
+	int rc = section_get(question, index, ask->kind, &bytes);
+	if (!rc) {
+		bool more = ask->section(ask->context, bytes);
+		if (!ask->narrow)
+			return more ? 0 : -ECANCELED;
+		return more ? segment_fold(question, index) : 0;
+	}
 	if (rc != -ENOENT)
 		return rc;
-	/* each fold writes its sessions: with these, the absent section would have been empty */
-	rc = ask->kind == STO_SECTION_SESSIONS ? -ENOENT : section_get(folds, index, STO_SECTION_SESSIONS, &bytes);
-	return rc == -ENOENT ? rows_fold(folds, index, ask) : rc;
+	rc = ask->kind == STO_SECTION_SESSIONS ? -ENOENT : section_get(question, index, STO_SECTION_SESSIONS, &bytes);
+	return rc == -ENOENT ? segment_fold(question, index) : rc;
 }
 
-static int segments_show(struct ctl_folds *folds, const struct ctl_folds_ask *ask, struct ctl_facts *facts)
+static int segments_show(struct question *question, struct ctl_facts *facts)
 {
-	struct sto_reader *reader = ctl_store_reader(folds->store);
-	uint32_t segments = sto_reader_segments(reader);
+	const struct ctl_folds_ask *ask = question->ask;
+	uint32_t segments = sto_reader_segments(question->reader);
 	for (uint32_t i = 0; i < segments; i++) {
-		const struct sto_segment_info *info = sto_reader_segment(reader, i);
+		const struct sto_segment_info *info = sto_reader_segment(question->reader, i);
 		if (info->from_ms >= ask->to_ms || info->to_ms <= ask->from_ms)
 			continue;
-		int rc = segment_show(folds, i, ask);
+		int rc = segment_show(question, i);
 		if (rc) {
 			facts->damaged_sequence = rc == -EBADMSG ? info->sequence : 0;
 			return rc;
@@ -274,31 +293,63 @@ static int segments_show(struct ctl_folds *folds, const struct ctl_folds_ask *as
 	return 0;
 }
 
-int ctl_folds_ask(struct ctl_folds *folds, const struct tp_live *live, const struct ctl_folds_ask *ask, struct ctl_facts *facts)
+/* ---- asking ---- */
+
+/* The events of files that are not sealed, read for this question alone. -EAGAIN: a file went. */
+static int files_read(struct question *question)
 {
-	struct sto_reader *reader = ctl_store_reader(folds->store);
+	struct ctl_folds *folds = question->folds;
+	uint64_t *file_id = NULL;
+	uint32_t count = 0;
+	int rc = sto_follow_files(question->reader, folds->data_dir, &file_id, &count);
+	for (uint32_t i = 0; i < count && !rc; i++)
+		rc = rows_fold(question, folds->log_file_bytes / TP_EVENT_FIXED_BYTES + 1, folds->log_file_bytes, file_read,
+			       file_id[i]);
+	free(file_id);
+	return rc;
+}
+
+/* The common folds, brought up to date and shown. -EAGAIN: what is sealed has changed meanwhile. */
+static int files_show(struct question *question)
+{
+	struct ctl_folds *folds = question->folds;
+	const struct ctl_folds_ask *ask = question->ask;
+	pthread_mutex_lock(&folds->lock);
+	/* others may have followed while this one waited */
+	int rc = sto_reader_refresh(question->reader);
+	if (rc >= 0)
+		rc = files_follow(folds, question->reader);
+	if (rc == 0)
+		rc = sto_reader_refresh(question->reader) == 0 ? 0 : -EAGAIN;
+	for (uint32_t i = 0; i < folds->count && rc == 0; i++)
+		if (folds->followed[i].ms_min < ask->to_ms && folds->followed[i].ms_max >= ask->from_ms)
+			rc = ask->fold(ask->context, folds->followed[i].memory.fold) ? 0 : -ECANCELED;
+	pthread_mutex_unlock(&folds->lock);
+	return rc;
+}
+
+int ctl_folds_ask(struct ctl_folds *folds, struct ctl_store *store, const struct tp_live *live, const struct ctl_folds_ask *ask,
+		  struct ctl_facts *facts)
+{
+	struct question question = {.folds = folds, .reader = ctl_store_reader(store), .ask = ask};
 	*facts = (struct ctl_facts){0};
-	rows_free(folds);
-	int rc = sto_reader_refresh(reader);
-	for (int tries = 0; tries < TRIES_MAX && rc >= 0; tries++) {
+	int rc = -EAGAIN;
+	for (int tries = 0; tries < TRIES_MAX && (rc == -EAGAIN || rc == -ESTALE); tries++) {
+		rc = sto_reader_refresh(question.reader);
+		if (rc < 0)
+			break;
 		facts->watermark_ms = live ? atomic_load_explicit(&live->watermark_ms, memory_order_acquire) : 0;
 		if (!facts->watermark_ms)
-			facts->watermark_ms = sto_reader_watermark(reader);
-		int followed = files_follow(folds);
-		if (followed && followed != -EAGAIN)
-			return followed;
-		rc = sto_reader_refresh(reader);
-		if (rc || followed)
-			continue;
+			facts->watermark_ms = sto_reader_watermark(question.reader);
+		question.rows = 0;
 		ask->begin(ask->context);
-		rows_free(folds);
-		for (uint32_t i = 0; i < folds->count; i++)
-			if (!ask->fold(ask->context, folds->followed[i].memory.fold))
-				return -ECANCELED;
-		rc = segments_show(folds, ask, facts);
-		if (rc != -ESTALE)
-			return rc;
-		rc = sto_reader_refresh(reader);
+		rc = ask->narrow ? files_read(&question) : files_show(&question);
+		if (rc == 0 && ask->narrow) {
+			int changed = sto_reader_refresh(question.reader);
+			rc = changed < 0 ? changed : changed ? -EAGAIN : 0;
+		}
+		if (rc == 0)
+			rc = segments_show(&question, facts);
 	}
-	return rc < 0 ? rc : -EAGAIN;
+	return rc == -ESTALE ? -EAGAIN : rc;
 }

@@ -13,7 +13,12 @@
  *
  * Memory: a fold per unsealed file, at most CTL_FOLDS_BYTES_MAX together; beyond, -EOVERFLOW until files have been sealed.
  *
- * It belongs to one thread at a time, the one that has the lock of the store; what it showed stays valid until it is asked again.
+ * A question that is narrow (one advertiser's rows alone) has no use for sections and common folds, which do not tell advertisers
+ * apart: its events are read one by one, into folds of its own.
+ *
+ * Any thread may ask, each with a store that it has to itself. Folds of unsealed files are shared: they are brought up to date and shown
+ * under a lock; sections are read without it. What was shown is valid only inside the call that shows it, but for sections, which stay
+ * until the store is asked again.
  */
 #ifndef TURNPIKE_CTL_FOLDS_H
 #define TURNPIKE_CTL_FOLDS_H
@@ -27,14 +32,13 @@ enum { CTL_FOLDS_ROWS_MAX = 20000000 };
 
 struct ctl_folds;
 
-/* 0 or -errno. The store and data_dir outlive it. gap_ms: windows.session_gap. */
-int ctl_folds_open(struct ctl_folds **folds, struct ctl_store *store, const char *data_dir, uint64_t log_file_bytes,
-		   uint64_t gap_ms);
+/* 0 or -errno. data_dir outlives it. gap_ms: windows.session_gap. */
+int ctl_folds_open(struct ctl_folds **folds, const char *data_dir, uint64_t log_file_bytes, uint64_t gap_ms);
 void ctl_folds_close(struct ctl_folds *folds);
 
 struct ctl_folds_ask {
 	void *context;
-	uint64_t from_ms, to_ms; /* segments with events in this range, half-open; folds may show what is outside */
+	uint64_t from_ms, to_ms; /* segments and folds with events in this range, half-open; they may show what is outside */
 	uint32_t kind;           /* enum sto_section_kind */
 	uint64_t rows_max;       /* of segments without sections, together; beyond, -EOVERFLOW. 0: CTL_FOLDS_ROWS_MAX */
 	/* Files are read anew: forget what came. Called at least once, first. */
@@ -45,9 +49,12 @@ struct ctl_folds_ask {
 	bool (*fold)(void *context, struct agg_fold *fold);
 	/* Whether an event can matter, where rows have to be read one by one; NULL: all do. */
 	bool (*want)(void *context, const struct tp_event *event);
+	/* Only events that want() takes may show. section() is asked first, if there is one: false leaves the segment out. */
+	bool narrow;
 };
 
 /* As ctl_store_scan(), and -EOVERFLOW as above. `live` may be NULL. */
-int ctl_folds_ask(struct ctl_folds *folds, const struct tp_live *live, const struct ctl_folds_ask *ask, struct ctl_facts *facts);
+int ctl_folds_ask(struct ctl_folds *folds, struct ctl_store *store, const struct tp_live *live, const struct ctl_folds_ask *ask,
+		  struct ctl_facts *facts);
 
 #endif

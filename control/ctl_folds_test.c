@@ -84,16 +84,16 @@ static void nothing_is_missed_or_shown_twice(void **state)
 
 	stand_in_open(&sealing.stand_in);
 	assert_int_equal(ctl_store_open(&store, sealing.stand_in.data_dir), 0);
-	assert_int_equal(ctl_folds_open(&folds, store, sealing.stand_in.data_dir, LOG_BYTES, GAP_MS), 0);
+	assert_int_equal(ctl_folds_open(&folds, sealing.stand_in.data_dir, LOG_BYTES, GAP_MS), 0);
 	assert_int_equal(pthread_create(&thread, NULL, seal, &sealing), 0);
 	while (!atomic_load(&sealing.done)) {
 		uint64_t least = atomic_load(&sealing.durable);
-		assert_int_equal(ctl_folds_ask(folds, NULL, &ask, &facts), 0);
+		assert_int_equal(ctl_folds_ask(folds, store, NULL, &ask, &facts), 0);
 		assert_true(counting.clicks >= least);
 		assert_true(counting.clicks <= atomic_load(&sealing.begun));
 	}
 	pthread_join(thread, NULL);
-	assert_int_equal(ctl_folds_ask(folds, NULL, &ask, &facts), 0);
+	assert_int_equal(ctl_folds_ask(folds, store, NULL, &ask, &facts), 0);
 	assert_int_equal(counting.clicks, SEALS * EVENTS);
 	ctl_folds_close(folds);
 	ctl_store_close(store);

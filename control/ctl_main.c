@@ -98,7 +98,10 @@ static int parts_open(struct ctl *ctl, struct ctl_http **http, char text[TP_ENDP
 	rc = ctl_store_open(&ctl->store, ctl->config.data_dir);
 	if (rc != 0)
 		return said("cannot read the data folder", ctl->config.data_dir, rc);
-	rc = ctl_folds_open(&ctl->folds, ctl->store, ctl->config.data_dir, ctl->config.log_file_bytes, ctl->config.session_gap_ms);
+	rc = ctl_store_pool_open(&ctl->stores, ctl->config.data_dir, ctl->views);
+	if (rc != 0)
+		return said("cannot read the data folder", ctl->config.data_dir, rc);
+	rc = ctl_folds_open(&ctl->folds, ctl->config.data_dir, ctl->config.log_file_bytes, ctl->config.session_gap_ms);
 	if (rc != 0)
 		return said("cannot follow the log", ctl->config.data_dir, rc);
 	rc = ctl_pulse_open(&ctl->pulse, ctl->config.data_dir, ctl->config.control_state_dir, ctl->views);
@@ -129,6 +132,7 @@ static void parts_close(struct ctl *ctl, struct ctl_http *http)
 	if (ctl->pulse)
 		ctl_pulse_close(ctl->pulse);
 	ctl_folds_close(ctl->folds);
+	ctl_store_pool_close(ctl->stores);
 	ctl_store_close(ctl->store);
 	if (ctl->views)
 		ctl_views_close(ctl->views);

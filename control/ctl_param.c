@@ -17,6 +17,7 @@
 struct reading {
 	const struct ctl_target *target;
 	struct ctl_reply *reply;
+	const struct ctl_zone *zone; /* whose midnights a date without a time means; NULL: a date is not a time */
 };
 
 #define BAD(reading, name, ...) (ctl_reply_problem((reading)->reply, 400, "bad-parameter", name, __VA_ARGS__), false)
@@ -42,11 +43,22 @@ static bool check_names(const struct reading *reading, const char *names)
 		if (!known(&target->param[i].name, names))
 			return BAD(reading, name, "%.64s: unknown parameter, expected %s", name, names);
 		for (uint32_t j = 0; j < i; j++) {
-			if (strcmp(target->param[j].name.at, name) == 0)
+			if (strcmp(target->param[j].name.at, name) == 0 && strcmp(name, "id") != 0)
 				return BAD(reading, name, "%s: expected once, found twice", name);
 		}
 	}
 	return true;
+}
+
+/* "2026-03-29": where that day begins in the zone. */
+static bool read_date(const struct ctl_zone *zone, const struct ctl_text *value, uint64_t *ms)
+{
+	unsigned year, month, day;
+	int end = 0;
+
+	return value->bytes == 10 && strspn(value->at, "0123456789-") == 10 &&
+	       sscanf(value->at, "%4u-%2u-%2u%n", &year, &month, &day, &end) == 3 && end == 10 &&
+	       ctl_zone_date(zone, year, month, day, ms);
 }
 
 /* True with *given = false when the parameter is absent. */
@@ -68,6 +80,8 @@ static bool read_time(const struct reading *reading, const char *name, uint64_t 
 			rc = tp_time_parse(text, value->bytes, ms);
 		}
 	}
+	if (rc != 0 && reading->zone)
+		rc = read_date(reading->zone, value, ms) ? 0 : -1;
 	if (rc != 0)
 		return BAD(reading, name, "%s: expected an RFC 3339 time or milliseconds since 1970, found \"%.64s\"", name,
 			   value->at);
@@ -180,22 +194,186 @@ static bool read_groups(const struct reading *reading, struct ctl_query *query)
 	return true;
 }
 
+static bool read_zone(const struct reading *reading, struct ctl_query *query)
+{
+	const struct ctl_text *value = ctl_target_param(reading->target, "tz");
+
+	query->zone = value ? ctl_zone_find(value->at, value->bytes) : ctl_zone_utc();
+	if (query->zone)
+		return true;
+	if (!ctl_zone_installed())
+		return BAD(reading, "tz", "tz: this machine has no time zones: install the package tzdata");
+	return BAD(reading, "tz", "tz: expected a zone such as Europe/Berlin, found \"%.64s\"", value->at);
+}
+
+static int hex(char digit)
+{
+	if (digit >= '0' && digit <= '9')
+		return digit - '0';
+	digit |= 0x20;
+	return digit >= 'a' && digit <= 'f' ? digit - 'a' + 10 : -1;
+}
+
+/* Undoes %XX. Returns the length, or -1. */
+static int filter_value(const char *from, size_t bytes, char *to, size_t room)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < bytes; i++) {
+		int byte = (unsigned char)from[i];
+		if (byte == '%') {
+			if (bytes - i < 3 || hex(from[i + 1]) < 0 || hex(from[i + 2]) < 0)
+				return -1;
+			byte = hex(from[i + 1]) << 4 | hex(from[i + 2]);
+			i += 2;
+		}
+		if (n == room)
+			return -1;
+		to[n++] = (char)byte;
+	}
+	return (int)n;
+}
+
+/* Whether a row can have this value; country and currency are brought to capitals. */
+static bool filter_fits(enum ctl_dimension dimension, char *value, size_t bytes)
+{
+	if (dimension == CTL_COUNTRY || dimension == CTL_CURRENCY) {
+		for (size_t i = 0; i < bytes; i++)
+			value[i] = (char)(value[i] >= 'a' && value[i] <= 'z' ? value[i] - 0x20 : value[i]);
+		return dimension == CTL_COUNTRY ? bytes == 2 || bytes == 0 : bytes == 3;
+	}
+	if (dimension != CTL_DEVICE)
+		return true;
+	for (uint32_t i = 0; i < TP_DEVICE_TYPES; i++) {
+		const char *name = tp_device_name((enum tp_device_type)i);
+		if (strlen(name) == bytes && memcmp(name, value, bytes) == 0)
+			return true;
+	}
+	return false;
+}
+
+static enum ctl_dimension dimension_named(const char *name, size_t bytes)
+{
+	uint32_t i = 0;
+
+	while (i < CTL_DIMENSIONS && (strlen(ctl_dimension_name((enum ctl_dimension)i)) != bytes ||
+				      memcmp(ctl_dimension_name((enum ctl_dimension)i), name, bytes) != 0))
+		i++;
+	return (enum ctl_dimension)i;
+}
+
+static bool read_filters(const struct reading *reading, struct ctl_query *query)
+{
+	const struct ctl_text *value = ctl_target_param(reading->target, "filter");
+
+	query->filter_count = 0;
+	for (const char *at = value ? value->at : ""; *at != '\0';) {
+		char text[UINT8_MAX];
+		size_t bytes = strcspn(at, ","), name_bytes = strcspn(at, ":");
+		enum ctl_dimension dimension = name_bytes < bytes ? dimension_named(at, name_bytes) : CTL_DIMENSIONS;
+		if (dimension == CTL_DIMENSIONS)
+			return BAD(
+				reading, "filter",
+				"filter: expected dimension:value, separated by commas, such as country:US,device:mobile, of ad, "
+				"campaign, advertiser, publisher, country, region, device, currency, found \"%.64s\"",
+				at);
+		int length = filter_value(at + name_bytes + 1, bytes - name_bytes - 1, text, sizeof(text));
+		if (length < 0)
+			return BAD(
+				reading, "filter",
+				"filter: expected a value of up to %d bytes with %% written %%25 and a comma %%2C, found \"%.64s\"",
+				UINT8_MAX, at);
+		if (!filter_fits(dimension, text, (size_t)length))
+			return BAD(reading, "filter", "filter: no row has such a %s: \"%.64s\"", ctl_dimension_name(dimension), at);
+		if (!ctl_query_filter(query, dimension, text, (size_t)length))
+			return BAD(reading, "filter", "filter: expected at most %d values", CTL_FILTERS_MAX);
+		at += bytes + (at[bytes] == ',');
+	}
+	return true;
+}
+
+static bool read_order(const struct reading *reading, struct ctl_query *query)
+{
+	const struct ctl_text *value = ctl_target_param(reading->target, "order");
+
+	query->order = CTL_GROSS_CLICKS;
+	query->ascending = false;
+	if (!value)
+		return true;
+	bool down = value->at[0] == '-';
+	for (uint32_t i = 0; i < CTL_MEASURES; i++) {
+		if (strcmp(value->at + down, ctl_measure_name((enum ctl_measure)i)) != 0)
+			continue;
+		query->order = (enum ctl_measure)i;
+		query->ascending = !down;
+		return true;
+	}
+	return BAD(reading, "order",
+		   "order: expected impressions, clicks, flagged_clicks, gross_clicks, conversions, spend or ctr, with - before it "
+		   "for "
+		   "the largest first, found \"%.64s\"",
+		   value->at);
+}
+
+static bool read_compare(const struct reading *reading, struct ctl_query *query)
+{
+	const struct ctl_text *value = ctl_target_param(reading->target, "compare");
+
+	query->compare = value != NULL;
+	if (value && !ctl_text_is(value, "previous"))
+		return BAD(reading, "compare", "compare: expected previous, found \"%.64s\"", value->at);
+	return true;
+}
+
+static bool read_limit(const struct reading *reading, uint32_t otherwise, uint32_t most, uint32_t *limit);
+
 bool ctl_param_analytics(const struct ctl_target *target, uint64_t now_ms, struct ctl_query *query, struct ctl_reply *reply)
 {
-	const struct reading reading = {.target = target, .reply = reply};
+	struct reading reading = {.target = target, .reply = reply};
 
-	if (!check_names(&reading, "window, from, to, step, slide or group_by") ||
-	    !read_range(&reading, now_ms, WINDOW_MS, query) || !read_step(&reading, query) || !read_slide(&reading, query) ||
-	    !read_groups(&reading, query))
+	if (!check_names(&reading, "window, from, to, step, slide, tz, group_by, filter, order, limit, compare or id") ||
+	    !read_zone(&reading, query))
 		return false;
-	if (ctl_query_slots(query) > CTL_BUCKETS_MAX) {
+	reading.zone = query->zone;
+	if (!read_range(&reading, now_ms, WINDOW_MS, query) || !read_step(&reading, query) || !read_slide(&reading, query) ||
+	    !read_groups(&reading, query) || !read_filters(&reading, query) || !read_order(&reading, query) ||
+	    !read_limit(&reading, 0, CTL_GROUPS_MAX, &query->limit) || !read_compare(&reading, query))
+		return false;
+	query->local_days =
+		query->step_minutes == DAY_MINUTES && query->slide_minutes == DAY_MINUTES && query->zone != ctl_zone_utc();
+	query->groups_max = query->limit ? CTL_TOP_GROUPS_MAX : CTL_GROUPS_MAX;
+	struct ctl_query before;
+	uint64_t slots = ctl_query_slots(query);
+	if (query->compare && slots <= CTL_BUCKETS_MAX) {
+		ctl_query_previous(query, &before);
+		slots = ctl_query_slots(&before) > slots ? ctl_query_slots(&before) : slots;
+	}
+	if (slots > CTL_BUCKETS_MAX) {
 		ctl_reply_problem(
 			reply, 422, "too-many-buckets", "step",
 			"step: the range has %llu buckets, at most %d are answered: ask for a shorter range or a longer step",
-			(unsigned long long)ctl_query_slots(query), CTL_BUCKETS_MAX);
+			(unsigned long long)slots, CTL_BUCKETS_MAX);
 		return false;
 	}
 	return true;
+}
+
+uint32_t ctl_param_ids(const struct ctl_target *target, const struct ctl_text **id, struct ctl_reply *reply)
+{
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < target->params; i++) {
+		if (!ctl_text_is(&target->param[i].name, "id"))
+			continue;
+		if (count < CTL_IDS_MAX)
+			id[count] = &target->param[i].value;
+		count++;
+	}
+	if (count >= 1 && count <= CTL_IDS_MAX)
+		return count;
+	ctl_reply_problem(reply, 400, "bad-parameter", "id", "id: expected from one to %d, each as id=…, found %u", CTL_IDS_MAX,
+			  count);
+	return 0;
 }
 
 static bool read_limit(const struct reading *reading, uint32_t otherwise, uint32_t most, uint32_t *limit)

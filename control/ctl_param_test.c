@@ -147,8 +147,14 @@ struct bad {
 	const char *parameter, *detail;
 };
 
+#define FILTER \
+	"filter: expected dimension:value, separated by commas, such as country:US,device:mobile, of ad, campaign, advertiser, " \
+	"publisher, country, region, device, currency, found "
+
 static const struct bad bad[] = {
-	{"windows=1h", 400, "windows", "windows: unknown parameter, expected window, from, to, step, slide or group_by"},
+	{"windows=1h", 400, "windows",
+	 "windows: unknown parameter, expected window, from, to, step, slide, tz, group_by, filter, order, "
+	 "limit, compare or id"},
 	{"window=1h&window=2h", 400, "window", "window: expected once, found twice"},
 	{"window=1h&to=0", 400, "window", "window: expected either window, or from and to, found both"},
 	{"window=hour", 400, "window", "window: expected a duration such as 1h, found \"hour\""},
@@ -181,6 +187,37 @@ static const struct bad bad[] = {
 	 "currency, "
 	 "found "
 	 "\"ad,,device\""},
+	{"tz=Mars/Base", 400, "tz", "tz: expected a zone such as Europe/Berlin, found \"Mars/Base\""},
+	{"tz=", 400, "tz", "tz: expected a zone such as Europe/Berlin, found \"\""},
+	{"tz=../../etc/passwd", 400, "tz", "tz: expected a zone such as Europe/Berlin, found \"../../etc/passwd\""},
+	{"from=2026-02-30&tz=Europe/Berlin", 400, "from",
+	 "from: expected an RFC 3339 time or milliseconds since 1970, found \"2026-02-30\""},
+	{"from=2026-02-3", 400, "from", "from: expected an RFC 3339 time or milliseconds since 1970, found \"2026-02-3\""},
+	{"filter=city:Rome", 400, "filter", FILTER "\"city:Rome\""},
+	{"filter=US", 400, "filter", FILTER "\"US\""},
+	{"filter=country:US,,device:tv", 400, "filter", FILTER "\",device:tv\""},
+	{"filter=country:USA", 400, "filter", "filter: no row has such a country: \"country:USA\""},
+	{"filter=device:phone", 400, "filter", "filter: no row has such a device: \"device:phone\""},
+	{"filter=currency:", 400, "filter", "filter: no row has such a currency: \"currency:\""},
+	{"filter=ad:100%25", 400, "filter",
+	 "filter: expected a value of up to 255 bytes with % written %25 and a comma %2C, found \"ad:100%\""},
+	{"order=sum", 400, "order",
+	 "order: expected impressions, clicks, flagged_clicks, gross_clicks, conversions, spend or ctr, with - before it for the "
+	 "largest "
+	 "first, found \"sum\""},
+	{"order=--clicks", 400, "order",
+	 "order: expected impressions, clicks, flagged_clicks, gross_clicks, conversions, spend or ctr, with - before it for the "
+	 "largest "
+	 "first, found \"--clicks\""},
+	{"limit=0", 400, "limit", "limit: expected a whole number from 1 to 20000, found \"0\""},
+	{"limit=20001", 400, "limit", "limit: expected a whole number from 1 to 20000, found \"20001\""},
+	{"limit=1e3", 400, "limit", "limit: expected a whole number from 1 to 20000, found \"1e3\""},
+	{"compare=yesterday", 400, "compare", "compare: expected previous, found \"yesterday\""},
+	{"from=0&step=1d&tz=Europe/Berlin&to=9000-01-01", 422, "step",
+	 "step: the range has 2567655 buckets, at most 50000 are answered: ask for a shorter range or a longer step"},
+	/* the period before begins within a step, and has a bucket more */
+	{"from=360000060000&to=539996580000&step=1h&compare=previous", 422, "step",
+	 "step: the range has 50001 buckets, at most 50000 are answered: ask for a shorter range or a longer step"},
 	{"from=0&step=1m", 422, "step",
 	 "step: the range has 29921761 buckets, at most 50000 are answered: ask for a shorter range or a longer step"},
 };
@@ -206,6 +243,71 @@ static void bad_parameters_get_their_problem(void **state)
 		json_decref(problem);
 		free(reply.body);
 	}
+}
+
+static void filters_are_read_in_any_order(void **state)
+{
+	(void)state;
+	struct ctl_query query;
+	struct ctl_reply reply;
+
+	assert_true(read_query(
+		"filter=device:mobile,country:us,device:tv,country:De,ad:a%252Cb%2525:c,region:,currency:eur&order=-ctr&limit="
+		"7&compare=previous&id=x&id=y",
+		&query, &reply));
+	static const struct {
+		enum ctl_dimension dimension;
+		const char *value;
+	} expected[] = {{CTL_AD, "a,b%:c"},     {CTL_REGION, ""},   {CTL_COUNTRY, "US"},  {CTL_COUNTRY, "DE"},
+			{CTL_DEVICE, "mobile"}, {CTL_DEVICE, "tv"}, {CTL_CURRENCY, "EUR"}};
+	assert_int_equal(query.filter_count, 7);
+	for (size_t i = 0; i < 7; i++) {
+		assert_int_equal(query.filters[i].dimension, expected[i].dimension);
+		assert_int_equal(query.filters[i].bytes, strlen(expected[i].value));
+		assert_memory_equal(query.filter_text + query.filters[i].at, expected[i].value, strlen(expected[i].value));
+	}
+	assert_int_equal(query.order, CTL_CTR);
+	assert_false(query.ascending);
+	assert_int_equal(query.limit, 7);
+	assert_true(query.compare);
+	char many[512] = "filter=";
+	for (int i = 0; i < CTL_FILTERS_MAX; i++)
+		strcat(many, "ad:x,");
+	assert_true(read_query(many, &query, &reply));
+	strcat(many, "ad:y");
+	assert_false(read_query(many, &query, &reply));
+	assert_int_equal(reply.status, 400);
+	free(reply.body);
+}
+
+static void days_are_the_zones(void **state)
+{
+	(void)state;
+	struct ctl_query query, before;
+	struct ctl_reply reply;
+
+	assert_true(read_query("tz=Europe/Berlin&from=2026-03-28&to=2026-03-31&step=1d&compare=previous", &query, &reply));
+	assert_true(query.local_days);
+	assert_int_equal(query.from_minute, 29577540);
+	assert_int_equal(query.to_minute - query.from_minute, 3 * 1440 - 60);
+	assert_int_equal(ctl_query_slots(&query), 3);
+	assert_int_equal(ctl_query_grain(&query), STO_HOURS);
+	/* three days back, though these have an hour more */
+	ctl_query_previous(&query, &before);
+	assert_int_equal(before.to_minute, query.from_minute);
+	assert_int_equal(before.to_minute - before.from_minute, 3 * 1440);
+	assert_true(read_query("tz=Asia/Kolkata&from=2026-03-28&to=2026-03-31&step=1d", &query, &reply));
+	assert_int_equal(ctl_query_grain(&query), STO_MINUTES);
+	assert_true(read_query("tz=UTC&from=2026-03-28&to=2026-03-31&step=1d", &query, &reply));
+	assert_false(query.local_days);
+	assert_int_equal(ctl_query_grain(&query), STO_DAYS);
+	/* what slides does not begin at midnight */
+	assert_true(read_query("tz=Europe/Berlin&step=1d&slide=1h", &query, &reply));
+	assert_false(query.local_days);
+	assert_true(read_query("from=10&to=600010&compare=previous", &query, &reply));
+	ctl_query_previous(&query, &before); /* not before 1970 */
+	assert_int_equal(before.from_minute, 0);
+	assert_int_equal(before.to_minute, 0);
 }
 
 static void steps_are_written_as_they_are_asked(void **state)
@@ -236,6 +338,8 @@ int main(void)
 		cmocka_unit_test(broken_targets_are_refused),
 		cmocka_unit_test(good_parameters_are_read),
 		cmocka_unit_test(bad_parameters_get_their_problem),
+		cmocka_unit_test(filters_are_read_in_any_order),
+		cmocka_unit_test(days_are_the_zones),
 		cmocka_unit_test(steps_are_written_as_they_are_asked),
 		cmocka_unit_test(text_that_is_no_utf8_still_makes_json),
 	};

@@ -11,8 +11,9 @@ static const struct ctl_route routes[] = {
 	{{"readyz"}, ctl_readyz, CTL_NEED_NONE, CTL_READS},
 
 	/* what is counted */
-	{{"api", "v1", "analytics", "sessions"}, ctl_sessions, CTL_NEED_READ, CTL_READS},
-	{{"api", "v1", "analytics", "trending"}, ctl_trending, CTL_NEED_READ, CTL_READS},
+	{{"api", "v1", "analytics", "sessions"}, ctl_sessions, CTL_NEED_OWN, CTL_READS},
+	{{"api", "v1", "analytics", "trending"}, ctl_trending, CTL_NEED_OWN, CTL_READS},
+	{{"api", "v1", "analytics", "*"}, ctl_analytics, CTL_NEED_OWN, CTL_READS}, /* ?id=…&id=… */
 	{{"api", "v1", "analytics", "*", "*"}, ctl_analytics, CTL_NEED_OWN, CTL_READS},
 
 	/* what the node does */

@@ -5,7 +5,9 @@
  * shown whole, so the range is widened until nothing outside of it can belong to what it shows: a part that was not looked at lies
  * outside of the widened range, and joins a session only if it is less than a gap away from it.
  *
- * Entered by connection threads, with the lock of the store.
+ * An advertiser's token sees sessions made of its own events alone: these are read one by one, in the segments in which the user is.
+ *
+ * Entered by connection threads, each with a store of its own.
  */
 #include "ctl.h"
 #include "ctl_folds.h"
@@ -17,7 +19,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PARTS_FIRST = 64, PARTS_MAX = 65536, TIME_BYTES = 32 };
+enum { PARTS_FIRST = 64, PARTS_MAX = 65536, TIME_BYTES = 32, NAMES_BYTES = 1 << 16 };
+
+/* Names out of folds, which are only valid while they are shown. */
+struct names {
+	struct names *next;
+	uint32_t used;
+	char byte[NAMES_BYTES];
+};
 
 struct collecting {
 	const struct ctl_sessions_query *query;
@@ -25,13 +34,43 @@ struct collecting {
 	uint64_t gap_ms;
 	struct agg_session *part;
 	uint32_t parts, max;
-	int rc; /* why it ended */
+	struct names *names;
+	const char *only; /* events of this advertiser; NULL: of all */
+	int rc;           /* why it ended */
 };
+
+static void names_free(struct collecting *c)
+{
+	for (struct names *next; c->names; c->names = next) {
+		next = c->names->next;
+		free(c->names);
+	}
+}
+
+static bool name_copy(struct collecting *c, struct tp_str *name)
+{
+	if (!c->names || NAMES_BYTES - c->names->used < name->bytes) {
+		struct names *more = malloc(sizeof(*more));
+		if (!more) {
+			c->rc = -ENOMEM;
+			return false;
+		}
+		more->next = c->names;
+		more->used = 0;
+		c->names = more;
+	}
+	char *to = c->names->byte + c->names->used;
+	memcpy(to, name->at, name->bytes);
+	c->names->used += name->bytes;
+	name->at = to;
+	return true;
+}
 
 static void begin(void *context)
 {
 	struct collecting *c = context;
 	c->parts = 0;
+	names_free(c);
 }
 
 static bool part_add(void *context, const struct agg_session *part)
@@ -66,6 +105,8 @@ static bool section(void *context, const void *bytes)
 {
 	struct collecting *c = context;
 	uint32_t first, count = agg_sessions_find(bytes, c->query->user, c->query->user_bytes, &first);
+	if (c->only)
+		return count != 0;
 	for (uint32_t i = 0; i < count; i++) {
 		struct agg_session part;
 		agg_sessions_get(bytes, first + i, &part, NULL);
@@ -75,17 +116,35 @@ static bool section(void *context, const void *bytes)
 	return true;
 }
 
+/* One event as a session, out of a fold. */
+static bool event_add(void *context, const struct agg_session *event)
+{
+	struct collecting *c = context;
+	struct agg_session part = *event;
+	bool kept = true;
+	if (part.end_ms < c->from_ms || part.start_ms >= c->to_ms)
+		return true;
+	for (uint32_t i = 0; i < part.ads && kept; i++)
+		kept = name_copy(c, &part.ad[i]);
+	for (uint32_t i = 0; i < part.publishers && kept; i++)
+		kept = name_copy(c, &part.publisher[i]);
+	return kept && part_add(c, &part);
+}
+
 static bool fold(void *context, struct agg_fold *made)
 {
 	struct collecting *c = context;
-	return agg_fold_user(made, c->query->user, c->query->user_bytes, part_add, c);
+	return agg_fold_user(made, c->query->user, c->query->user_bytes, event_add, c);
 }
 
 static bool want(void *context, const struct tp_event *event)
 {
 	const struct collecting *c = context;
 	struct tp_str user = tp_event_string(event, TP_USER_ID);
-	return user.bytes == c->query->user_bytes && memcmp(user.at, c->query->user, user.bytes) == 0;
+	if (user.bytes != c->query->user_bytes || memcmp(user.at, c->query->user, user.bytes) != 0)
+		return false;
+	struct tp_str advertiser = tp_event_string(event, TP_ADVERTISER_ID);
+	return !c->only || (advertiser.bytes == strlen(c->only) && memcmp(advertiser.at, c->only, advertiser.bytes) == 0);
 }
 
 static bool touches(const struct collecting *c, const struct agg_session *session)
@@ -112,7 +171,8 @@ static bool enough(struct collecting *c, uint32_t round)
 	return same;
 }
 
-static int collect(struct ctl *ctl, const struct tp_live *live, struct collecting *c, struct ctl_facts *facts)
+static int collect(struct ctl *ctl, struct ctl_store *store, const struct tp_live *live, struct collecting *c,
+		   struct ctl_facts *facts)
 {
 	const uint64_t gap_ms = c->gap_ms;
 	c->from_ms = c->query->from_ms > 2 * gap_ms ? c->query->from_ms - 2 * gap_ms : 0;
@@ -127,8 +187,9 @@ static int collect(struct ctl *ctl, const struct tp_live *live, struct collectin
 			.section = section,
 			.fold = fold,
 			.want = want,
+			.narrow = c->only != NULL,
 		};
-		int rc = ctl_folds_ask(ctl->folds, live, &ask, facts);
+		int rc = ctl_folds_ask(ctl->folds, store, live, &ask, facts);
 		if (rc)
 			return rc == -ECANCELED && c->rc ? c->rc : rc;
 		c->parts = agg_sessions_merge(c->part, c->parts, gap_ms);
@@ -199,9 +260,10 @@ void ctl_folds_fail(struct ctl_reply *reply, int rc, const struct ctl_facts *fac
 	if (rc == -E2BIG)
 		ctl_reply_problem(reply, 422, "too-many-sessions", "from", "from: more than %d sessions: ask for a shorter range",
 				  PARTS_MAX / 2);
-	else if (rc == -EOVERFLOW)
-		ctl_reply_problem(reply, 503, "too-much-unsealed", NULL,
-				  "more log files wait to be sealed than there is memory to follow them: ask again later");
+	else if (rc == -EOVERFLOW) /* events to be read one by one */
+		ctl_reply_problem(reply, 503, "too-much-unsealed", "from",
+				  "more events would have to be read than there is memory for: ask for a shorter range, or again "
+				  "when more log files have been sealed");
 	else if (rc == -ENOMEM)
 		ctl_reply_problem(reply, 500, "no-memory", NULL, "not enough memory for this answer");
 	else if (rc == -EBADMSG && facts->damaged_sequence)
@@ -219,16 +281,20 @@ void ctl_sessions(struct ctl *ctl, const struct ctl_target *target, struct ctl_r
 
 	if (!ctl_param_sessions(target, tp_now_ms(), &query, reply))
 		return;
-	struct collecting c = {.query = &query, .gap_ms = ctl->config.session_gap_ms};
+	struct collecting c = {.query = &query, .gap_ms = ctl->config.session_gap_ms, .only = target->only};
+	struct ctl_store *store;
 	json_t *object = NULL;
-	ctl_look_take(ctl->views, &look);
-	pthread_mutex_lock(&ctl->store_lock);
-	int rc = collect(ctl, look.figures, &c, &facts);
-	/* names point into what the next question lets go */
-	if (rc == 0)
-		object = answer_json(&c, &facts);
-	pthread_mutex_unlock(&ctl->store_lock);
-	ctl_look_give(ctl->views, &look);
+	int rc = ctl_store_pool_take(ctl->stores, &store);
+	if (rc == 0) {
+		ctl_look_take(ctl->views, &look);
+		rc = collect(ctl, store, look.figures, &c, &facts);
+		/* names of sections lie in the store's files */
+		if (rc == 0)
+			object = answer_json(&c, &facts);
+		ctl_look_give(ctl->views, &look);
+		ctl_store_pool_give(ctl->stores, store);
+	}
+	names_free(&c);
 	free(c.part);
 	if (rc == 0)
 		ctl_reply_json(reply, object);

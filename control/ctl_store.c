@@ -1,13 +1,17 @@
 /* The snapshot over sealed files and live tables; the rule and its reason are in ctl_store.h. */
 #include "ctl_store.h"
 
+#include "ctl_store_index.h"
+
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { TRIES_MAX = 1000 };
 
 struct ctl_store {
 	struct sto_reader *reader;
+	struct ctl_store_index *index; /* may be NULL */
 };
 
 int ctl_store_open_reader(struct ctl_store **store, struct sto_reader *reader)
@@ -47,6 +51,11 @@ struct sto_reader *ctl_store_reader(struct ctl_store *store)
 	return store->reader;
 }
 
+void ctl_store_index_use(struct ctl_store *store, struct ctl_store_index *index)
+{
+	store->index = index;
+}
+
 /* A row that a writer is just replacing may name strings outside the heap; such a table has changed its file. */
 static bool strings_fit(const struct tp_rollup *table, const struct tp_rollup_row *row)
 {
@@ -56,8 +65,60 @@ static bool strings_fit(const struct tp_rollup *table, const struct tp_rollup_ro
 	return end <= table->heap_bytes_max;
 }
 
+enum went { WENT_ON, WENT_STALE, WENT_ENOUGH };
+
+static enum went row_take(const struct tp_rollup *table, uint32_t index, const struct ctl_scan *scan)
+{
+	struct tp_rollup_row row;
+	uint32_t minute = __atomic_load_n(&tp_rollup_rows(table)[index].minute, __ATOMIC_RELAXED);
+
+	if (minute < scan->from_minute || minute >= scan->to_minute)
+		return WENT_ON;
+	/* false: the writer died inside this row; what it has is what recovery will find, or a little less */
+	(void)tp_rollup_read(table, index, &row);
+	if (!strings_fit(table, &row))
+		return WENT_STALE;
+	return scan->row(scan->context, &row, tp_rollup_heap(table)) ? WENT_ON : WENT_ENOUGH;
+}
+
+/* Whether a row is of the id, before its sums are read: its key does not change. */
+static bool row_is_of(const struct tp_rollup *table, uint32_t index, const struct ctl_scan *scan)
+{
+	const struct tp_rollup_row *row = &tp_rollup_rows(table)[index];
+	const char *heap = tp_rollup_heap(table);
+
+	if (row->string_bytes[scan->dimension] != scan->id_bytes)
+		return false;
+	struct tp_str string = tp_rollup_string(row, heap, scan->dimension);
+	return (uint64_t)(string.at - heap) + scan->id_bytes <= table->heap_bytes_max &&
+	       memcmp(string.at, scan->id, scan->id_bytes) == 0;
+}
+
+static enum went rows_scan(struct ctl_store *store, const struct tp_live *live, const struct tp_rollup *table, uint64_t file_id,
+			   uint32_t rows, const struct ctl_scan *scan)
+{
+	enum went went = WENT_ON;
+	struct ctl_store_places *places =
+		store->index && scan->id ? ctl_store_index_take(store->index, live, table, file_id, rows, scan->dimension) : NULL;
+
+	if (!places) {
+		for (uint32_t i = 0; i < rows && went == WENT_ON; i++)
+			went = row_take(table, i, scan);
+		return went;
+	}
+	/* each row once at most: links lead to older rows */
+	for (uint32_t row = ctl_store_places_first(places, scan->id, scan->id_bytes); row && went == WENT_ON;
+	     row = ctl_store_places_next(places, row)) {
+		if (row_is_of(table, row - 1, scan))
+			went = row_take(table, row - 1, scan);
+	}
+	ctl_store_index_give(store->index, places);
+	return went;
+}
+
 /* 0, -ECANCELED, or -EAGAIN: the table was given to another file meanwhile. */
-static int table_scan(struct ctl_store *store, const struct tp_rollup *table, const struct ctl_scan *scan)
+static int table_scan(struct ctl_store *store, const struct tp_live *live, const struct tp_rollup *table,
+		      const struct ctl_scan *scan)
 {
 	/* acquire: who sees the id sees the table emptied for it; pairs with the release in tp_rollup_reset() */
 	uint64_t file_id = atomic_load_explicit(&table->file_id, memory_order_acquire);
@@ -66,28 +127,18 @@ static int table_scan(struct ctl_store *store, const struct tp_rollup *table, co
 		return 0;
 	/* acquire: keys and strings of the rows below are whole */
 	uint32_t rows = atomic_load_explicit(&table->rows, memory_order_acquire);
-	bool same = rows <= table->rows_max, go_on = true;
-	for (uint32_t i = 0; i < rows && same && go_on; i++) {
-		struct tp_rollup_row row;
-		uint32_t minute = __atomic_load_n(&tp_rollup_rows(table)[i].minute, __ATOMIC_RELAXED);
-		if (minute < scan->from_minute || minute >= scan->to_minute)
-			continue;
-		/* false: the writer died inside this row; what it has is what recovery will find, or a little less */
-		(void)tp_rollup_read(table, i, &row);
-		same = strings_fit(table, &row);
-		go_on = !same || scan->row(scan->context, &row, tp_rollup_heap(table));
-	}
+	enum went went = rows <= table->rows_max ? rows_scan(store, live, table, file_id, rows, scan) : WENT_STALE;
 	/* a row of another file read above makes the change of file_id visible below; pairs with the fence in tp_rollup_reset() */
 	atomic_thread_fence(memory_order_acquire);
-	if (!same || atomic_load_explicit(&table->file_id, memory_order_relaxed) != file_id)
+	if (went == WENT_STALE || atomic_load_explicit(&table->file_id, memory_order_relaxed) != file_id)
 		return -EAGAIN;
-	return go_on ? 0 : -ECANCELED;
+	return went == WENT_ON ? 0 : -ECANCELED;
 }
 
 static int tables_scan(struct ctl_store *store, const struct tp_live *live, const struct ctl_scan *scan)
 {
 	for (uint32_t i = 0; live && i < live->rollup_count; i++) {
-		int rc = table_scan(store, tp_live_rollup(live, i), scan);
+		int rc = table_scan(store, live, tp_live_rollup(live, i), scan);
 		if (rc != 0)
 			return rc;
 	}
@@ -129,6 +180,11 @@ static int sums_scan(struct ctl_store *store, const struct ctl_scan *scan, struc
 		.alone = scan->alone,
 	};
 	struct sto_damage damage = {0};
+	uint64_t state[STO_READER_STATE];
+
+	sto_reader_state(store->reader, state);
+	if (scan->sealed && scan->sealed(scan->context, state))
+		return 0;
 	int rc = sto_reader_sums(store->reader, &query, scan->row, scan->context, &damage);
 
 	facts->damaged_sequence = damage.sequence;

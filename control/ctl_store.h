@@ -25,6 +25,9 @@ int ctl_store_open(struct ctl_store **store, const char *data_dir); /* 0 or -err
 /* Over a reader that is open already, and the store's from then on. 0 or -ENOMEM. */
 int ctl_store_open_reader(struct ctl_store **store, struct sto_reader *reader);
 void ctl_store_close(struct ctl_store *store);
+struct ctl_store_index;
+/* Finds the rows of an id in live tables by this index from now on, which other stores may use too. NULL: reads them all. */
+void ctl_store_index_use(struct ctl_store *store, struct ctl_store_index *index);
 /* What it reads with, for questions beyond sums: the store's own, under the same lock. */
 struct sto_reader *ctl_store_reader(struct ctl_store *store);
 
@@ -41,6 +44,11 @@ struct ctl_scan {
 	void (*begin)(void *context);
 	/* Segment by segment, each by minutes: false leaves one out. NULL: from rollup files where there are. */
 	bool (*want)(void *context, const struct sto_segment_info *info);
+	/*
+	 * Before the first row of sealed files: true leaves all of these out, because the caller has what they make up, as of this
+	 * state (sto_reader_state). NULL: they come. Not with `want`.
+	 */
+	bool (*sealed)(void *context, const uint64_t state[STO_READER_STATE]);
 	/* One row; valid during the call. False ends the scan (-ECANCELED). */
 	bool (*row)(void *context, const struct tp_rollup_row *row, const char *heap);
 };

@@ -13,7 +13,12 @@
 #include <errno.h>
 #include <string.h>
 
-enum { TIME_BYTES = 32, GROUPS_MAX = 1 << 18 };
+enum { TIME_BYTES = 32, GROUPS_MAX = CTL_TOP_GROUPS_MAX };
+
+json_t *ctl_json_key(struct tp_str name)
+{
+	return tp_rollup_is_other(name) ? json_string("(other)") : ctl_json_text(name.at, name.bytes);
+}
 
 static json_t *time_of_minute(uint64_t minute)
 {
@@ -37,6 +42,7 @@ static json_t *answer_json(const struct ctl_query *query, const char *by, json_t
 
 struct asking {
 	const struct ctl_query *query;
+	const char *only;
 	struct agg_sources sources;
 };
 
@@ -49,6 +55,8 @@ static void sources_begin(void *context)
 static bool sources_section(void *context, const void *bytes)
 {
 	struct asking *asking = context;
+	if (asking->only) /* sections do not tell advertisers apart: read the rows */
+		return true;
 	agg_sources_take(bytes, (uint32_t)asking->query->from_minute, (uint32_t)asking->query->to_minute, &asking->sources);
 	return true;
 }
@@ -64,7 +72,11 @@ static bool sources_want(void *context, const struct tp_event *event)
 {
 	const struct asking *asking = context;
 	uint64_t minute = event->timestamp_ms / TP_MINUTE_MS;
-	return event->type == TP_CLICK && minute >= asking->query->from_minute && minute < asking->query->to_minute;
+	if (event->type != TP_CLICK || minute < asking->query->from_minute || minute >= asking->query->to_minute)
+		return false;
+	struct tp_str advertiser = tp_event_string(event, TP_ADVERTISER_ID);
+	return !asking->only ||
+	       (advertiser.bytes == strlen(asking->only) && memcmp(advertiser.at, asking->only, advertiser.bytes) == 0);
 }
 
 static json_t *source_json(const struct agg_source *source)
@@ -78,7 +90,7 @@ static json_t *source_json(const struct agg_source *source)
 
 static void sources_run(struct ctl *ctl, const struct ctl_query *query, uint32_t limit, struct ctl_reply *reply)
 {
-	struct asking asking = {.query = query};
+	struct asking asking = {.query = query, .only = query->only};
 	struct ctl_facts facts = {0};
 	struct ctl_look look;
 	const struct ctl_folds_ask ask = {
@@ -90,13 +102,17 @@ static void sources_run(struct ctl *ctl, const struct ctl_query *query, uint32_t
 		.section = sources_section,
 		.fold = sources_fold,
 		.want = sources_want,
+		.narrow = query->only != NULL,
 	};
 
-	ctl_look_take(ctl->views, &look);
-	pthread_mutex_lock(&ctl->store_lock);
-	int rc = ctl_folds_ask(ctl->folds, look.figures, &ask, &facts);
-	pthread_mutex_unlock(&ctl->store_lock);
-	ctl_look_give(ctl->views, &look);
+	struct ctl_store *store;
+	int rc = ctl_store_pool_take(ctl->stores, &store);
+	if (rc == 0) {
+		ctl_look_take(ctl->views, &look);
+		rc = ctl_folds_ask(ctl->folds, store, look.figures, &ask, &facts);
+		ctl_look_give(ctl->views, &look);
+		ctl_store_pool_give(ctl->stores, store);
+	}
 	if (rc) {
 		ctl_folds_fail(reply, rc, &facts);
 		return;
@@ -145,21 +161,29 @@ static void sums_run(struct ctl *ctl, struct ctl_query *query, uint32_t limit, s
 		.from_minute = query->from_minute,
 		.to_minute = query->to_minute,
 		.grain = STO_MINUTES,
+		.dimension = TP_DIM_ADVERTISER,
+		.id = query->only,
+		.id_bytes = query->only ? strlen(query->only) : 0,
 		.begin = begin,
 		.row = row,
 	};
 
+	struct ctl_store *store;
 	int rc = ctl_answer_init(&answer, query);
+	if (rc == 0)
+		rc = ctl_store_pool_take(ctl->stores, &store);
 	if (rc == 0) {
 		ctl_look_take(ctl->views, &look);
-		pthread_mutex_lock(&ctl->store_lock);
-		rc = ctl_store_scan(ctl->store, look.figures, &scan, &facts);
-		pthread_mutex_unlock(&ctl->store_lock);
+		rc = ctl_store_scan(store, look.figures, &scan, &facts);
 		ctl_look_give(ctl->views, &look);
+		ctl_store_pool_give(ctl->stores, store);
 	}
 	if (answer.too_many_groups) {
 		ctl_reply_problem(reply, 422, "too-many-groups", "window", "window: more than %d keys: ask for a shorter one",
 				  GROUPS_MAX);
+	} else if (answer.too_many_rows) {
+		ctl_reply_problem(reply, 422, "too-many-rows", "window",
+				  "window: more than %llu rows to read: ask for a shorter one", (unsigned long long)CTL_ROWS_MAX);
 	} else if (rc || answer.no_memory) {
 		ctl_folds_fail(reply, rc ? rc : -ENOMEM, &facts);
 	} else {
@@ -174,7 +198,7 @@ static void sums_run(struct ctl *ctl, struct ctl_query *query, uint32_t limit, s
 
 void ctl_trending(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply)
 {
-	struct ctl_query query = {.slide_minutes = 1};
+	struct ctl_query query = {.slide_minutes = 1, .only = target->only};
 	uint32_t limit;
 	bool sources;
 

@@ -304,21 +304,45 @@ bool ctl_zone_date(const struct ctl_zone *zone, uint32_t year, uint32_t month, u
 	return s >= 0;
 }
 
+/* The last `count` digits of a number. */
+static char *digits_put(char *to, uint32_t number, int count)
+{
+	for (int i = count; i-- > 0; number /= 10)
+		to[i] = (char)('0' + number % 10);
+	return to + count;
+}
+
 size_t ctl_zone_text(const struct ctl_zone *zone, uint64_t ms, char to[CTL_ZONE_TEXT_BYTES])
 {
-	int32_t offset = ctl_zone_offset_minutes(zone, ms), most = offset < 0 ? -offset : offset;
+	int32_t offset = ctl_zone_offset_minutes(zone, ms);
+	uint32_t most = (uint32_t)(offset < 0 ? -offset : offset);
 	int64_t local = (int64_t)(ms / 1000) + 60 * (int64_t)offset, day = floor_to(local, DAY_S);
 	struct date date = date_of(day / DAY_S);
 	uint32_t of_day = (uint32_t)(local - day);
-	int n = snprintf(to, CTL_ZONE_TEXT_BYTES, "%04u-%02u-%02uT%02u:%02u:%02u", (unsigned)date.year % 10000u, date.month % 100,
-			 date.day % 100, of_day / HOUR_S % 100, of_day / 60 % 60, of_day % 60);
+	char *at = digits_put(to, (uint32_t)date.year, 4);
 
-	if (ms % 1000)
-		n += snprintf(to + n, CTL_ZONE_TEXT_BYTES - (size_t)n, ".%03u", (unsigned)(ms % 1000));
-	if (zone->utc)
-		n += snprintf(to + n, CTL_ZONE_TEXT_BYTES - (size_t)n, "Z");
-	else
-		n += snprintf(to + n, CTL_ZONE_TEXT_BYTES - (size_t)n, "%c%02d:%02d", offset < 0 ? '-' : '+', most / 60 % 100,
-			      most % 60);
-	return (size_t)n;
+	*at++ = '-';
+	at = digits_put(at, date.month, 2);
+	*at++ = '-';
+	at = digits_put(at, date.day, 2);
+	*at++ = 'T';
+	at = digits_put(at, of_day / HOUR_S, 2);
+	*at++ = ':';
+	at = digits_put(at, of_day / 60 % 60, 2);
+	*at++ = ':';
+	at = digits_put(at, of_day % 60, 2);
+	if (ms % 1000) {
+		*at++ = '.';
+		at = digits_put(at, (uint32_t)(ms % 1000), 3);
+	}
+	if (zone->utc) {
+		*at++ = 'Z';
+	} else {
+		*at++ = offset < 0 ? '-' : '+';
+		at = digits_put(at, most / 60, 2);
+		*at++ = ':';
+		at = digits_put(at, most % 60, 2);
+	}
+	*at = '\0';
+	return (size_t)(at - to);
 }

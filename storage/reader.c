@@ -399,6 +399,13 @@ int sto_reader_refresh(struct sto_reader *reader)
 	return changed;
 }
 
+void sto_reader_state(const struct sto_reader *reader, uint64_t state[STO_READER_STATE])
+{
+	state[0] = reader->manifest_fd >= 0 ? reader->manifest_file[0] : 0;
+	state[1] = reader->manifest_fd >= 0 ? reader->manifest_file[1] : 0;
+	state[2] = reader->manifest.bytes;
+}
+
 bool sto_reader_sealed(const struct sto_reader *reader, uint64_t file_id)
 {
 	return manifest_sealed(&reader->manifest, file_id);

@@ -50,6 +50,10 @@ void sto_reader_close(struct sto_reader *reader);
 /* Takes in what the manifest has gained; maps what is new. Returns 1 when something changed, 0 when not, or -errno. */
 int sto_reader_refresh(struct sto_reader *reader);
 
+/* What the last refresh saw: two readers with the same state answer the same. All zeros before there is a manifest. */
+enum { STO_READER_STATE = 3 };
+void sto_reader_state(const struct sto_reader *reader, uint64_t state[STO_READER_STATE]);
+
 /* True if log file file_id is sealed as of the last refresh (also when it was empty, or has been retired since). */
 bool sto_reader_sealed(const struct sto_reader *reader, uint64_t file_id);
 uint64_t sto_reader_watermark(const struct sto_reader *reader);
