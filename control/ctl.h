@@ -32,8 +32,6 @@ struct ctl {
 	struct tp_config config;
 	struct ctl_views *views;
 	struct ctl_store_pool *stores; /* for queries: take one, ask, give it back */
-	struct ctl_store *store;       /* one for billing … */
-	pthread_mutex_t store_lock;    /* … under this lock */
 	struct ctl_folds *folds;       /* what sums do not tell */
 	struct ctl_pulse *pulse;
 	struct ctl_ledger *ledger;

@@ -34,6 +34,7 @@ struct bill {
 
 static int figures_read(struct ctl *ctl, struct bill *bill)
 {
+	struct ctl_store *store;
 	struct ctl_look look;
 	uint64_t seen = 0;
 
@@ -41,13 +42,15 @@ static int figures_read(struct ctl *ctl, struct bill *bill)
 	int rc = ctl_ledger_segment_last(ctl->ledger, &seen);
 	if (rc != 0)
 		return rc;
+	rc = ctl_store_pool_take(ctl->stores, &store);
+	if (rc != 0)
+		return rc;
 	ctl_look_take(ctl->views, &look);
-	pthread_mutex_lock(&ctl->store_lock);
-	rc = ctl_billing_read(ctl->store, look.figures, &bill->sum, &bill->facts);
+	rc = ctl_billing_read(store, look.figures, &bill->sum, &bill->facts);
 	if (rc == 0)
-		ctl_billing_fresh(ctl->store, look.figures, seen, bill->bound, bill->ask->periods, bill->fresh);
-	pthread_mutex_unlock(&ctl->store_lock);
+		ctl_billing_fresh(store, look.figures, seen, bill->bound, bill->ask->periods, bill->fresh);
 	ctl_look_give(ctl->views, &look);
+	ctl_store_pool_give(ctl->stores, store);
 	return rc;
 }
 

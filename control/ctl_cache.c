@@ -182,8 +182,8 @@ size_t ctl_cache_key(const struct ctl_query *query, char key[CTL_CACHE_KEY_BYTES
 	to = number_put(to, query->from_minute);
 	to = number_put(to, query->to_minute);
 	to = number_put(to, (uint64_t)query->step_minutes << 32 | query->slide_minutes);
-	to = number_put(to, (uint64_t)query->filtered << 32 | (uint64_t)query->local_days << 33 | (uint64_t)(query->only != NULL) << 34 |
-				    query->groups_max);
+	to = number_put(to, (uint64_t)query->filtered << 32 | (uint64_t)query->local_days << 33 |
+				    (uint64_t)(query->only != NULL) << 34 | query->groups_max);
 	to = number_put(to, query->local_days ? (uint64_t)(uintptr_t)query->zone : 0);
 	to = number_put(to, (uint64_t)query->filter << 32 | query->group_count);
 	to = text_put(to, (const char *)query->group, query->group_count);

@@ -126,9 +126,8 @@ static void ratio(struct ctl_json *json, bool minus, uint64_t part, uint64_t who
 	char text[NUMBER_BYTES], *end = text + sizeof(text), *from = end;
 	uint64_t rest = part % whole, above = part / whole;
 	/* rounded to the nearest */
-	uint64_t fraction = rest < UINT64_MAX / unit / 2 ?
-				    (rest * unit + whole / 2) / whole :
-				    (uint64_t)(((unsigned __int128)rest * unit + whole / 2) / whole);
+	uint64_t fraction = rest < UINT64_MAX / unit / 2 ? (rest * unit + whole / 2) / whole
+							 : (uint64_t)(((unsigned __int128)rest * unit + whole / 2) / whole);
 
 	if (fraction == unit) {
 		fraction = 0;

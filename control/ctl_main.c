@@ -95,9 +95,6 @@ static int parts_open(struct ctl *ctl, struct ctl_http **http, char text[TP_ENDP
 	rc = ctl_views_open(&ctl->views, ctl->config.data_dir);
 	if (rc != 0)
 		return said("cannot watch the data process", ctl->config.data_dir, rc);
-	rc = ctl_store_open(&ctl->store, ctl->config.data_dir);
-	if (rc != 0)
-		return said("cannot read the data folder", ctl->config.data_dir, rc);
 	rc = ctl_store_pool_open(&ctl->stores, ctl->config.data_dir, ctl->views);
 	if (rc != 0)
 		return said("cannot read the data folder", ctl->config.data_dir, rc);
@@ -133,7 +130,6 @@ static void parts_close(struct ctl *ctl, struct ctl_http *http)
 		ctl_pulse_close(ctl->pulse);
 	ctl_folds_close(ctl->folds);
 	ctl_store_pool_close(ctl->stores);
-	ctl_store_close(ctl->store);
 	if (ctl->views)
 		ctl_views_close(ctl->views);
 	ctl_ledger_close(ctl->ledger);
@@ -179,7 +175,7 @@ static void wait_for_end(struct ctl_pulse *pulse, const sigset_t *signals)
 
 int main(int count, char **word)
 {
-	struct ctl ctl = {.store_lock = PTHREAD_MUTEX_INITIALIZER, .version = tp_version};
+	struct ctl ctl = {.version = tp_version};
 	struct ctl_http *http = NULL;
 	char text[TP_ENDPOINT_TEXT_BYTES];
 	const char *file;

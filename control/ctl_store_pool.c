@@ -26,9 +26,9 @@ struct ctl_store_pool {
 	struct ctl_views *views;
 	struct ctl_store_index *index;
 	struct ctl_cache *cache;
-	pthread_mutex_t lock; /* over all below */
-	pthread_cond_t given; /* a store was given back */
-	pthread_cond_t ended; /* the pool ends */
+	pthread_mutex_t lock;                 /* over all below */
+	pthread_cond_t given;                 /* a store was given back */
+	pthread_cond_t ended;                 /* the pool ends */
 	struct idle idle[CTL_STORES_MAX + 1]; /* the last one was given back last */
 	uint32_t idles, stores;
 	bool has_thread, stop;
