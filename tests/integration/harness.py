@@ -182,10 +182,14 @@ class Node:
         return json.loads(done.stdout) if "--json" in arguments else done.stdout
 
     def audit(self):
-        """The balance sheet, once nothing is in flight; fails if it does not sum."""
+        """The balance sheet, once nothing is in flight nor has moved for a moment: counters are copies, some milliseconds old. Fails if it does not sum."""
+        last = None
+
         def settled():
-            sheet = self.ctl("audit", "--json")
-            return sheet if not any(layer["in_flight"] for layer in sheet["layers"]) else None
+            nonlocal last
+            sheet, before = self.ctl("audit", "--json"), last
+            last = sheet
+            return sheet if sheet == before and not any(layer["in_flight"] for layer in sheet["layers"]) else None
         sheet = wait_until("nothing in flight", settled)
         return {layer["layer"]: layer for layer in sheet["layers"]}
 
