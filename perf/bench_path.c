@@ -1,0 +1,200 @@
+/*
+ * The whole node without a wire: a replay port (replay.h) in the place of the network card, all else as in production: rx cores, shard
+ * cores, background threads, log on a real disk, fraud rules by default, answers after durability. Prints events per second from the
+ * first request to the last answer, how long requests took, and how much of the rx core the clients' part was.
+ *
+ * bench_path FOLDER LOAD [--events N] [--rate R] [--rx N] [--shards N] [--clients N] [--window N] [--datagram BYTES] [--ids-mib N]
+ *            [--duplicates SHARE] [--rx-cpu N]
+ *   LOAD  udp-text, udp-batch, http, http-batch, http-close
+ */
+#include "replay.h"
+
+#include "../dataplane/node.h"
+#include "turnpike/log.h"
+#include "turnpike/text.h"
+
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { PORTS_MAX = 32 };
+
+static const char *const load_name[] = {"udp-text", "udp-batch", "http", "http-batch", "http-close"};
+
+static struct dp_node node;
+static struct rp_script script[PORTS_MAX];
+static struct rp_result result[PORTS_MAX];
+
+static int config_write(const char *path, const char *data, uint32_t rx, uint32_t shards, uint32_t first_cpu, uint32_t ids_mib)
+{
+	const long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	FILE *to = fopen(path, "w");
+	if (!to)
+		return -1;
+	fprintf(to,
+		"node: {name: bench, data_dir: %s}\ningest: [{driver: dpdk, device: 'replay', address: [10.77.0.1/8], http_port: "
+		"80, "
+		"udp_port: 7771}]\nmemory: {dedup: %uMiB, hop: 16MiB, connections: 16384}\ndurability: {log_file: 256MiB}\n",
+		data, ids_mib);
+	for (int role = 0; role < 2; role++) {
+		fprintf(to, role ? "], shard: [" : "cores: {idle: sleep, rx: [");
+		for (uint32_t i = 0; i < (role ? shards : rx); i++)
+			fprintf(to, "%s%ld", i ? ", " : "", ((role ? rx : 0) + i + first_cpu) % cpus);
+	}
+	fprintf(to, "], background: [");
+	for (long i = 0; i < cpus; i++)
+		fprintf(to, "%s%ld", i ? ", " : "", i);
+	fprintf(to, "]}\n");
+	return fclose(to);
+}
+
+static bool all_ended(uint32_t ports)
+{
+	for (uint32_t i = 0; i < ports; i++)
+		if (!atomic_load_explicit(&result[i].ended_ns, memory_order_acquire))
+			return false;
+	return true;
+}
+
+static void print(const struct rp_options *options)
+{
+	uint64_t begun = UINT64_MAX, ended = 0, answered = 0, refused = 0, events = 0, copies = 0, ticks = 0, own = 0;
+	struct blast_histogram *all = calloc(1, sizeof(*all));
+	for (uint32_t i = 0; i < options->ports; i++) {
+		begun = result[i].begun_ns < begun ? result[i].begun_ns : begun;
+		ended = result[i].ended_ns > ended ? result[i].ended_ns : ended;
+		answered += result[i].answered;
+		refused += result[i].refused;
+		events += script[i].events;
+		copies += script[i].copies;
+		ticks += result[i].sampled_ticks;
+		own += result[i].own_ticks;
+		blast_histogram_merge(all, &result[i].latency);
+	}
+	struct tp_counters sum = {0};
+	for (uint32_t i = 0; i < node.cores; i++)
+		for (uint32_t c = 0; c < TP_COUNTERS; c++)
+			sum.v[c] += node.core[i].counters.v[c];
+	const double seconds = (double)(ended - begun) / 1e9;
+	printf("%s: %.0f events/s, %.0f requests/s; events=%llu answered=%llu refused=%llu copies=%llu accepted=%llu "
+	       "duplicates=%llu "
+	       "seconds=%.2f clients_share=%.0f%%",
+	       load_name[options->load], (double)events / seconds, (double)blast_histogram_count(all) / seconds,
+	       (unsigned long long)events, (unsigned long long)answered, (unsigned long long)refused, (unsigned long long)copies,
+	       (unsigned long long)sum.v[TP_C_EVENTS_ACCEPTED], (unsigned long long)sum.v[TP_C_EVENTS_DUPLICATES], seconds,
+	       ticks ? 100.0 * (double)own / (double)ticks : 0);
+	if (options->load != RP_UDP_TEXT)
+		printf(" p50=%.2f ms p99=%.2f ms p99.9=%.2f ms", (double)blast_histogram_at(all, 0.5) / 1e6,
+		       (double)blast_histogram_at(all, 0.99) / 1e6, (double)blast_histogram_at(all, 0.999) / 1e6);
+	putchar('\n');
+	for (uint32_t i = 0; i < node.cores; i++)
+		printf("core %u%s%s: busy %.0f%% stalls=%llu\n", node.core[i].cpu, node.core[i].rx >= 0 ? " rx" : "",
+		       node.core[i].shard ? " shard" : "",
+		       100.0 * (double)node.core[i].counters.v[TP_C_CORE_BUSY_NS] /
+			       (double)(node.core[i].counters.v[TP_C_CORE_BUSY_NS] + node.core[i].counters.v[TP_C_CORE_IDLE_NS]),
+		       (unsigned long long)node.core[i].counters.v[TP_C_SHARD_STALLS]);
+	if (answered != events || refused || sum.v[TP_C_EVENTS_ACCEPTED] + sum.v[TP_C_EVENTS_DUPLICATES] != events ||
+	    sum.v[TP_C_EVENTS_DUPLICATES] != copies) {
+		fprintf(stderr, "bench_path: not each event was accepted once\n");
+		exit(1);
+	}
+	fflush(stdout);
+	free(all);
+}
+
+static int usage(void)
+{
+	fprintf(stderr, "usage: bench_path FOLDER udp-text|udp-batch|http|http-batch|http-close [--events N] [--rate R] …\n");
+	return 2;
+}
+
+int main(int argc, char **argv)
+{
+	static const struct option long_options[] = {{"events", required_argument, NULL, 'e'},
+						     {"rate", required_argument, NULL, 'r'},
+						     {"rx", required_argument, NULL, 'x'},
+						     {"shards", required_argument, NULL, 's'},
+						     {"clients", required_argument, NULL, 'c'},
+						     {"window", required_argument, NULL, 'w'},
+						     {"datagram", required_argument, NULL, 'd'},
+						     {"ids-mib", required_argument, NULL, 'i'},
+						     {"duplicates", required_argument, NULL, 'u'},
+						     {"cpu", required_argument, NULL, 'p'},
+						     {0}};
+	struct rp_options options = {.events = 2000000, .ports = 1, .clients = 64, .batch = 100, .datagram_bytes = 1472};
+	uint32_t shards = 1, ids_mib = 1024, cpu = 0, load = 0;
+	char path[4096], data[4096];
+
+	blast_options_parse(&options.synth, 3,
+			    (char *[]){(char *)(uintptr_t) "bench_path", (char *)(uintptr_t) "--to",
+				       (char *)(uintptr_t) "http://10.77.0.1:80", NULL});
+	optind = 0; /* from the beginning, for our own */
+	options.synth.duplicates = 0.01;
+	options.synth.seed = tp_now_ms();
+	for (int c; (c = getopt_long(argc, argv, "", long_options, NULL)) != -1;) {
+		switch (c) {
+		case 'e':
+			options.events = strtoull(optarg, NULL, 10);
+			break;
+		case 'r':
+			options.rate = strtod(optarg, NULL);
+			break;
+		case 'x':
+			options.ports = (uint32_t)atoi(optarg);
+			break;
+		case 's':
+			shards = (uint32_t)atoi(optarg);
+			break;
+		case 'c':
+			options.clients = (uint32_t)atoi(optarg);
+			break;
+		case 'w':
+			options.window = (uint32_t)atoi(optarg);
+			break;
+		case 'd':
+			options.datagram_bytes = (uint32_t)atoi(optarg);
+			break;
+		case 'i':
+			ids_mib = (uint32_t)atoi(optarg);
+			break;
+		case 'u':
+			options.synth.duplicates = strtod(optarg, NULL);
+			break;
+		case 'p':
+			cpu = (uint32_t)atoi(optarg);
+			break;
+		default:
+			return usage();
+		}
+	}
+	if (argc - optind != 2 || options.ports < 1 || options.ports > PORTS_MAX || !options.events)
+		return usage();
+	while (load < 5 && strcmp(argv[optind + 1], load_name[load]) != 0)
+		load++;
+	if (load == 5)
+		return usage();
+	options.load = (enum rp_load)load;
+	if (!options.window)
+		options.window = options.load == RP_UDP_TEXT ? 8192 : 1024;
+	snprintf(path, sizeof(path), "%s/bench.yaml", argv[optind]);
+	snprintf(data, sizeof(data), "%s/data", argv[optind]);
+	mkdir(argv[optind], 0700);
+	tp_log_program_set("bench_path");
+	if (config_write(path, data, options.ports, shards, cpu, ids_mib) || tp_config_load(path, &node.config, stderr))
+		return 1;
+	for (uint32_t i = 0; i < options.ports; i++)
+		if (rp_script_make(&script[i], &options, i))
+			return 1;
+	rp_ports_set(&options, script, result);
+	if (dp_node_start(&node))
+		return 1;
+	rp_ports_go();
+	while (!all_ended(options.ports) && !atomic_load(&node.failed))
+		nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+	print(&options);
+	_exit(0); /* an orderly end would seal all that was logged; who wants that waits for a minute */
+}
