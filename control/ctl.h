@@ -4,6 +4,7 @@
  *   main thread        waits for a signal
  *   view thread        ctl_view: attaches to the data process, again and again
  *   pulse thread       ctl_pulse: once a second a sample and the message for all who watch
+ *   issuer             ctl_billing_issue: bills of periods that have ended, corrections; the only one who writes bills
  *   one per connection ctl_http: handlers; at most CTL_CONNECTIONS_MAX
  *
  * It reads the data process's folder and shared memory and writes to neither; it makes its own state_dir and nothing else.
@@ -26,6 +27,7 @@ struct ctl_gate;
 struct ctl_meter;
 struct ctl_folds;
 struct ctl_ledger;
+struct ctl_issuer;
 struct ctl_reconcile;
 
 struct ctl {
@@ -35,6 +37,7 @@ struct ctl {
 	struct ctl_folds *folds;       /* what sums do not tell */
 	struct ctl_pulse *pulse;
 	struct ctl_ledger *ledger;
+	struct ctl_issuer *issuer;
 	struct ctl_gate *gate;   /* NULL without control.auth: tokens */
 	struct ctl_meter *meter; /* what was answered, and how fast; NULL: not counted */
 	const char *version;
@@ -72,8 +75,9 @@ void ctl_pull_list(struct ctl *ctl, const struct ctl_target *target, struct ctl_
 void ctl_pull_file(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply);
 void ctl_reconcile_totals(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply);
 void ctl_reconcile_runs(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply);
-/* The bills of an advertiser. */
+/* The bills of an advertiser as they are now; one as it was issued. */
 void ctl_billing_reports(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply);
+void ctl_billing_report(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply);
 void ctl_metrics(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply);
 void ctl_healthz(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply);
 void ctl_readyz(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply);

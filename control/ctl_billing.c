@@ -8,7 +8,7 @@
 #include "ctl_billing_param.h"
 #include "ctl_billing_read.h"
 #include "ctl_billing_text.h"
-#include "ctl_ledger.h"
+#include "ctl_ledger_report.h"
 #include "turnpike/text.h"
 
 #include <errno.h>
@@ -19,6 +19,7 @@
 struct period {
 	bool final;
 	enum ctl_reconciled reconciled;
+	char report[CTL_REPORT_ID_BYTES + 1]; /* "": none was issued */
 };
 
 struct bill {
@@ -54,11 +55,29 @@ static int figures_read(struct ctl *ctl, struct bill *bill)
 	return rc;
 }
 
+/* The bill of a period, if it was issued: its id says what it is about. */
+static int report_find(struct ctl *ctl, const struct ctl_billing_ask *ask, uint32_t index, struct period *period)
+{
+	struct ctl_report report = {
+		.period = ask->period, .start_ms = ask->bound_ms[index], .advertiser_bytes = ask->advertiser_bytes};
+
+	memcpy(report.advertiser, ask->advertiser, ask->advertiser_bytes);
+	strncpy(report.zone, ctl_zone_name(ask->zone), sizeof(report.zone) - 1);
+	ctl_report_name(&report);
+	int rc = ctl_ledger_report(ctl->ledger, report.id, &report);
+	if (rc == 0)
+		memcpy(period->report, report.id, sizeof(period->report));
+	return rc == -ENOENT ? 0 : rc;
+}
+
 static int periods_judge(struct ctl *ctl, struct bill *bill)
 {
 	for (uint32_t i = 0; i < bill->ask->periods; i++) {
 		struct period *period = &bill->period[i];
 		period->final = bill->ask->bound_ms[i + 1] <= bill->facts.watermark_ms;
+		int found = period->final ? report_find(ctl, bill->ask, i, period) : 0;
+		if (found != 0)
+			return found;
 		period->reconciled = CTL_RECONCILED_NO;
 		if (!period->final || bill->fresh[i])
 			continue;
@@ -99,6 +118,9 @@ static json_t *bill_json(struct ctl *ctl, const struct bill *bill)
 		json_object_set_new(item, "final", json_boolean(bill->period[line->period].final));
 		json_object_set_new(item, "revision", json_integer(1 + line->counts.late));
 		json_object_set_new(item, "reconciled", json_boolean(line_reconciled(ctl, bill, line)));
+		json_object_set_new(item, "report",
+				    bill->period[line->period].report[0] ? json_string(bill->period[line->period].report)
+									 : json_null());
 		json_array_append_new(items, item);
 	}
 	json_object_set_new(object, "advertiser", json_stringn(ask->advertiser, ask->advertiser_bytes));
@@ -119,15 +141,16 @@ static void bill_csv(struct ctl *ctl, const struct bill *bill, struct ctl_reply 
 	FILE *to = open_memstream(&text, &bytes);
 
 	if (to) {
-		fprintf(to, "start,end,%s,final,revision,reconciled\r\n", ctl_billing_line_csv_header);
+		fprintf(to, "start,end,%s,final,revision,reconciled,report\r\n", ctl_billing_line_csv_header);
 		for (uint32_t i = 0; i < bill->sum.lines; i++) {
 			const struct ctl_billing_line *line = &bill->sum.line[i];
 			ctl_zone_text(ask->zone, ask->bound_ms[line->period], start);
 			ctl_zone_text(ask->zone, ask->bound_ms[line->period + 1], end);
 			fprintf(to, "%s,%s,", start, end);
 			ctl_billing_line_csv(to, &bill->sum, line);
-			fprintf(to, ",%s,%lld,%s\r\n", bill->period[line->period].final ? "true" : "false",
-				1 + (long long)line->counts.late, line_reconciled(ctl, bill, line) ? "true" : "false");
+			fprintf(to, ",%s,%lld,%s,%s\r\n", bill->period[line->period].final ? "true" : "false",
+				1 + (long long)line->counts.late, line_reconciled(ctl, bill, line) ? "true" : "false",
+				bill->period[line->period].report);
 		}
 	}
 	bool failed = !to || ferror(to);

@@ -20,6 +20,8 @@ void ctl_billing_sum_fini(struct ctl_billing_sum *sum)
 					.periods = sum->periods,
 					.advertiser = sum->advertiser,
 					.advertiser_bytes = sum->advertiser_bytes,
+					.part = sum->part,
+					.parts = sum->parts,
 					.lines_max = sum->lines_max};
 }
 
@@ -207,6 +209,8 @@ bool ctl_billing_sum_add(struct ctl_billing_sum *sum, const struct tp_rollup_row
 		return true;
 	if (sum->advertiser &&
 	    (advertiser.bytes != sum->advertiser_bytes || memcmp(advertiser.at, sum->advertiser, advertiser.bytes) != 0))
+		return true;
+	if (sum->parts && XXH3_64bits(advertiser.at, advertiser.bytes) % sum->parts != sum->part)
 		return true;
 	struct ctl_billing_line *line =
 		ctl_billing_line_find(sum, period, advertiser, tp_rollup_string(row, heap, TP_DIM_CAMPAIGN));

@@ -36,7 +36,8 @@ struct ctl_billing_sum {
 	uint32_t periods;
 	const char *advertiser; /* NULL: all */
 	size_t advertiser_bytes;
-	uint32_t lines_max; /* more is too_many */
+	uint32_t part, parts; /* only advertisers whose hash falls into this part; parts 0: all */
+	uint32_t lines_max;   /* more is too_many */
 	/* results */
 	struct ctl_billing_line *line;
 	struct ctl_billing_spend *spend;

@@ -7,6 +7,7 @@
  *   an older one   ├───────────────────┤
  *   left over                               ├─────────┤   never counted again: no
  */
+#include "ctl_ledger_report.h"
 #include "ctl_ledger_sql.h"
 
 #include <errno.h>
@@ -17,27 +18,28 @@ enum { HOUR_MINUTES = 60 };
 
 /* ---- segments ---- */
 
+int ctl_ledger_segment_put(struct ctl_ledger *ledger, const struct ctl_ledger_segment *segment)
+{
+	sqlite3_stmt *put = ledger_statement(ledger, SQL_SEGMENT_PUT);
+
+	ledger_bind_u64(put, 1, segment->sequence);
+	ledger_bind_bytes(put, 2, segment->sha256, sizeof(segment->sha256));
+	ledger_bind_u64(put, 3, segment->from_minute);
+	ledger_bind_u64(put, 4, segment->to_minute);
+	int rc = ledger_run(ledger, put);
+	for (uint32_t i = 0; i < segment->hours && rc == 0; i++) {
+		put = ledger_statement(ledger, SQL_TOUCH_PUT);
+		ledger_bind_u64(put, 1, segment->hour[i]);
+		ledger_bind_u64(put, 2, segment->sequence);
+		rc = ledger_run(ledger, put);
+	}
+	return rc;
+}
+
 int ctl_ledger_segment_store(struct ctl_ledger *ledger, const struct ctl_ledger_segment *segment)
 {
-	ledger_lock(ledger);
-	int rc = ledger_begin(ledger);
-	if (rc == 0) {
-		sqlite3_stmt *put = ledger_statement(ledger, SQL_SEGMENT_PUT);
-		ledger_bind_u64(put, 1, segment->sequence);
-		ledger_bind_bytes(put, 2, segment->sha256, sizeof(segment->sha256));
-		ledger_bind_u64(put, 3, segment->from_minute);
-		ledger_bind_u64(put, 4, segment->to_minute);
-		rc = ledger_run(ledger, put);
-		for (uint32_t i = 0; i < segment->hours && rc == 0; i++) {
-			put = ledger_statement(ledger, SQL_TOUCH_PUT);
-			ledger_bind_u64(put, 1, segment->hour[i]);
-			ledger_bind_u64(put, 2, segment->sequence);
-			rc = ledger_run(ledger, put);
-		}
-		rc = ledger_end(ledger, rc);
-	}
-	ledger_unlock(ledger);
-	return rc;
+	int rc = ctl_ledger_hold(ledger);
+	return rc ? rc : ctl_ledger_release(ledger, ctl_ledger_segment_put(ledger, segment));
 }
 
 int ctl_ledger_segment_last(struct ctl_ledger *ledger, uint64_t *sequence)

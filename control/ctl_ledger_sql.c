@@ -16,9 +16,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SCHEMA = 1, APPLICATION_ID = 0x54504c31 /* "TPL1": file(1) and we know it by that */, BUSY_MS = 5000, MICROS_BYTES = 64 };
+enum { SCHEMA = 2, APPLICATION_ID = 0x54504c31 /* "TPL1": file(1) and we know it by that */, BUSY_MS = 5000, MICROS_BYTES = 64 };
 
-static const char schema_text[] =
+/* Step n makes schema n + 1 of schema n: never changed once it was out, only added to. */
+static const char *const schema_step[] = {
+	/* 1: segments and the reconciliation */
 	"CREATE TABLE segment(sequence INTEGER PRIMARY KEY, sha256 BLOB NOT NULL, from_minute INTEGER NOT NULL, to_minute INTEGER "
 	"NOT NULL);"
 	"CREATE INDEX segment_to ON segment(to_minute);"
@@ -33,7 +35,19 @@ static const char schema_text[] =
 	"NULL,"
 	" raw_conversions INTEGER NOT NULL, raw_spend TEXT NOT NULL, impressions INTEGER NOT NULL, clicks INTEGER NOT NULL,"
 	" flagged_clicks INTEGER NOT NULL, conversions INTEGER NOT NULL, spend TEXT NOT NULL,"
-	" PRIMARY KEY(recount, minute, campaign, currency)) WITHOUT ROWID;";
+	" PRIMARY KEY(recount, minute, campaign, currency)) WITHOUT ROWID;",
+	/* 2: bills */
+	"CREATE TABLE schedule(period INTEGER NOT NULL, zone TEXT NOT NULL, from_ms INTEGER NOT NULL, until_ms INTEGER NOT NULL,"
+	" PRIMARY KEY(period, zone)) WITHOUT ROWID;"
+	"CREATE TABLE report(id TEXT PRIMARY KEY, advertiser BLOB NOT NULL, period INTEGER NOT NULL, zone TEXT NOT NULL,"
+	" start_ms INTEGER NOT NULL, end_ms INTEGER NOT NULL, revision INTEGER NOT NULL, sequence INTEGER NOT NULL) WITHOUT ROWID;"
+	"CREATE INDEX report_at ON report(advertiser, end_ms);"
+	"CREATE TABLE issue(report TEXT NOT NULL REFERENCES report(id), revision INTEGER NOT NULL, issued_ms INTEGER NOT NULL,"
+	" sequence INTEGER NOT NULL, segments BLOB NOT NULL, PRIMARY KEY(report, revision)) WITHOUT ROWID;"
+	"CREATE TABLE line(report TEXT NOT NULL REFERENCES report(id), revision INTEGER NOT NULL, campaign BLOB NOT NULL,"
+	" impressions INTEGER NOT NULL, clicks INTEGER NOT NULL, flagged_clicks INTEGER NOT NULL, conversions INTEGER NOT NULL,"
+	" late INTEGER NOT NULL, spend TEXT NOT NULL, PRIMARY KEY(report, revision, campaign)) WITHOUT ROWID;",
+};
 
 static const char *const sql_text[LEDGER_SQLS] = {
 	[SQL_BEGIN] = "BEGIN IMMEDIATE",
@@ -55,6 +69,23 @@ static const char *const sql_text[LEDGER_SQLS] = {
 	[SQL_DIFFERENCE_COUNT] = "SELECT count(*) FROM difference WHERE recount = ? AND minute >= ? AND minute < ?",
 	[SQL_DIFFERENCE_COUNT_OF] =
 		"SELECT count(*) FROM difference WHERE recount = ? AND minute >= ? AND minute < ? AND campaign = ?",
+	[SQL_SEGMENT_LIST] = "SELECT sequence, sha256 FROM segment WHERE to_minute > ? AND from_minute < ? AND sequence <= ?"
+			     " ORDER BY sequence",
+	[SQL_SEGMENT_GET] = "SELECT sequence, sha256 FROM segment WHERE sequence = ?",
+	[SQL_SCHEDULE_PUT] = "INSERT OR REPLACE INTO schedule VALUES(?, ?, ?, ?)",
+	[SQL_SCHEDULE_GET] = "SELECT from_ms, until_ms FROM schedule WHERE period = ? AND zone = ?",
+	[SQL_SCHEDULE_LAST] = "SELECT 0, coalesce(max(until_ms), 0) FROM schedule",
+	[SQL_REPORT_PUT] = "INSERT OR IGNORE INTO report VALUES(?, ?, ?, ?, ?, ?, 1, ?)",
+	[SQL_REPORT_REVISE] = "UPDATE report SET revision = ?, sequence = ? WHERE id = ?",
+	[SQL_REPORT_GET] = "SELECT id, advertiser, period, zone, start_ms, end_ms, revision, sequence FROM report WHERE id = ?",
+	[SQL_REPORT_AT] = "SELECT id, advertiser, period, zone, start_ms, end_ms, revision, sequence FROM report"
+			  " WHERE advertiser = ?1 AND end_ms > ?2 AND start_ms <= ?2 LIMIT ?3",
+	[SQL_ISSUE_PUT] = "INSERT INTO issue VALUES(?, ?, ?, ?, ?)",
+	[SQL_ISSUE_LIST] = "SELECT revision, issued_ms, sequence FROM issue WHERE report = ? ORDER BY revision",
+	[SQL_ISSUE_SEGMENTS] = "SELECT segments FROM issue WHERE report = ? AND revision = ?",
+	[SQL_LINE_PUT] = "INSERT INTO line VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?)",
+	[SQL_LINE_LIST] = "SELECT revision, campaign, impressions, clicks, flagged_clicks, conversions, late, spend FROM line"
+			  " WHERE report = ? ORDER BY revision, campaign",
 };
 
 struct ctl_ledger {
@@ -158,17 +189,22 @@ uint64_t ledger_column_u64(sqlite3_stmt *statement, int at)
 	return (uint64_t)sqlite3_column_int64(statement, at);
 }
 
+__int128 ledger_micros(const char *text, size_t bytes)
+{
+	unsigned __int128 micros = 0;
+	bool negative = bytes > 0 && *text == '-';
+
+	/* six decimals, so the digits are the micros */
+	for (size_t i = 0; i < bytes; i++)
+		if (text[i] >= '0' && text[i] <= '9')
+			micros = micros * 10 + (unsigned)(text[i] - '0');
+	return (__int128)(negative ? -micros : micros);
+}
+
 __int128 ledger_column_micros(sqlite3_stmt *statement, int at)
 {
 	const char *text = (const char *)sqlite3_column_text(statement, at);
-	unsigned __int128 micros = 0;
-	bool negative = text && *text == '-';
-
-	/* as tp_micros_text() writes it: always six decimals, so the digits are the micros */
-	for (const char *digit = text ? text + negative : ""; *digit; digit++)
-		if (*digit >= '0' && *digit <= '9')
-			micros = micros * 10 + (unsigned)(*digit - '0');
-	return (__int128)(negative ? -micros : micros);
+	return text ? ledger_micros(text, strlen(text)) : 0;
 }
 
 void ledger_column_copy(sqlite3_stmt *statement, int at, void *to, size_t room)
@@ -255,7 +291,7 @@ static int number(struct ctl_ledger *ledger, const char *sql, int64_t *value)
 	return 0;
 }
 
-static int schema_make(struct ctl_ledger *ledger)
+static int schema_bring_up(struct ctl_ledger *ledger)
 {
 	char numbers[128];
 	int64_t version;
@@ -263,14 +299,13 @@ static int schema_make(struct ctl_ledger *ledger)
 	int rc = ledger_begin(ledger);
 	if (rc != 0)
 		return rc;
-	/* somebody else may have made it since it was looked at */
+	/* somebody else may have done it since it was looked at */
 	rc = number(ledger, "PRAGMA user_version", &version);
-	if (rc == 0 && version == 0) {
-		snprintf(numbers, sizeof(numbers), "PRAGMA application_id = %d; PRAGMA user_version = %d", APPLICATION_ID, SCHEMA);
-		rc = execute(ledger, schema_text);
-		if (rc == 0)
-			rc = execute(ledger, numbers);
-	}
+	for (int64_t at = version; rc == 0 && at < SCHEMA; at++)
+		rc = execute(ledger, schema_step[at]);
+	snprintf(numbers, sizeof(numbers), "PRAGMA application_id = %d; PRAGMA user_version = %d", APPLICATION_ID, SCHEMA);
+	if (rc == 0)
+		rc = execute(ledger, numbers);
 	return ledger_end(ledger, rc);
 }
 
@@ -283,9 +318,7 @@ static int schema_check(struct ctl_ledger *ledger)
 		rc = number(ledger, "PRAGMA application_id", &application);
 	if (rc != 0)
 		return rc;
-	if (version == 0 && application == 0)
-		return schema_make(ledger);
-	if (application != APPLICATION_ID) {
+	if (application != APPLICATION_ID && (version != 0 || application != 0)) {
 		tp_logf(TP_ERROR, "not a ledger: move the file away", "path=\"%s\"", ledger->path);
 		return -EBADMSG;
 	}
@@ -294,7 +327,7 @@ static int schema_check(struct ctl_ledger *ledger)
 			(long long)version, SCHEMA);
 		return -EPROTONOSUPPORT;
 	}
-	return 0;
+	return version < SCHEMA ? schema_bring_up(ledger) : 0;
 }
 
 int ctl_ledger_open(struct ctl_ledger **out, const char *state_dir)

@@ -23,6 +23,20 @@ enum ledger_sql {
 	SQL_DIFFERENCE_LIST,
 	SQL_DIFFERENCE_COUNT,
 	SQL_DIFFERENCE_COUNT_OF,
+	SQL_SEGMENT_LIST,
+	SQL_SEGMENT_GET,
+	SQL_SCHEDULE_PUT,
+	SQL_SCHEDULE_GET,
+	SQL_SCHEDULE_LAST,
+	SQL_REPORT_PUT,
+	SQL_REPORT_REVISE,
+	SQL_REPORT_GET,
+	SQL_REPORT_AT,
+	SQL_ISSUE_PUT,
+	SQL_ISSUE_LIST,
+	SQL_ISSUE_SEGMENTS,
+	SQL_LINE_PUT,
+	SQL_LINE_LIST,
 	LEDGER_SQLS
 };
 
@@ -37,6 +51,8 @@ void ledger_bind_bytes(sqlite3_stmt *statement, int at, const void *bytes, size_
 void ledger_bind_text(sqlite3_stmt *statement, int at, const char *text);
 void ledger_bind_micros(sqlite3_stmt *statement, int at, __int128 micros); /* as text, "-12.000001": money is never a float */
 uint64_t ledger_column_u64(sqlite3_stmt *statement, int at);
+/* "-12.000001", as tp_micros_text() writes it: always six decimals. */
+__int128 ledger_micros(const char *text, size_t bytes);
 __int128 ledger_column_micros(sqlite3_stmt *statement, int at);
 /* Copies at most `room` bytes; those that lack are zeros. */
 void ledger_column_copy(sqlite3_stmt *statement, int at, void *to, size_t room);

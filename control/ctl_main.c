@@ -6,6 +6,7 @@
  * Main thread only; the signals are blocked before any other thread is made, so they come here.
  */
 #include "ctl.h"
+#include "ctl_billing_issue.h"
 #include "ctl_billing_zone.h"
 #include "ctl_folds.h"
 #include "ctl_gate.h"
@@ -95,6 +96,9 @@ static int parts_open(struct ctl *ctl, struct ctl_http **http, char text[TP_ENDP
 	rc = ctl_views_open(&ctl->views, ctl->config.data_dir);
 	if (rc != 0)
 		return said("cannot watch the data process", ctl->config.data_dir, rc);
+	rc = ctl_issuer_open(&ctl->issuer, &ctl->config, ctl->ledger, ctl->views);
+	if (rc != 0)
+		return said("cannot start the issuer of bills", ctl->config.data_dir, rc);
 	rc = ctl_store_pool_open(&ctl->stores, ctl->config.data_dir, ctl->views);
 	if (rc != 0)
 		return said("cannot read the data folder", ctl->config.data_dir, rc);
@@ -130,6 +134,7 @@ static void parts_close(struct ctl *ctl, struct ctl_http *http)
 		ctl_pulse_close(ctl->pulse);
 	ctl_folds_close(ctl->folds);
 	ctl_store_pool_close(ctl->stores);
+	ctl_issuer_close(ctl->issuer);
 	if (ctl->views)
 		ctl_views_close(ctl->views);
 	ctl_ledger_close(ctl->ledger);

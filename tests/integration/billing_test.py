@@ -190,3 +190,132 @@ def test_csv_says_what_json_says(build):
             assert bills(n, "adv", 400, **bad)["parameter"] == list(bad)[0]
         assert bills(n, "adv", 422, period="hourly", **{"from": 0})["type"].endswith("too-many-periods")
         assert n.get("/api/v1/billing/reports", 400)["parameter"] == "advertiser"
+
+
+# ---- what was issued ----
+
+ISSUE = QUIET + "billing: {interval: 1s, issue: [hourly, daily, monthly], zones: ['adv=Europe/Berlin']}\n"
+
+
+def report(made, identity, status=200):
+    return made.get(f"/api/v1/billing/reports/{identity}", status)
+
+
+def figures(row):
+    return row["campaign_id"], row["impressions"], row["clicks"], row["flagged_clicks"], tuple(sorted(money_of(row).items()))
+
+
+def added(*sets_of_lines):
+    """Lines added up by campaign."""
+    total = {}
+    for lines in sets_of_lines:
+        for line in lines:
+            one = total.setdefault(line["campaign_id"], [0, 0, 0, {}])
+            for at, name in enumerate(("impressions", "clicks", "flagged_clicks")):
+                one[at] += line[name]
+            for currency, spend in money_of(line).items():
+                one[3][currency] = one[3].get(currency, 0) + spend
+    return sorted((name, one[0], one[1], one[2], tuple(sorted((c, s) for c, s in one[3].items() if s))) for name, one in total.items())
+
+
+def kill_control(made):
+    made.control.kill()
+    made.control.popen.wait()
+    made.control.popen.stdout.close()
+    made.control.log.close()
+
+
+def test_bills_are_issued_corrected_and_kept(build):
+    berlin = zoneinfo.ZoneInfo("Europe/Berlin")
+    with node(build, extra=ISSUE) as n:
+        now = now_ms()
+        noon = round(local(now, berlin).replace(hour=12, minute=0, second=0, microsecond=0).timestamp() * 1000) - 3 * DAY
+        old = [event(timestamp=noon + i * 1000, advertiser_id=owner, campaign_id=f"c{i % 3}", currency=("EUR", "USD")[i % 2], bid_price="0.000001")
+               for i in range(30) for owner in ("adv", "utc")]
+        send(n, old + [event(timestamp=now, advertiser_id="adv")])
+        day = {"period": "daily", "tz": "Europe/Berlin", "from": noon, "to": noon + 1}
+
+        def rows(owner="adv", **more):
+            return bills(n, owner, **{**day, **more})["items"]
+
+        wait_until("the day is final", lambda: all(row["final"] for row in rows()))
+        assert [row["report"] for row in rows()] == [None] * 3, "what is not sealed yet cannot be issued"
+        n.ctl("segments", "seal")
+        identity = wait_until("the bill is issued", lambda: rows()[0]["report"])
+        first = report(n, identity)
+        assert {row["report"] for row in rows()} == {identity}
+        assert (first["revision"], first["corrections"], first["advertiser"], first["tz"]) == (1, [], "adv", "Europe/Berlin"), first
+        assert first["start"] == rows()[0]["start"] and first["end"] == rows()[0]["end"], first
+        assert [figures(line) for line in first["report"]["lines"]] == [figures(line) for line in first["items"]] == [figures(row) for row in rows()]
+        # its segments are those that were published, by number and hash
+        published = {one["sequence"]: one["sha256"] for one in n.get("/api/v1/reconcile/segments")["items"]}
+        assert first["report"]["segments"] and all(published[one["sequence"]] == one["sha256"] for one in first["report"]["segments"]), first
+        # hours and months too, and everybody in the own zone
+        hour = wait_until("the hour", lambda: rows(period="hourly")[0]["report"])
+        assert hour != identity and report(n, hour)["period"] == "hourly"
+        utc = wait_until("the other's", lambda: rows("utc", tz="UTC")[0]["report"])
+        assert report(n, utc)["tz"] == "UTC" and rows("utc", tz="Asia/Tokyo")[0]["report"] is None
+        report(n, "0" * 20, 404)
+        report(n, "x", 404)
+
+        # a late click: the row moves at once, the bill gets a correction, and what was said stays
+        late = [event(timestamp=noon + 5000, advertiser_id="adv", campaign_id=name, currency="EUR", bid_price="2") for name in ("c1", "new")]
+        send(n, late)
+        wait_until("the late clicks count", lambda: len(rows()) == 4)
+        assert {row["campaign_id"]: row["revision"] for row in rows()} == {"c0": 1, "c1": 2, "c2": 1, "new": 2}, rows()
+        # somebody who had no bill of that day gets one
+        send(n, [event(timestamp=noon, advertiser_id="tardy", campaign_id="t")])
+        wait_until("the tardy click counts", lambda: rows("tardy", tz="UTC"))
+        n.ctl("segments", "seal")
+        second = wait_until("the correction", lambda: (lambda got: got if got["revision"] == 2 else None)(report(n, identity)))
+        assert second["report"] == first["report"], "what was issued is never changed"
+        assert added(second["corrections"][0]["lines"]) == [("c1", 0, 1, 0, (("EUR", Decimal(2)),)), ("new", 0, 1, 0, (("EUR", Decimal(2)),))]
+        assert [one["sequence"] for one in second["corrections"][0]["segments"]] == [max(published) + 1], second
+        assert added(rows()) == added(second["items"]) == added(second["report"]["lines"], second["corrections"][0]["lines"])
+        tardy = wait_until("the tardy bill", lambda: rows("tardy", tz="UTC")[0]["report"])
+        assert report(n, tardy)["revision"] == 1 and added(report(n, tardy)["items"]) == added(rows("tardy", tz="UTC"))
+        status, _, body = n.request("GET", f"/api/v1/billing/reports/{identity}?format=csv", at=n.api)
+        lines = list(csv.DictReader(io.StringIO(body.decode(), newline="")))
+        assert status == 200 and [line["kind"] for line in lines] == ["report"] * 3 + ["correction"] * 2, lines
+        assert sum(int(line["clicks"]) for line in lines) == sum(row["clicks"] for row in rows()), lines
+
+        # killed and started again: the same; and no second correction of the same segments
+        kill_control(n)
+        n.start_control()
+        assert report(n, identity) == second
+        # the ledger is gone: so is what was issued, and no figure
+        before = [{**row, "report": None} for row in rows()]
+        kill_control(n)
+        for path in (n.folder / "control").glob("ledger.db*"):
+            path.unlink()
+        n.start_control()
+        assert [{**row, "report": None} for row in rows()] == before
+        wait_until("it is issued again", lambda: rows()[0]["report"] == identity)
+        again = report(n, identity)
+        assert again["revision"] == 1 and added(again["report"]["lines"]) == added(second["items"]), again
+
+
+def test_whose_bills_a_token_sees(build):
+    with node(build, extra=ISSUE, control_auth="tokens") as n:
+        now = now_ms()
+        send(n, [event(timestamp=now - 3 * DAY, advertiser_id=owner) for owner in ("adv", "other")] + [event(advertiser_id="adv")])
+        n.ctl("segments", "seal")
+        token = {scope: n.ctl("token", "create", "--scope", scope, "--json")["token"] for scope in ("read", "read:advertiser:adv", "ingest")}
+
+        def ask(path, scope):
+            headers = {"Authorization": f"Bearer {token[scope]}"} if scope else {}
+            status, _, body = n.request("GET", f"/api/v1/billing/reports{path}", headers=headers, at=n.api)
+            return status, json.loads(body)
+
+        def issued(owner, zone):
+            return ask(f"?advertiser={owner}&tz={zone}", "read")[1]["items"][0]["report"]
+
+        theirs = wait_until("a bill", lambda: issued("other", "UTC"))
+        ours = wait_until("a bill", lambda: issued("adv", "Europe/Berlin"))
+        for path, scope, status in (
+                ("?advertiser=other", "read", 200), ("?advertiser=other", "read:advertiser:adv", 403), ("?advertiser=adv", "read:advertiser:adv", 200),
+                ("", "read:advertiser:adv", 200), ("", "read", 400), ("?advertiser=adv", "ingest", 403), ("?advertiser=adv", None, 401),
+                (f"/{theirs}", "read", 200), (f"/{theirs}", "read:advertiser:adv", 404), (f"/{ours}", "read:advertiser:adv", 200),
+                (f"/{ours}", "ingest", 403), (f"/{ours}", None, 401)):
+            assert ask(path, scope)[0] == status, (path, scope, ask(path, scope))
+        assert ask("", "read:advertiser:adv")[1] == ask("?advertiser=adv", "read:advertiser:adv")[1]
