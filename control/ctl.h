@@ -68,6 +68,8 @@ struct ctl_query;
 /* Distinct users of a campaign over whole hours. 0; -ENODATA: not to be told for this question; or as ctl_folds_ask(). */
 int ctl_users(struct ctl *ctl, struct ctl_store *store, const struct ctl_query *query, const struct tp_live *live, uint64_t *users,
 	      struct ctl_facts *facts);
+/* Rejected and conflicting events with their bytes. */
+void ctl_dlq(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply);
 /* GET, POST and DELETE of the data process's blocklist. */
 void ctl_blocklist(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply);
 /* Sealed segments, their files, and counting them again. */

@@ -32,6 +32,9 @@ static const struct ctl_route routes[] = {
 	{{"api", "v1", "billing", "reports"}, ctl_billing_reports, CTL_NEED_OWN, CTL_READS},
 	{{"api", "v1", "billing", "reports", "*"}, ctl_billing_report, CTL_NEED_OWN, CTL_READS},
 
+	/* what was rejected */
+	{{"api", "v1", "dlq"}, ctl_dlq, CTL_NEED_OWN, CTL_READS},
+
 	/* who is kept out */
 	{{"api", "v1", "blocklist"}, ctl_blocklist, CTL_NEED_ADMIN, CTL_POSTS | CTL_DELETES},
 

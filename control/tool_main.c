@@ -43,6 +43,12 @@ static const struct verb verb[] = {
 	 "                                frames of DPDK ports, both ways, as pcapng, the verdict as each packet's comment"},
 	{"doctor", ctl_tool_doctor,
 	 "doctor [--fix-script]         is this machine fit? What each finding costs; or a script that mends them, with its undo"},
+	{"dlq", ctl_tool_dlq,
+	 "dlq list [--reason R] [--from T] [--to T] [--limit N] [--cursor C]\n"
+	 "                                rejected and conflicting events, newest first; on a stopped node too\n"
+	 "  dlq show ID [--raw]           one of them, or its bytes alone\n"
+	 "  dlq replay ID … | --reason R [--from T] | --file EDITED  [--to URL] [--token T]\n"
+	 "                                sends them through the front door again, and says what became of each"},
 	{"fraud", ctl_tool_fraud,
 	 "fraud replay --rules FILE [--from T] [--to T] [--memory 4GiB]  what other rules would change\n"
 	 "  fraud features [--rules FILE] [--from T] [--to T] [--labels FILE]  CSV for training a model"},

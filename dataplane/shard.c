@@ -332,8 +332,13 @@ static uint32_t dead_take(struct dp_shard *shard, uint64_t now_ns)
 	uint32_t taken = 0;
 	if (shard->stalled || !records_append(shard, now_ns))
 		return 0;
-	for (uint32_t i = 0; i < shard->deads; i++)
+	bool waiting = false;
+	for (uint32_t i = 0; i < shard->deads; i++) {
 		taken += dp_shard_dead_take(&shard->dead[i], shard->wal, dead_reserve, shard, now_ns);
+		waiting = waiting || dp_shard_dead_waiting(&shard->dead[i]);
+	}
+	if (waiting && !taken) /* no room now: what it waits for wakes nobody, so the core looks again by itself */
+		shard->stalled = true;
 	return taken;
 }
 
@@ -514,7 +519,7 @@ uint64_t dp_shard_deadline_ns(struct dp_shard *shard)
 				return 0;
 	for (uint32_t i = 0; i < shard->deads; i++)
 		if (dp_shard_dead_waiting(&shard->dead[i]) && !shard->stalled &&
-		    !atomic_load_explicit(&shard->pause_wanted, memory_order_relaxed) && !sto_wal_busy(shard->wal))
+		    !atomic_load_explicit(&shard->pause_wanted, memory_order_relaxed))
 			return 0;
 	if (atomic_load_explicit(&shard->lane.looked, memory_order_relaxed) != shard->lane.decided && !shard->stalled)
 		return 0;

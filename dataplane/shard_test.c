@@ -432,6 +432,118 @@ static void the_log_carries_the_watermark(void **state)
 	rig_free(rig);
 }
 
+/* A ring of dead letters to the first shard of a rig. */
+struct letters {
+	struct tp_hop ring;
+	struct dp_dead dead;
+	struct tp_counters counters;
+	struct dp_shard_dead side;
+};
+
+static void letters_open(struct letters *letters, struct rig *rig)
+{
+	*letters = (struct letters){0};
+	assert_int_equal(tp_hop_init(&letters->ring, DP_DEAD_RING_BYTES), 0);
+	dp_dead_init(&letters->dead, &letters->ring, &letters->counters, 100000, 1 << 30);
+	letters->side.ring = &letters->ring;
+	rig->shard[0].dead = &letters->side;
+	rig->shard[0].deads = 1;
+}
+
+static void letter_send(struct letters *letters, struct rig *rig)
+{
+	static char text[TP_DEAD_KEPT_BYTES_MAX];
+	const struct dp_dead_what what = {.reason = TP_MALFORMED};
+	dp_dead_stage(&letters->dead, rig->now_ms, &what, text, sizeof(text));
+	assert_true(dp_dead_commit(&letters->dead));
+}
+
+static void dead_letters_wait_for_the_disk_and_not_for_events(void **state)
+{
+	(void)state;
+	struct rig *rig = rig_make(1, 1, 1024);
+	struct letters letters;
+	letters_open(&letters, rig);
+	for (uint64_t i = 0; i < 100; i++) {
+		char id[16];
+		snprintf(id, sizeof(id), "e%d", (int)i);
+		struct tp_parsed one = event(id, rig->now_ms, 500000);
+		letter_send(&letters, rig);
+		assert_int_equal(dp_shard_deadline_ns(&rig->shard[0]), 0);
+		assert_false(dp_shard_settled(&rig->shard[0]));
+		if (i % 2) /* alone, or with events */
+			send(rig, &one, 1);
+		for (int rounds = 0; letters.counters.v[TP_C_DEAD_KEPT] == i; rounds++) {
+			assert_true(rounds < 100000);
+			uint64_t durable = sto_wal_durable(rig->wal[0]);
+			dp_shard_poll(&rig->shard[0], rig->now_ms, tp_mono_ns());
+			bool moved = sto_wal_durable(rig->wal[0]) != durable;
+			uint32_t back = dp_dead_poll(&letters.dead);
+			assert_true(moved || !back);
+			if (rounds > 100)
+				usleep(100);
+		}
+		while (i % 2 && rig->answers < (i + 1) / 2)
+			answer_wait(rig);
+	}
+	assert_int_equal(letters.counters.v[TP_C_DEAD_KEPT], 100);
+	assert_int_equal(letters.counters.v[TP_C_DEAD_IN_FLIGHT], 0);
+	assert_true(dp_shard_settled(&rig->shard[0]));
+	struct sto_log_facts facts;
+	assert_int_equal(sto_log_read(rig->store, sto_wal_file_id(rig->wal[0]), NULL, NULL, &facts), 0);
+	assert_int_equal(facts.events, 50);
+	assert_int_equal(facts.others, 100);
+	assert_int_equal(rig->counters[0].v[TP_C_SHARD_TAKEN], 50);
+	rig_free(rig);
+	tp_hop_fini(&letters.ring);
+}
+
+static void a_letter_without_room_waits_and_events_come_first(void **state)
+{
+	(void)state;
+	struct rig *rig = rig_make(1, 1, 1024);
+	struct letters letters;
+	letters_open(&letters, rig);
+	struct tp_rollup *table = atomic_exchange(&rig->shard[0].spare_table, NULL);
+	letter_send(&letters, rig);
+	letter_send(&letters, rig);
+	for (int i = 0; i < 10; i++) {
+		dp_shard_poll(&rig->shard[0], rig->now_ms, tp_mono_ns());
+		assert_int_equal(dp_dead_poll(&letters.dead), 0);
+		assert_int_not_equal(dp_shard_deadline_ns(&rig->shard[0]), 0); /* it does not spin meanwhile */
+	}
+	atomic_store(&rig->shard[0].spare_table, table);
+	for (int i = 0; letters.counters.v[TP_C_DEAD_KEPT] < 2; i++) {
+		assert_true(i < 100000);
+		dp_shard_poll(&rig->shard[0], rig->now_ms, tp_mono_ns());
+		dp_dead_poll(&letters.dead);
+		if (i > 100)
+			usleep(100);
+	}
+	/* Tables but no more files: what is left of the last one is for events. */
+	for (int i = 0; letters.counters.v[TP_C_DEAD_NO_SPACE] == 0; i++) {
+		assert_true(i < 100000);
+		if (!atomic_load(&rig->shard[0].spare_table) && rig->next_table < rig->live->rollup_count) {
+			uint64_t at = rig->live->rollup_at + rig->next_table++ * rig->live->rollup_bytes;
+			atomic_store(&rig->shard[0].spare_table, (struct tp_rollup *)(void *)((uint8_t *)rig->live + at));
+		}
+		letter_send(&letters, rig);
+		for (int rounds = 0; letters.dead.in_flight; rounds++) {
+			assert_true(rounds < 100000);
+			dp_shard_poll(&rig->shard[0], rig->now_ms, tp_mono_ns());
+			dp_dead_poll(&letters.dead);
+			if (rounds > 100)
+				usleep(100);
+		}
+	}
+	assert_true(sto_wal_no_space(rig->wal[0]));
+	struct tp_parsed one = event("one", rig->now_ms, 1);
+	send(rig, &one, 1);
+	assert_int_equal(answer_wait(rig)->accepted, 1);
+	rig_free(rig);
+	tp_hop_fini(&letters.ring);
+}
+
 static void without_a_table_the_shard_waits(void **state)
 {
 	(void)state;
@@ -743,6 +855,8 @@ int main(void)
 		cmocka_unit_test(what_is_rolled_back_never_was),
 		cmocka_unit_test(a_full_table_ends_its_file),
 		cmocka_unit_test(the_log_carries_the_watermark),
+		cmocka_unit_test(dead_letters_wait_for_the_disk_and_not_for_events),
+		cmocka_unit_test(a_letter_without_room_waits_and_events_come_first),
 		cmocka_unit_test(without_a_table_the_shard_waits),
 		cmocka_unit_test(a_paused_shard_takes_nothing),
 		cmocka_unit_test(an_amendment_moves_the_sums_and_the_answer_waits),
