@@ -348,6 +348,11 @@ uint64_t sto_follow_file_id(const struct sto_follow *follow)
 	return follow->scan.file_id;
 }
 
+uint64_t sto_follow_offset(const struct sto_follow *follow)
+{
+	return follow->scan.offset;
+}
+
 /* Passes the file block. 1: passed, 0: not there yet, or -errno. */
 static int follow_begin(struct sto_follow *follow)
 {

@@ -406,6 +406,16 @@ void sto_reader_state(const struct sto_reader *reader, uint64_t state[STO_READER
 	state[2] = reader->manifest.bytes;
 }
 
+int sto_reader_secret(const char *data_dir)
+{
+	uint8_t node_id[16];
+	uint64_t secret[2];
+	int rc = node_file_load(sto_io_system(), data_dir, false, node_id, secret);
+	if (!rc)
+		tp_id_secret_set(secret);
+	return rc;
+}
+
 bool sto_reader_sealed(const struct sto_reader *reader, uint64_t file_id)
 {
 	return manifest_sealed(&reader->manifest, file_id);
@@ -430,6 +440,11 @@ void sto_reader_segment_name(const struct sto_reader *reader, uint32_t index, ch
 {
 	const struct manifest_segment *facts = &reader->segment[index].facts;
 	folder_segment_name(to, facts->sequence, facts->generation);
+}
+
+void sto_segment_file_name(const struct sto_segment_info *info, char *to)
+{
+	folder_segment_name(to, info->sequence, info->generation);
 }
 
 uint32_t sto_reader_rollups(const struct sto_reader *reader)

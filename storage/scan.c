@@ -5,6 +5,7 @@
  */
 #include "turnpike/scan.h"
 
+#include "id_filter.h"
 #include "reader_state.h"
 #include "segment_column.h"
 #include "segment_rows.h"
@@ -218,12 +219,39 @@ static int narrow(struct sto_scan *scan, uint32_t column, enum zone zone, uint64
 	return scan->selected > 0;
 }
 
+static bool zone_tagged(const struct segment_rows *rows, uint32_t block)
+{
+	const struct segment_block *fraud = segment_rows_zone(rows, SEGMENT_FRAUD, block),
+				   *verdict = segment_rows_zone(rows, SEGMENT_VERDICT, block);
+	return (fraud && fraud->max) || (verdict && verdict->max >= TP_AMENDED);
+}
+
+/* As narrow(). */
+static int narrow_tagged(struct sto_scan *scan)
+{
+	const uint64_t *fraud = segment_rows_values(&scan->rows, SEGMENT_FRAUD, scan->block);
+	const uint64_t *verdict = fraud ? segment_rows_values(&scan->rows, SEGMENT_VERDICT, scan->block) : NULL;
+	if (!verdict)
+		return -EBADMSG;
+	uint32_t kept = 0, count = scan->all ? segment_rows_count(&scan->rows, scan->block) : scan->selected;
+	for (uint32_t i = 0; i < count; i++) {
+		uint32_t row = scan->all ? i : scan->selection[i];
+		scan->selection[kept] = row;
+		kept += fraud[row] != 0 || verdict[row] == TP_AMENDED;
+	}
+	scan->selected = kept;
+	scan->all = false;
+	return kept > 0;
+}
+
 static int block_select(struct sto_scan *scan)
 {
 	struct segment_rows *rows = &scan->rows;
 	const struct sto_scan_filter *filter = &scan->filter;
 	enum zone zone[3 + CODES];
 	scan->all = true;
+	if (filter->tagged && !zone_tagged(rows, scan->block))
+		return 0;
 	/* zones first: they cost nothing */
 	zone[0] = zone_range(segment_rows_zone(rows, SEGMENT_TIME, scan->block), filter->from_ms, filter->to_ms);
 	zone[1] = zone_set(segment_rows_zone(rows, SEGMENT_TYPE, scan->block), filter->types);
@@ -245,6 +273,8 @@ static int block_select(struct sto_scan *scan)
 		rc = narrow(scan, SEGMENT_TYPE, zone[1], 0, 0, filter->types);
 	if (rc == 1)
 		rc = narrow(scan, SEGMENT_VERDICT, zone[2], 0, 0, filter->verdicts);
+	if (rc == 1 && filter->tagged)
+		rc = narrow_tagged(scan);
 	return rc;
 }
 
@@ -328,6 +358,64 @@ int sto_scan_event(struct sto_scan *scan, uint32_t row, struct tp_event *to)
 		scan->loaded = !rc;
 	}
 	return rc ? rc : segment_rows_event(&scan->rows, scan->block, row, to);
+}
+
+uint64_t sto_scan_first_row(const struct sto_scan *scan)
+{
+	return (uint64_t)scan->block * SEGMENT_BLOCK_ROWS;
+}
+
+/* ---- single rows ---- */
+
+/* 1: maybe; 0: surely not; -EBADMSG. The filter holds (id, minute) of counted rows, so each minute has to be asked for. */
+static int filter_ask(struct sto_scan *scan, struct tp_id id)
+{
+	enum { MINUTES_MAX = 64 }; /* beyond, so many wrong yeses that the ids are walked through all the same */
+	const struct segment_totals *totals = scan->segment.totals;
+	const void *filter;
+	uint64_t bytes;
+	if (totals->counted < totals->rows || totals->minute_max - totals->minute_min >= MINUTES_MAX)
+		return 1;
+	int rc = segment_section_read(&scan->segment, SEGMENT_FILTER, &filter, &bytes);
+	if (!rc && !id_filter_sane(filter, bytes))
+		rc = -ENOENT;
+	if (rc)
+		return rc == -ENOENT ? segment_damage(scan->segment.sequence, "id filter", "none that can be") : rc;
+	for (uint32_t minute = totals->minute_min; minute <= totals->minute_max; minute++)
+		if (id_filter_maybe(filter, id_filter_key(id.hi, id.lo, minute)))
+			return 1;
+	return 0;
+}
+
+int64_t sto_scan_find(struct sto_scan *scan, struct tp_id id, uint64_t *row, uint32_t room)
+{
+	const uint64_t rows = scan->segment.totals->rows;
+	int64_t found = 0;
+	int rc = rows ? filter_ask(scan, id) : 0;
+	if (rc == 1)
+		rc = prepare(scan);
+	else if (!rc)
+		return 0;
+	for (uint64_t i = 0; i < rows && !rc; i++) {
+		if (scan->rows.id[i].lo != id.lo || scan->rows.id[i].hi != id.hi)
+			continue;
+		if (found < room)
+			row[found] = i;
+		found++;
+	}
+	return rc ? rc : found;
+}
+
+int sto_scan_record(struct sto_scan *scan, uint64_t row, struct tp_event *to)
+{
+	uint32_t block = (uint32_t)(row / SEGMENT_BLOCK_ROWS);
+	if (row >= scan->segment.totals->rows || block >= scan->rows.blocks)
+		return -EINVAL;
+	if (block != scan->block) {
+		scan->block = block;
+		scan->loaded = false;
+	}
+	return sto_scan_event(scan, (uint32_t)(row % SEGMENT_BLOCK_ROWS), to);
 }
 
 /* ---- what a segment is made of ---- */

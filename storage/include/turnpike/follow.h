@@ -32,6 +32,8 @@ int64_t sto_follow_next(struct sto_follow *follow, sto_event_fn fn, void *contex
 int64_t sto_follow_records(struct sto_follow *follow, const struct sto_record_fns *fns);
 
 uint64_t sto_follow_file_id(const struct sto_follow *follow);
+/* Within fn: where in the file the block begins that holds the record. */
+uint64_t sto_follow_offset(const struct sto_follow *follow);
 
 /*
  * The log files of the folder that the reader's last refresh does not call sealed, oldest first; spares are among them. The array is

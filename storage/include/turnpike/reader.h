@@ -47,6 +47,12 @@ struct sto_rollup_info {
 int sto_reader_open(struct sto_reader **reader, const char *data_dir); /* works before the data process ever ran */
 void sto_reader_close(struct sto_reader *reader);
 
+/*
+ * Takes the folder's secret for the hashes of ids (tp_id_secret_set), so that a text finds the id that its event has there. For a process
+ * that serves one folder. 0; -ENOENT: the data process has not made one yet; -EBADMSG.
+ */
+int sto_reader_secret(const char *data_dir);
+
 /* Takes in what the manifest has gained; maps what is new. Returns 1 when something changed, 0 when not, or -errno. */
 int sto_reader_refresh(struct sto_reader *reader);
 
@@ -61,6 +67,9 @@ uint32_t sto_reader_segments(const struct sto_reader *reader);
 const struct sto_segment_info *sto_reader_segment(const struct sto_reader *reader, uint32_t index);
 /* Path of its file below data_dir: "segments/….seg". `to` has 64 bytes. */
 void sto_reader_segment_name(const struct sto_reader *reader, uint32_t index, char *to);
+
+/* The same of a segment that the reader has told of, without the reader. */
+void sto_segment_file_name(const struct sto_segment_info *info, char *to);
 
 /* Rollup files, by class, then coverage; and up to which segment they reach. */
 uint32_t sto_reader_rollups(const struct sto_reader *reader);

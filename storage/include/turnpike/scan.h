@@ -32,6 +32,7 @@ struct sto_scan_filter {
 	struct tp_str advertiser, campaign, ad; /* at NULL: any */
 	uint32_t types;                         /* 1 << enum tp_event_type; 0: all */
 	uint32_t verdicts;                      /* 1 << enum tp_verdict; 0: all */
+	bool tagged;                            /* only rows with fraud tags, and amendments, which may have lost theirs */
 };
 
 struct sto_scan;
@@ -74,6 +75,20 @@ const struct tp_id *sto_scan_ids(struct sto_scan *scan);
 
 /* The whole record of a row, in `to` (TP_EVENT_BYTES_MAX, 8-byte aligned). 0 or -EBADMSG. */
 int sto_scan_event(struct sto_scan *scan, uint32_t row, struct tp_event *to);
+
+/* The number in its segment of the block's first row. */
+uint64_t sto_scan_first_row(const struct sto_scan *scan);
+
+/* ---- single rows, by their number in the segment ---- */
+
+/*
+ * The rows with this id, ascending: counted events, conflicts, amendments. Where the id filter covers all rows, a segment that has not got the
+ * id costs microseconds; else its ids are walked through. Returns how many there are, of which at most `room` are told; or -EBADMSG.
+ * The scan's filter does not matter.
+ */
+int64_t sto_scan_find(struct sto_scan *scan, struct tp_id id, uint64_t *row, uint32_t room);
+/* The whole record of a row, as sto_scan_event(). Takes the place of the block that sto_scan_next() chose. */
+int sto_scan_record(struct sto_scan *scan, uint64_t row, struct tp_event *to);
 
 /* ---- what a segment is made of ---- */
 
