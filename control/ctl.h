@@ -26,6 +26,7 @@ struct ctl_pulse;
 struct ctl_gate;
 struct ctl_meter;
 struct ctl_folds;
+struct ctl_events;
 struct ctl_ledger;
 struct ctl_issuer;
 struct ctl_reconcile;
@@ -35,6 +36,7 @@ struct ctl {
 	struct ctl_views *views;
 	struct ctl_store_pool *stores; /* for queries: take one, ask, give it back */
 	struct ctl_folds *folds;       /* what sums do not tell */
+	struct ctl_events *events;     /* single records */
 	struct ctl_pulse *pulse;
 	struct ctl_ledger *ledger;
 	struct ctl_issuer *issuer;
@@ -70,6 +72,10 @@ int ctl_users(struct ctl *ctl, struct ctl_store *store, const struct ctl_query *
 	      struct ctl_facts *facts);
 /* Rejected and conflicting events with their bytes. */
 void ctl_dlq(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply);
+/* Flagged clicks, what they sum up to, and all records of one event. */
+void ctl_fraud_flagged(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply);
+void ctl_fraud_summary(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply);
+void ctl_event(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply);
 /* GET, POST and DELETE of the data process's blocklist. */
 void ctl_blocklist(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply);
 /* Sealed segments, their files, and counting them again. */

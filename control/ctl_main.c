@@ -8,6 +8,7 @@
 #include "ctl.h"
 #include "ctl_billing_issue.h"
 #include "ctl_billing_zone.h"
+#include "ctl_events.h"
 #include "ctl_folds.h"
 #include "ctl_gate.h"
 #include "ctl_ledger.h"
@@ -105,6 +106,9 @@ static int parts_open(struct ctl *ctl, struct ctl_http **http, char text[TP_ENDP
 	rc = ctl_folds_open(&ctl->folds, ctl->config.data_dir, ctl->config.log_file_bytes, ctl->config.session_gap_ms);
 	if (rc != 0)
 		return said("cannot follow the log", ctl->config.data_dir, rc);
+	rc = ctl_events_open(&ctl->events, ctl->config.data_dir);
+	if (rc != 0)
+		return said("cannot read single events", ctl->config.data_dir, rc);
 	rc = ctl_pulse_open(&ctl->pulse, ctl->config.data_dir, ctl->config.control_state_dir, ctl->views);
 	if (rc != 0)
 		return said("cannot start the pulse", ctl->config.data_dir, rc);
@@ -132,6 +136,7 @@ static void parts_close(struct ctl *ctl, struct ctl_http *http)
 	ctl_gate_close(ctl->gate);
 	if (ctl->pulse)
 		ctl_pulse_close(ctl->pulse);
+	ctl_events_close(ctl->events);
 	ctl_folds_close(ctl->folds);
 	ctl_store_pool_close(ctl->stores);
 	ctl_issuer_close(ctl->issuer);

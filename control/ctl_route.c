@@ -16,6 +16,11 @@ static const struct ctl_route routes[] = {
 	{{"api", "v1", "analytics", "*"}, ctl_analytics, CTL_NEED_OWN, CTL_READS}, /* ?id=…&id=… */
 	{{"api", "v1", "analytics", "*", "*"}, ctl_analytics, CTL_NEED_OWN, CTL_READS},
 
+	/* single events */
+	{{"api", "v1", "fraud", "flagged"}, ctl_fraud_flagged, CTL_NEED_OWN, CTL_READS},
+	{{"api", "v1", "fraud", "summary"}, ctl_fraud_summary, CTL_NEED_OWN, CTL_READS},
+	{{"api", "v1", "events", "*"}, ctl_event, CTL_NEED_OWN, CTL_READS},
+
 	/* what the node does */
 	{{"metrics"}, ctl_metrics, CTL_NEED_READ, CTL_READS},
 	{{"api", "v1", "live"}, ctl_live, CTL_NEED_READ, CTL_READS},

@@ -237,10 +237,15 @@ static void encode(const struct stand_in_event *from, uint64_t number, void *to)
 void stand_in_add(struct stand_in *stand_in, const struct stand_in_event *from)
 {
 	_Alignas(8) uint8_t record[TP_EVENT_BYTES_MAX];
-	const struct tp_event *event = (const struct tp_event *)(const void *)record;
-	void *at;
 
 	encode(from, atomic_fetch_add(&stand_in->next, 1), record);
+	stand_in_add_record(stand_in, (const struct tp_event *)(const void *)record);
+}
+
+void stand_in_add_record(struct stand_in *stand_in, const struct tp_event *event)
+{
+	void *at;
+
 	while (!(at = sto_wal_reserve(stand_in->wal, event->bytes))) {
 		assert_true(sto_wal_flush(stand_in->wal, tp_mono_ns(), 0, true) >= 0);
 		assert_true(sto_wal_poll(stand_in->wal) >= 0);

@@ -49,6 +49,8 @@ void stand_in_start(struct stand_in *stand_in);
 void stand_in_close(struct stand_in *stand_in);
 
 void stand_in_add(struct stand_in *stand_in, const struct stand_in_event *event);
+/* A record as a shard would write it, with its verdict and tags. */
+void stand_in_add_record(struct stand_in *stand_in, const struct tp_event *event);
 void stand_in_commit(struct stand_in *stand_in); /* all added ones are durable */
 void stand_in_seal(struct stand_in *stand_in);   /* the open file becomes a segment */
 

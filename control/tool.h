@@ -30,6 +30,8 @@ int ctl_tool_retention(struct ctl_tool *tool, int words, char **word);
 int ctl_tool_doctor(struct ctl_tool *tool, int words, char **word);
 int ctl_tool_token(struct ctl_tool *tool, int words, char **word);
 
+int ctl_tool_why(struct ctl_tool *tool, int words, char **word);
+
 int ctl_tool_ports(struct ctl_tool *tool, int words, char **word);
 int ctl_tool_connections(struct ctl_tool *tool, int words, char **word);
 int ctl_tool_trace(struct ctl_tool *tool, int words, char **word);

@@ -70,6 +70,8 @@ static const struct verb verb[] = {
 	 "  segments archive [SEQ …]      writes them anew, smaller, on a stopped node; without SEQ all that were not yet\n"
 	 "  segments seal                 closes the current log now and seals it\n"
 	 "  segments verify               checks log, segments and manifest of a stopped node; names each damaged file"},
+	{"why", ctl_tool_why,
+	 "why EVENT_ID [--from T] [--to T]  where an event came from, its verdict, where it lies, whether it is billed"},
 	{"token", ctl_tool_token,
 	 "token create --scope S [--name TEXT] [--ttl 30d]\n"
 	 "                                a bearer token; S is ingest, read, read:advertiser:ID or admin\n"

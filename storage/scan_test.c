@@ -65,6 +65,7 @@ static struct found expected(const struct sto_scan_filter *filter)
 		if (event->timestamp_ms < filter->from_ms || (filter->to_ms && event->timestamp_ms >= filter->to_ms) ||
 		    (filter->types && !(filter->types >> event->type & 1)) ||
 		    (filter->verdicts && !(filter->verdicts >> event->verdict & 1)) ||
+		    (filter->tagged && !event->fraud && event->verdict != TP_AMENDED) ||
 		    !text_is(event, TP_ADVERTISER_ID, filter->advertiser) || !text_is(event, TP_CAMPAIGN_ID, filter->campaign) ||
 		    !text_is(event, TP_AD_ID, filter->ad))
 			continue;
@@ -138,6 +139,9 @@ static void test_filters(void **state)
 		{.ad = ad},
 		{.campaign = nobody},
 		{.ad = nobody, .types = 1 << TP_CLICK},
+		{.tagged = true},
+		{.tagged = true, .types = 1 << TP_CLICK, .verdicts = 1 << TP_ACCEPTED | 1 << TP_LATE, .ad = ad},
+		{.tagged = true, .types = 1 << TP_IMPRESSION},
 		{.campaign = campaign, .from_ms = SAMPLE_MS + 30000, .to_ms = SAMPLE_MS + 90000, .types = 1 << TP_IMPRESSION},
 	};
 	for (size_t i = 0; i < sizeof(filters) / sizeof(filters[0]); i++) {
@@ -145,6 +149,35 @@ static void test_filters(void **state)
 		if (memcmp(&wanted, &found, sizeof(found)) != 0)
 			fail_msg("filter %zu: %lu rows, expected %lu", i, found.rows, wanted.rows);
 	}
+}
+
+/* Every record by its id, and ids that are not there. */
+static void test_find(void **state)
+{
+	_Alignas(8) uint8_t wanted_room[TP_EVENT_BYTES_MAX], room[TP_EVENT_BYTES_MAX];
+	struct tp_event *event = (struct tp_event *)(void *)room;
+	struct sto_scan *scan = NULL;
+	uint64_t row[8];
+	(void)state;
+	assert_int_equal(sto_scan_open_file(&scan, path, NULL), 0);
+	for (uint64_t n = 0; n < MANY; n += 1777) {
+		const struct tp_event *wanted = rich_event(wanted_room, n);
+		bool there = false;
+		int64_t found = sto_scan_find(scan, wanted->id, row, 8);
+		assert_true(found >= 1 && found <= 8);
+		for (int64_t i = 0; i < found; i++) {
+			assert_true(i == 0 || row[i] > row[i - 1]);
+			assert_int_equal(sto_scan_record(scan, row[i], event), 0);
+			assert_memory_equal(&event->id, &wanted->id, sizeof(event->id));
+			there |= event->bytes == wanted->bytes && !memcmp(event, wanted, wanted->bytes);
+		}
+		assert_true(there);
+		const struct tp_id other = {wanted->id.hi, wanted->id.lo ^ 1ULL << 63};
+		assert_int_equal(sto_scan_find(scan, other, row, 8), 0);
+	}
+	assert_int_equal(sto_scan_record(scan, MANY, event), -EINVAL);
+	assert_int_equal(sto_scan_record(scan, UINT64_MAX, event), -EINVAL);
+	sto_scan_close(scan);
 }
 
 /* Runs and constants say what the values say. */
@@ -244,7 +277,7 @@ static void test_threads(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(test_filters), cmocka_unit_test(test_runs),
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_filters), cmocka_unit_test(test_find), cmocka_unit_test(test_runs),
 					   cmocka_unit_test(test_facts), cmocka_unit_test(test_threads)};
 	tp_log_level_set(TP_ERROR + 1);
 	return cmocka_run_group_tests(tests, setup, teardown);
