@@ -116,6 +116,10 @@ static void test_page(void **state)
 	char line[1024], name[64];
 	size_t next = 0, at, bytes;
 	(void)state;
+	if (!page_path) {
+		print_message("no page was named: dead_letter_test docs/dead-letters.md\n");
+		skip();
+	}
 	FILE *page = fopen(page_path, "re");
 	assert_non_null(page);
 	while (fgets(line, sizeof(line), page)) {
@@ -133,7 +137,7 @@ static void test_page(void **state)
 
 int main(int argc, char **argv)
 {
-	page_path = argc > 1 ? argv[1] : "docs/dead-letters.md";
+	page_path = argc > 1 ? argv[1] : NULL;
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_lengths),
 		cmocka_unit_test(test_damage),
