@@ -9,7 +9,7 @@
 #include <string.h>
 
 enum {
-	SLACK = 64, /* entries of clicks that turn out not to be listed */
+	SLACK = 16, /* entries of clicks that turn out not to be listed */
 	TRIES_MAX = 100,
 	WORK_OPEN = 1024, /* rows that the opening of a segment stands for */
 };
