@@ -14,12 +14,11 @@
 #include <time.h>
 
 enum {
-	TRIES_MAX = 20,         /* a window whose files were sealed or deleted meanwhile is begun anew so often */
-	WINDOW_FIRST = 60,      /* minutes of the first window; it then goes by what fits */
-	WINDOW_MAX = 31 * 1440, /* … and never wider */
-	PASSES_MAX = 1 << 12,   /* of one minute */
-	AHEAD = 16,             /* rows between the prefetch of an id's slot and its use */
-	ASK_EVERY = 1 << 16,    /* rows between questions whether to go on */
+	TRIES_MAX = 20,       /* a window whose files were sealed or deleted meanwhile is begun anew so often */
+	WINDOW_FIRST = 60,    /* minutes of the first window; it then goes by what fits */
+	PASSES_MAX = 1 << 12, /* of one minute */
+	AHEAD = 16,           /* rows between the prefetch of an id's slot and its use */
+	ASK_EVERY = 1 << 16,  /* rows between questions whether to go on */
 	SETTLE_MS = 20,
 };
 
@@ -572,7 +571,7 @@ static int windows_run(struct recount *recount)
 		width = recount->to_minute - recount->from_minute;
 		/* room for four times as much: twice as wide is safe */
 		if (recount->passes == 1 && recount->table.ids < recount->table.ids_max / 4 &&
-		    recount->table.lines < recount->table.lines_max / 4 && width < WINDOW_MAX)
+		    recount->table.lines < recount->table.lines_max / 4)
 			width *= 2;
 	}
 	return rc;
