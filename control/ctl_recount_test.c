@@ -5,8 +5,8 @@
 #include "ctl.h"
 #include "ctl_ledger.h"
 #include "ctl_pull.h"
-#include "ctl_recount.h"
 #include "ctl_reconcile.h"
+#include "ctl_recount.h"
 #include "stand_in.h"
 #include "turnpike/log.h"
 #include "turnpike/text.h"
@@ -112,7 +112,7 @@ static struct stand_in_event event_at(uint64_t ms, enum tp_event_type type)
 /* ---- when all is well ---- */
 
 static const char *const campaigns[] = {"camp-a", "camp-b", "camp-c", "c"}, *const advertisers[] = {"adv-a", "adv-b"},
-				*const currencies[] = {"USD", "EUR", "JPY"};
+			 *const currencies[] = {"USD", "EUR", "JPY"};
 
 /* Events of several hours in files that overlap, some late, some flagged. Returns how many. */
 static uint64_t fill(struct stand_in *stand_in, uint32_t files, uint32_t each)
@@ -123,8 +123,7 @@ static uint64_t fill(struct stand_in *stand_in, uint32_t files, uint32_t each)
 		for (uint32_t i = 0; i < each; i++) {
 			state = state * 6364136223846793005ULL + 1442695040888963407ULL;
 			uint32_t random = (uint32_t)(state >> 33);
-			struct stand_in_event event =
-				event_at(NOON + random % (5 * 3600000), (enum tp_event_type)(random / 7 % 3));
+			struct stand_in_event event = event_at(NOON + random % (5 * 3600000), (enum tp_event_type)(random / 7 % 3));
 			event.campaign = campaigns[random / 11 % 4];
 			event.advertiser = advertisers[random / 13 % 2];
 			event.currency = currencies[random / 17 % 3];

@@ -25,6 +25,7 @@ int ctl_tool_fraud(struct ctl_tool *tool, int words, char **word);
 int ctl_tool_segments(struct ctl_tool *tool, int words, char **word);
 int ctl_tool_backup(struct ctl_tool *tool, int words, char **word);
 int ctl_tool_restore(struct ctl_tool *tool, int words, char **word);
+int ctl_tool_discrepancy(struct ctl_tool *tool, int words, char **word);
 int ctl_tool_reconcile(struct ctl_tool *tool, int words, char **word);
 int ctl_tool_retention(struct ctl_tool *tool, int words, char **word);
 int ctl_tool_doctor(struct ctl_tool *tool, int words, char **word);

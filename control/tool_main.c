@@ -59,6 +59,9 @@ static const struct verb verb[] = {
 	{"reconcile", ctl_tool_reconcile,
 	 "reconcile [--from T] [--to T] [--advertiser ID] [--memory 256MiB]\n"
 	 "                                counts again from the raw rows; status 1 when a key differs from what is reported"},
+	{"discrepancy", ctl_tool_discrepancy,
+	 "discrepancy --partner FILE.csv [--advertiser ID] [--tz ZONE]\n"
+	 "                                explains a partner's other count; status 1 when something stays unexplained"},
 	{"retention", ctl_tool_retention, "retention --dry-run           what retention deletes now, and what next"},
 	{"segments", ctl_tool_segments,
 	 "segments list                 the segment files\n"

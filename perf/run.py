@@ -246,6 +246,18 @@ def socket_node(build):
     return harness.node(build, control=False, extra="memory: {dedup: 1GiB}\n")
 
 
+def recount(build):
+    """Events per second of one core's own time, counted again from sealed segments by turnpikectl reconcile."""
+    with harness.node(build, control=False, extra="memory: {dedup: 1GiB}\ntime: {lateness: 1s}\n") as node:
+        blast(build, "batch://%s:%d" % node.udp[0])
+        time.sleep(62 - time.time() % 60)  # the minute has to be final
+        node.post(harness.event())
+        node.ctl("segments", "seal")
+        found = node.ctl("reconcile", "--json")
+        assert found["equal"] and not found["unsealed_logs"], found
+        return found["events"] / found["core_seconds"]
+
+
 def batch(build):
     with socket_node(build) as node:
         return blast(build, "batch://%s:%d" % node.udp[0], "--duplicates", "0.01")
@@ -359,6 +371,7 @@ ROWS = [
     ("segment: checking every byte, one core's own time", "MB/s", verify, None, None, 2000, "median"),
     ("segment: sum of spend by campaign, 2 threads", "rows/s", scan, "ClickHouse 18.16, 2 threads", clickhouse_scan, 3, "ratio"),
     ("segment: saying that an id is not there", "ns", lookup, None, None, None, None),
+    ("reconciliation: counting again from raw segments, one core's own time", "events/s", recount, None, None, None, None),
     ("raw disk, 256 KiB O_DIRECT+O_DSYNC, depth 1", "MB/s", disk, None, None, None, None),
     ("UDP batch to durable and acknowledged, sockets", "events/s", batch, None, None, 4e6, "median"),
     ("HTTP batches of 100, sockets", "events/s", http_batches, None, None, 2e6, "median"),
