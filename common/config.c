@@ -158,5 +158,8 @@ void tp_config_free(struct tp_config *config)
 		free(config->billing_zones[i].zone);
 	}
 	free(config->billing_zones);
+	free(config->control_tls_certificate);
+	free(config->control_tls_key);
+	free(config->control_tls_client_ca);
 	*config = (struct tp_config){0};
 }

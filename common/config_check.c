@@ -294,6 +294,11 @@ int config_check(const struct tp_config *config, const struct config_tree *tree,
 		ERROR(&check, "control.listen", "control.auth",
 		      "expected tokens unless control.listen is a loopback address, found none with %s", text);
 	}
+	if (!config->control_tls_certificate != !config->control_tls_key)
+		ERROR(&check, "control.tls.certificate", "control.tls.key",
+		      "expected control.tls.certificate and its key, found one alone");
+	if (config->control_tls_client_ca && !config->control_tls_certificate)
+		ERROR(&check, NULL, "control.tls.client_ca", "expected control.tls.certificate beside it");
 	if (is_inside(config->control_state_dir, config->data_dir))
 		ERROR(&check, "node.data_dir", "control.state_dir", "expected a folder outside node.data_dir, found %s",
 		      config->control_state_dir);

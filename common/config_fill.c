@@ -339,6 +339,19 @@ static void fill_control(struct fill *fill, const struct raw_config *raw, struct
 		config->control_state_dir = folder(fill, config->data_dir, "control.state_dir", "-control");
 	endpoint(fill, raw->control.listen ? raw->control.listen : "127.0.0.1:8081", "control.listen", &config->control_listen);
 	config->control_auth_tokens = raw->control.auth == RAW_READ_TOKENS;
+	if (raw->control.tls.certificate)
+		config->control_tls_certificate = copy(fill, raw->control.tls.certificate);
+	if (raw->control.tls.key)
+		config->control_tls_key = copy(fill, raw->control.tls.key);
+	if (raw->control.tls.client_ca)
+		config->control_tls_client_ca = copy(fill, raw->control.tls.client_ca);
+	limit(fill, raw->control.token_rate_limit, "control.token_rate_limit", 2000, &config->control_token_rate_limit);
+	duration(fill, raw->control.session, "control.session", 12 * HOUR, MS, 1 * SEC, "1s", 30 * DAY, "30d",
+		 &config->control_session_ms);
+	config->control_connections = raw->control.connections ? *raw->control.connections : 4096;
+	if (config->control_connections < 16 || config->control_connections > 65536)
+		config_error(fill->errors, config_tree_line(fill->tree, "control.connections"), "control.connections",
+			     "expected a whole number from 16 to 65536, found %u", config->control_connections);
 }
 
 /* "adv_1=Europe/Berlin": a zone's name has no '=', an advertiser's may. */

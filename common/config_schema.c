@@ -121,10 +121,21 @@ static const cyaml_schema_field_t blocklist_fields[] = {
 	CYAML_FIELD_END,
 };
 
+static const cyaml_schema_field_t tls_fields[] = {
+	TEXT(raw_tls, certificate),
+	TEXT(raw_tls, key),
+	TEXT(raw_tls, client_ca),
+	CYAML_FIELD_END,
+};
+
 static const cyaml_schema_field_t control_fields[] = {
 	TEXT(raw_control, listen),
 	TEXT(raw_control, state_dir),
 	CHOICE(raw_control, auth, control_auth_names),
+	CYAML_FIELD_MAPPING("tls", OPTIONAL, struct raw_control, tls, tls_fields),
+	TEXT(raw_control, token_rate_limit),
+	TEXT(raw_control, session),
+	WHOLE(raw_control, connections),
 	CYAML_FIELD_END,
 };
 
@@ -214,6 +225,11 @@ static const struct {
 	{"billing.issue", "a list of hourly, daily and monthly"},
 	{"billing.issue[]", "hourly, daily or monthly"},
 	{"billing.interval", "a duration such as 1m"},
+	{"control.tls.certificate", "a PEM file with the certificate and those above it"},
+	{"control.tls.key", "a PEM file with the certificate's private key"},
+	{"control.tls.client_ca", "a PEM file with the authorities of clients' certificates"},
+	{"control.token_rate_limit", "a whole number of requests per second from 1 to 4294967295, or off"},
+	{"control.session", "a duration such as 12h"},
 	{"memory.dedup", "a size such as 256MiB"},
 	{"memory.hop", "a size such as 8MiB"},
 	{"memory.fraud", "a size such as 64MiB"},

@@ -83,9 +83,16 @@ struct raw_billing {
 
 enum raw_control_auth { RAW_READ_TOKENS, RAW_READ_NONE };
 
+struct raw_tls {
+	char *certificate, *key, *client_ca;
+};
+
 struct raw_control {
 	char *listen, *state_dir;
 	int auth; /* enum raw_control_auth */
+	struct raw_tls tls;
+	char *token_rate_limit, *session;
+	uint32_t *connections;
 };
 
 struct raw_memory {

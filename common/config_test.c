@@ -112,6 +112,10 @@ static void assert_common_values(const struct tp_config *config)
 	assert_endpoint(&config->control_listen, "127.0.0.1:8081");
 	assert_string_equal(config->control_state_dir, "/var/lib/turnpike-control");
 	assert_true(config->control_auth_tokens);
+	assert_null(config->control_tls_certificate);
+	assert_int_equal(config->control_token_rate_limit, 2000);
+	assert_int_equal(config->control_connections, 4096);
+	assert_int_equal(config->control_session_ms, 12 * 3600000);
 	assert_int_equal(config->memory_dedup_bytes, 256 << 20);
 	assert_int_equal(config->memory_hop_bytes, 8 << 20);
 	assert_int_equal(config->memory_connections, 16384);
@@ -460,6 +464,13 @@ static const struct broken broken[] = {
 	{"memory:\n  hop: 128MiB\n", "F:2: durability.log_file: expected at least 4 times memory.hop, 512MiB, found 64MiB\n"},
 	{"control:\n  listen: 0.0.0.0:8081\n  auth: none\n",
 	 "F:3: control.auth: expected tokens unless control.listen is a loopback address, found none with 0.0.0.0:8081\n"},
+	{"control:\n  tls: {certificate: a.pem}\n",
+	 "F:2: control.tls.key: expected control.tls.certificate and its key, found one alone\n"},
+	{"control:\n  tls: {client_ca: a.pem}\n", "F:2: control.tls.client_ca: expected control.tls.certificate beside it\n"},
+	{"control: {connections: 15}\n", "F:1: control.connections: expected a whole number from 16 to 65536, found 15\n"},
+	{"control: {token_rate_limit: often}\n", "F:1: control.token_rate_limit: expected a whole number of requests per second "
+						 "from 1 to 4294967295, or off, found \"often\"\n"},
+	{"control: {session: 31d}\n", "F:1: control.session: expected a duration from 1s to 30d in whole ms, found \"31d\"\n"},
 	{"node: {data_dir: /a/b}\ncontrol: {state_dir: /a/b/c}\n",
 	 "F:2: control.state_dir: expected a folder outside node.data_dir, found /a/b/c\n"},
 	{"node: {data_dir: /a/b}\ncontrol: {state_dir: /a/b/}\n",

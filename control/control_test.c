@@ -451,6 +451,8 @@ static void every_path_of_the_description_answers(void **state)
 	{
 		(void)item;
 		char request[256];
+		if (strstr(path, "/blocklist/{") || strcmp(path, "/login") == 0 || strcmp(path, "/logout") == 0)
+			continue; /* ctl_access_test asks for what is no plain page */
 		const char *target = strchr(path, '{') ? "/api/v1/analytics/ads/x" : path;
 		int status = 200;
 		for (size_t i = 0; i < sizeof(path_example) / sizeof(path_example[0]); i++) {
@@ -587,7 +589,7 @@ static void without_tokens_only_the_open_pages_answer(void **state)
 	assert_int_equal(ask("GET", "/healthz"), 200);
 	assert_int_equal(ask("GET", "/readyz"), 200);
 	assert_int_equal(ask("GET", "/"), 200);
-	assert_non_null(strstr(body(), "tokens"));
+	assert_non_null(strstr(body(), "name=\"token\" type=\"password\""));
 	control_stop();
 	control_start("none");
 }
@@ -624,8 +626,8 @@ static void scopes_say_who_may_read_what(void **state)
 		{"/api/v1/analytics/trending", {200, 200, 200, 403}},
 		{"/api/v1/analytics/trending?by=source", {200, 200, 200, 403}},
 		{"/healthz", {200, 200, 200, 200}},
-		{"/", {200, 200, 403, 403}},
-		{"/nothing", {404, 404, 403, 403}},
+		{"/", {200, 200, 200, 403}},
+		{"/nothing", {404, 404, 404, 403}},
 	};
 	char folder[160], text[4][TP_TOKEN_TEXT_BYTES + 1], header[256];
 	struct tp_token token[4], old;

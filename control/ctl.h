@@ -5,7 +5,10 @@
  *   view thread        ctl_view: attaches to the data process, again and again
  *   pulse thread       ctl_pulse: once a second a sample and the message for all who watch
  *   issuer             ctl_billing_issue: bills of periods that have ended, corrections; the only one who writes bills
- *   one per connection ctl_http: handlers; at most CTL_CONNECTIONS_MAX
+ *   watch thread       ctl_watch: lets those who watch go on when there is news
+ *   library threads    ctl_http: connections, who may ask, sending
+ *   CTL_WORKERS        ctl_http_pool: handlers
+ *   reaper thread      ctl_http_seat: ends connections that are over their time
  *
  * It reads the data process's folder and shared memory and writes to neither; it makes its own state_dir and nothing else.
  */
@@ -20,9 +23,8 @@
 
 #include <pthread.h>
 
-enum { CTL_CONNECTIONS_MAX = 256 };
-
 struct ctl_pulse;
+struct ctl_watch;
 struct ctl_gate;
 struct ctl_meter;
 struct ctl_folds;
@@ -44,6 +46,7 @@ struct ctl {
 	struct ctl_meter *meter; /* what was answered, and how fast; NULL: not counted */
 	const char *version;
 	struct ctl_reconcile *reconcile;
+	struct ctl_watch *watch;
 };
 
 /* ---- ctl_http.c ---- */
@@ -51,7 +54,11 @@ struct ctl {
 struct ctl_http;
 /* Listens on the configured address. 0 or -errno, logged; text gets the address with the port that was got. */
 int ctl_http_open(struct ctl_http **http, struct ctl *ctl, char text[TP_ENDPOINT_TEXT_BYTES]);
-/* Ends all connections and waits for their threads. ctl_pulse_stop() comes first, so that watchers let go. */
+/* For --check: whether the files of control.tls serve. 0 or -errno, logged. */
+int ctl_tls_check(const struct tp_config *config);
+/* SIGHUP: reads the certificates anew. 0 or -errno, logged; then those read last stay. */
+int ctl_http_reload(struct ctl_http *http);
+/* Ends all connections and threads. ctl_watch_close() comes first, so that no watcher is parked. */
 void ctl_http_close(struct ctl_http *http);
 
 /* The JSON of a group's key: what was sent, or "(other)" for what a full table no longer told apart. */
@@ -94,7 +101,5 @@ void ctl_live_refused(struct ctl *ctl, const struct ctl_target *target, struct c
 void ctl_live_history(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply);
 /* A file of web/, by its path segment; "" is the dashboard. 404 when there is none. */
 void ctl_web(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply);
-/* What stands at "/" while there are no tokens yet. */
-void ctl_web_closed(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply);
 
 #endif

@@ -159,7 +159,8 @@ static void add(struct ctl *ctl, const struct ctl_target *target, struct ctl_rep
 
 static void del(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply)
 {
-	const struct ctl_text *text = ctl_target_param(target, "prefix");
+	/* …/blocklist/192.0.2.0%2F24, or …/blocklist?prefix=192.0.2.0/24 */
+	const struct ctl_text *text = target->segments == 4 ? &target->segment[3] : ctl_target_param(target, "prefix");
 	char line[128], prefix[TP_PREFIX_TEXT_BYTES];
 
 	if (!prefix_take(text ? text->at : NULL, text ? text->bytes : 0, "prefix", prefix, reply))
@@ -177,6 +178,9 @@ void ctl_blocklist(struct ctl *ctl, const struct ctl_target *target, struct ctl_
 		add(ctl, target, reply);
 	else if (target->method == CTL_DELETE)
 		del(ctl, target, reply);
+	else if (target->segments == 4)
+		ctl_reply_problem(reply, 404, "not-found", NULL,
+				  "an entry has no page of its own: GET /api/v1/blocklist lists them");
 	else
 		list(ctl, target, reply);
 }

@@ -1,131 +1,40 @@
 /*
- * HTTP for the control process: listening, methods, routes, who may ask, and replies on the wire. The library is libmicrohttpd with a
- * thread per connection, so that a long query or a watcher of the live stream holds up nobody else.
+ * HTTP for the control process: what the library calls, replies on the wire, listening. The library is libmicrohttpd, with epoll in a few
+ * threads of its own: they read requests, say who may not, and send what is ready, and never wait for anything else.
+ *
+ *   request_begin ─► answer: head ─► body ─► whole: suspended, queued ─► a worker runs the handler ─► resumed ─► answer: reply ─► request_end
+ *
+ * So ten thousand connections take ten thousand seats (ctl_http_seat.h) and no thread; a long query takes one worker of several.
  *
  * The raw target is taken from the library before it decodes anything, and decoded in ctl_request.c: an escaped slash stays part of
  * an id. Source: RFC 9110, RFC 9112; contract section 7.
  */
-#include "ctl.h"
-#include "ctl_gate.h"
+#include "ctl_http.h"
 #include "ctl_meter.h"
-#include "ctl_route.h"
 #include "turnpike/log.h"
 #include "turnpike/text.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <microhttpd.h>
 #include <netinet/in.h>
-#include <signal.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { IDLE_S = 60, BACKLOG = 128, MEMORY_BYTES = 64 * 1024, BODY_BYTES_MAX = 16 * 1024 };
-
-struct ctl_http {
-	struct MHD_Daemon *daemon;
-	struct ctl *ctl;
+enum {
+	IDLE_S = 60,
+	BACKLOG = 4096,
+	MEMORY_BYTES = 32 * 1024,
+	BODY_BYTES_MAX = 16 * 1024,
+	THREADS = 2,
+	UNACKED_MS = 30000, /* what was sent and is not acknowledged, or not taken */
+	OWN_FILES = 256,    /* descriptors that are not connections */
 };
-
-/* What is known of one request between the library's calls. */
-struct exchange {
-	bool begun;  /* the library has called before */
-	bool parsed; /* the target is well formed */
-	struct ctl_target target;
-	char *body; /* of a request that changes something */
-	size_t body_bytes;
-	bool body_too_large;
-};
-
-/* ---- who asks ---- */
-
-static const char *request_header(struct MHD_Connection *connection, const char *name)
-{
-	return MHD_lookup_connection_value(connection, MHD_HEADER_KIND, name);
-}
-
-const char *ctl_target_header(const struct ctl_target *target, const char *name)
-{
-	return request_header(target->connection, name);
-}
-
-/*
- * Without tokens anybody on this machine may read. A web page elsewhere can make a visitor's browser ask under the page's own name
- * (DNS rebinding), so only names that cannot be a stranger's are answered: an address, or localhost.
- */
-static bool host_is_ours(const char *host)
-{
-	char name[256];
-	struct tp_addr addr;
-
-	if (!host)
-		return true; /* HTTP/1.0: no browser */
-	size_t bytes = host[0] == '[' ? strcspn(host, "]") + 1 : strcspn(host, ":");
-	if (bytes >= sizeof(name) || bytes > strlen(host))
-		return false;
-	memcpy(name, host, bytes);
-	name[bytes] = '\0';
-	if (strcasecmp(name, "localhost") == 0)
-		return true;
-	if (name[0] == '[')
-		return tp_addr_parse(name + 1, bytes - 2, &addr) == 0;
-	return tp_addr_parse(name, bytes, &addr) == 0;
-}
-
-/*
- * Whether a request that changes something comes from where it may: with a browser in between, from a page of ours. A page of a
- * stranger can send a form or plain text without asking, but says so in Origin, and has to ask before it sends JSON.
- */
-static bool origin_is_ours(struct MHD_Connection *connection)
-{
-	const char *origin = request_header(connection, "Origin"), *host = request_header(connection, "Host");
-	const char *name = origin ? strstr(origin, "://") : NULL;
-
-	return !origin || (name && host && strcasecmp(name + 3, host) == 0);
-}
-
-static bool content_is_json(struct MHD_Connection *connection)
-{
-	const char *type = request_header(connection, "Content-Type");
-
-	return type && strncasecmp(type, "application/json", 16) == 0 && (type[16] == '\0' || type[16] == ';' || type[16] == ' ');
-}
-
-static void dispatch(struct ctl *ctl, struct ctl_target *target, struct MHD_Connection *connection, struct ctl_reply *reply)
-{
-	bool closed = ctl->config.control_auth_tokens;
-	const char *host = request_header(connection, "Host");
-	const struct ctl_route *route = ctl_route_find(target);
-	enum ctl_verdict verdict = CTL_MAY;
-	struct tp_token token = {0};
-
-	if (!closed && !host_is_ours(host)) {
-		ctl_reply_problem(reply, 421, "misdirected", NULL,
-				  "without tokens only requests to an IP address or localhost are answered, found Host: %.64s",
-				  host);
-		return;
-	}
-	/* what there is, is nobody's business without a token */
-	if (closed)
-		verdict = ctl_gate_ask(ctl->gate, request_header(connection, "Authorization"), route ? route->need : CTL_NEED_READ,
-				       &token);
-	target->only = verdict == CTL_MAY && closed && token.scope == TP_SCOPE_READ_ADVERTISER ? token.advertiser : NULL;
-	if (verdict == CTL_UNKNOWN && target->segments == 1 && target->segment[0].bytes == 0)
-		ctl_web_closed(ctl, target, reply);
-	else if (verdict == CTL_UNKNOWN)
-		ctl_reply_problem(reply, 401, "unauthorized", NULL, "a token is needed: Authorization: Bearer …");
-	else if (verdict == CTL_NARROW)
-		ctl_reply_problem(reply, 403, "forbidden", NULL, "the token's scope does not reach this");
-	else if (target->method != CTL_GET && !origin_is_ours(connection))
-		ctl_reply_problem(reply, 403, "foreign-origin", NULL, "the request comes from a page of another origin");
-	else if (target->method == CTL_POST && !content_is_json(connection))
-		ctl_reply_problem(reply, 415, "unsupported-media-type", NULL, "expected Content-Type: application/json");
-	else if (route)
-		route->handler(ctl, target, reply);
-	else
-		ctl_reply_problem(reply, 404, "not-found", NULL, "there is nothing here; /openapi.json names what there is");
-}
 
 /* ---- the wire ---- */
 
@@ -147,7 +56,7 @@ static void header(struct MHD_Response *response, const char *name, const char *
 		MHD_add_response_header(response, name, value);
 }
 
-static enum MHD_Result reply_send(struct MHD_Connection *connection, struct ctl_reply *reply)
+static enum MHD_Result reply_send(struct MHD_Connection *connection, struct ctl_reply *reply, bool closes)
 {
 	struct MHD_Response *response = response_make(reply);
 
@@ -166,8 +75,10 @@ static enum MHD_Result reply_send(struct MHD_Connection *connection, struct ctl_
 		header(response, "WWW-Authenticate", "Bearer");
 	if (reply->status == 405)
 		header(response, "Allow", reply->allow);
-	if (reply->status == 503)
+	if (reply->status == 503 && !MHD_get_response_header(response, "Retry-After"))
 		header(response, "Retry-After", "1");
+	if (closes)
+		header(response, "Connection", "close");
 	enum MHD_Result result = MHD_queue_response(connection, reply->status, response);
 	MHD_destroy_response(response);
 	return result;
@@ -176,7 +87,7 @@ static enum MHD_Result reply_send(struct MHD_Connection *connection, struct ctl_
 /* RFC 9110 section 13.1.2, for the one strong tag that we send. */
 static void if_none_match(struct MHD_Connection *connection, struct ctl_reply *reply)
 {
-	const char *tags = request_header(connection, "If-None-Match");
+	const char *tags = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, "If-None-Match");
 
 	if (reply->status != 200 || !reply->etag || !tags)
 		return;
@@ -187,29 +98,7 @@ static void if_none_match(struct MHD_Connection *connection, struct ctl_reply *r
 	}
 }
 
-/* True if the resource takes this method, which is then noted. */
-static bool method_changes(struct exchange *exchange, const char *method)
-{
-	const struct ctl_route *route = ctl_route_find(&exchange->target);
-	const bool post = strcmp(method, "POST") == 0;
-
-	if (!route || !(post ? route->takes & CTL_POSTS : (route->takes & CTL_DELETES) && strcmp(method, "DELETE") == 0))
-		return false;
-	exchange->target.method = post ? CTL_POST : CTL_DELETE;
-	return true;
-}
-
-static void method_refuse(const struct exchange *exchange, const char *method, struct ctl_reply *reply)
-{
-	static const char *const allow[] = {"GET, HEAD", "GET, HEAD, POST", "GET, HEAD, DELETE", "GET, HEAD, POST, DELETE"};
-	const struct ctl_route *route = exchange->parsed ? ctl_route_find(&exchange->target) : NULL;
-	const char *methods = allow[route ? route->takes : CTL_READS];
-
-	ctl_reply_problem(reply, 405, "method-not-allowed", NULL, "expected one of %s, found %.32s", methods, method);
-	reply->allow = methods;
-}
-
-static void body_take(struct exchange *exchange, const char *bytes, size_t count)
+static void body_take(struct ctl_exchange *exchange, const char *bytes, size_t count)
 {
 	char *more = count == 0 || exchange->body_bytes + count > BODY_BYTES_MAX
 			     ? NULL
@@ -221,77 +110,209 @@ static void body_take(struct exchange *exchange, const char *bytes, size_t count
 	memcpy(more + exchange->body_bytes, bytes, count);
 	exchange->body = more;
 	exchange->body_bytes += count;
-	exchange->target.body = more;
-	exchange->target.body_bytes = exchange->body_bytes;
+}
+
+/* Sends what is in exchange->reply. */
+static enum MHD_Result reply_now(struct ctl_exchange *exchange)
+{
+	struct ctl_reply *reply = &exchange->reply;
+	const size_t bytes = reply->body ? reply->body_bytes : 0;
+
+	if_none_match(exchange->connection, reply);
+	if (bytes && !ctl_seats_have_room(exchange->http->seats, bytes))
+		ctl_reply_problem(reply, 503, "busy", NULL, "too many large answers are being sent: ask again");
+	if (exchange->seat)
+		ctl_seat_move(exchange->http->seats, exchange->seat, reply->stream ? CTL_SEAT_STREAMING : CTL_SEAT_SENDING,
+			      reply->body ? reply->body_bytes : 0);
+	exchange->stage = CTL_STAGE_ANSWERED;
+	ctl_meter_count(exchange->http->ctl->meter, exchange->route, reply->status, tp_mono_ns() - exchange->began_ns);
+	enum MHD_Result result = reply_send(exchange->connection, reply, exchange->closes || exchange->http->closing);
+	*reply = (struct ctl_reply){0};
+	return result;
+}
+
+static void job_run(struct ctl_job *job)
+{
+	struct ctl_exchange *exchange = (struct ctl_exchange *)job;
+
+	if (exchange->http->closing)
+		ctl_reply_problem(&exchange->reply, 503, "stopping", NULL, "the control process is stopping");
+	else
+		ctl_http_handle(exchange);
+	exchange->stage = CTL_STAGE_ANSWERED;
+	MHD_resume_connection(exchange->connection); /* from here on it is the library's */
+}
+
+/*
+ * The same, in another call of the library's. With epoll it looks at a connection anew when that goes on after a stop, and only so sees the end of
+ * a client that sent it along with the request: else it would keep the connection for its idle time.
+ */
+static enum MHD_Result reply_soon(struct ctl_exchange *exchange)
+{
+	exchange->stage = CTL_STAGE_ANSWERED;
+	MHD_suspend_connection(exchange->connection);
+	MHD_resume_connection(exchange->connection);
+	return MHD_YES;
+}
+
+/* The request is whole: a worker's, or answered here when that takes no time, so that a probe waits for no query. */
+static enum MHD_Result request_run(struct ctl_exchange *exchange)
+{
+	struct ctl_http *http = exchange->http;
+	uint64_t who = 0;
+
+	exchange->began_ns = tp_mono_ns(); /* how long it was sent is not our time */
+	if (exchange->route->need == CTL_NEED_NONE && exchange->target.method == CTL_GET) {
+		ctl_http_handle(exchange);
+		return reply_soon(exchange);
+	}
+	if (exchange->asker.known)
+		memcpy(&who, exchange->asker.token.hash, sizeof(who));
+	else
+		for (int i = 0; i < 16; i++)
+			who = who * 31 + exchange->asker.from.byte[i];
+	exchange->stage = CTL_STAGE_WORKING;
+	if (exchange->seat)
+		ctl_seat_move(http->seats, exchange->seat, CTL_SEAT_WORKING, 0);
+	MHD_suspend_connection(exchange->connection);
+	if (ctl_pool_put(http->pool, &exchange->job, who))
+		return MHD_YES;
+	ctl_reply_problem(&exchange->reply, 503, "busy", NULL, "too many requests of yours wait already: ask again");
+	exchange->stage = CTL_STAGE_ANSWERED;
+	MHD_resume_connection(exchange->connection);
+	return MHD_YES;
 }
 
 static enum MHD_Result answer(void *context, struct MHD_Connection *connection, const char *url, const char *method,
 			      const char *version, const char *upload, size_t *upload_bytes, void **state)
 {
-	struct ctl_http *http = context;
-	struct exchange *exchange = *state;
-	struct ctl_reply reply = {0};
+	struct ctl_exchange *exchange = *state;
+	bool reads = strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0;
 
+	(void)context;
+	(void)connection;
 	(void)url;
-	(void)version;
 	if (!exchange)
 		return MHD_NO;
-	const uint64_t began_ns = tp_mono_ns();
-	exchange->target.head = strcmp(method, "HEAD") == 0;
-	bool readable = strcmp(method, "GET") == 0 || exchange->target.head;
+	if (exchange->stage == CTL_STAGE_ANSWERED)
+		return reply_now(exchange);
 	/*
-	 * The library keeps a connection only if the reply comes after its first call. A method that may have a body gets its
-	 * refusal at once, so that the body need not be read.
+	 * The library keeps a connection only if the reply comes after its first call. A request that may have a body gets its refusal at
+	 * once, so that the body need not be read.
 	 */
-	if (!readable && exchange->parsed && method_changes(exchange, method)) {
-		readable = true;
-		body_take(exchange, upload, *upload_bytes);
+	if (exchange->stage == CTL_STAGE_NEW) {
+		exchange->began_ns = tp_mono_ns();
+		exchange->target.head = strcmp(method, "HEAD") == 0;
+		bool fine = ctl_http_head_check(exchange, method, version) && ctl_http_asker_check(exchange);
+		if (!fine && (!reads || exchange->closes))
+			return reply_now(exchange);
+		exchange->stage = fine ? CTL_STAGE_BODY : CTL_STAGE_REFUSED;
+		return MHD_YES;
 	}
-	if (readable && (!exchange->begun || *upload_bytes)) {
-		exchange->begun = true;
+	if (exchange->stage == CTL_STAGE_REFUSED)
+		return reply_soon(exchange);
+	if (*upload_bytes) {
+		body_take(exchange, upload, *upload_bytes);
 		*upload_bytes = 0;
 		return MHD_YES;
 	}
-	if (exchange->body_too_large)
-		ctl_reply_problem(&reply, 413, "body-too-large", NULL, "expected at most %d bytes", BODY_BYTES_MAX);
-	else if (!readable)
-		method_refuse(exchange, method, &reply);
-	else if (!exchange->parsed)
-		ctl_reply_problem(&reply, 400, "bad-target", NULL, "the request target has a bad escape or too many parts");
-	else
-		dispatch(http->ctl, &exchange->target, connection, &reply);
-	ctl_meter_count(http->ctl->meter, exchange->parsed ? ctl_route_find(&exchange->target) : NULL, reply.status,
-			tp_mono_ns() - began_ns);
-	if_none_match(connection, &reply);
-	return reply_send(connection, &reply);
+	if (!exchange->body_too_large)
+		return request_run(exchange);
+	ctl_reply_problem(&exchange->reply, 413, "body-too-large", NULL, "expected at most %d bytes", BODY_BYTES_MAX);
+	return reply_now(exchange);
+}
+
+static struct ctl_seat *seat_of(struct MHD_Connection *connection)
+{
+	const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+
+	return info ? info->socket_context : NULL;
 }
 
 /* The library's first word of a request: its raw target. */
 static void *request_begin(void *context, const char *target, struct MHD_Connection *connection)
 {
-	struct exchange *exchange = calloc(1, sizeof(*exchange));
+	struct ctl_http *http = context;
+	struct ctl_exchange *exchange = calloc(1, sizeof(*exchange));
 
-	(void)context;
 	if (!exchange)
 		return NULL;
+	exchange->job.run = job_run;
+	exchange->http = http;
+	exchange->connection = connection;
+	exchange->seat = seat_of(connection);
+	if (exchange->seat) {
+		exchange->asker.from = exchange->seat->from;
+		ctl_seat_move(http->seats, exchange->seat, CTL_SEAT_READING, 0);
+	}
 	exchange->parsed = ctl_target_parse(target, &exchange->target) == 0;
 	exchange->target.connection = connection;
+	exchange->target.asker = &exchange->asker;
 	return exchange;
 }
 
 static void request_end(void *context, struct MHD_Connection *connection, void **state, enum MHD_RequestTerminationCode how)
 {
-	struct exchange *exchange = *state;
+	struct ctl_exchange *exchange = *state;
 
 	(void)context;
 	(void)connection;
 	(void)how;
 	if (exchange) {
+		assert(exchange->stage != CTL_STAGE_WORKING);
+		if (exchange->seat)
+			ctl_seat_move(exchange->http->seats, exchange->seat, CTL_SEAT_WAITING, 0);
 		ctl_target_free(&exchange->target);
+		free(exchange->reply.body); /* an answer that was not sent any more */
+		if (exchange->reply.stream)
+			MHD_destroy_response(exchange->reply.stream);
 		free(exchange->body);
 	}
 	free(exchange);
 	*state = NULL;
+}
+
+/* ---- connections ---- */
+
+static void address_of(const struct sockaddr *address, struct tp_addr *to)
+{
+	*to = (struct tp_addr){0};
+	if (address->sa_family == AF_INET)
+		*to = tp_addr_v4((const uint8_t *)&((const struct sockaddr_in *)(const void *)address)->sin_addr);
+	else if (address->sa_family == AF_INET6)
+		*to = tp_addr_v6((const uint8_t *)&((const struct sockaddr_in6 *)(const void *)address)->sin6_addr);
+}
+
+/* A peer that vanished, or takes nothing, is found out by the kernel. */
+static void socket_prepare(int fd)
+{
+	const int one = 1, idle_s = 30, unacked_ms = UNACKED_MS;
+
+	(void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof(idle_s));
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &unacked_ms, sizeof(unacked_ms));
+}
+
+static void connection_change(void *context, struct MHD_Connection *connection, void **seat,
+			      enum MHD_ConnectionNotificationCode what)
+{
+	struct ctl_http *http = context;
+
+	if (what == MHD_CONNECTION_NOTIFY_CLOSED) {
+		if (*seat)
+			ctl_seat_give(http->seats, *seat);
+		*seat = NULL;
+		return;
+	}
+	int fd = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+	struct tp_addr from;
+	address_of(MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS)->client_addr, &from);
+	socket_prepare(fd);
+	*seat = ctl_seat_take(http->seats, fd, &from);
+	if (!*seat)
+		shutdown(fd, SHUT_RDWR);
+	if (http->tls)
+		ctl_tls_begin(http->tls, connection);
 }
 
 /* The library's own decoding, of what we do not use. */
@@ -340,6 +361,63 @@ static int listen_on(const struct tp_endpoint *endpoint, char text[TP_ENDPOINT_T
 	return fd;
 }
 
+/* As many connections as the configuration wants, if so many files may be open. */
+static uint32_t connections_max(const struct ctl *ctl)
+{
+	struct rlimit files;
+	uint32_t wanted = ctl->config.control_connections;
+	rlim_t needed = (rlim_t)wanted + wanted / 4 + OWN_FILES;
+
+	if (getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_cur >= needed)
+		return wanted;
+	files.rlim_cur = files.rlim_max < needed ? files.rlim_max : needed;
+	(void)setrlimit(RLIMIT_NOFILE, &files);
+	if (files.rlim_cur >= needed)
+		return wanted;
+	uint32_t fits = files.rlim_cur > 2 * OWN_FILES ? (uint32_t)((files.rlim_cur - OWN_FILES) * 4 / 5) : OWN_FILES / 2;
+	tp_logf(TP_WARN, "fewer connections than control.connections: too few files may be open",
+		"connections=%u wanted=%u RLIMIT_NOFILE=%llu", fits, wanted, (unsigned long long)files.rlim_cur);
+	return fits;
+}
+
+static int parts_open(struct ctl_http *http)
+{
+	const struct ctl *ctl = http->ctl;
+	int rc = ctl_seats_open(&http->seats, connections_max(ctl));
+
+	if (rc == 0)
+		rc = ctl_pool_open(&http->pool);
+	if (rc == 0 && ctl->config.control_tls_certificate)
+		rc = ctl_tls_open(&http->tls, &ctl->config);
+	return rc;
+}
+
+static void parts_close(struct ctl_http *http)
+{
+	if (http->pool)
+		ctl_pool_close(http->pool);
+	if (http->seats)
+		ctl_seats_close(http->seats);
+	ctl_tls_close(http->tls);
+	free(http);
+}
+
+static struct MHD_Daemon *daemon_start(struct ctl_http *http, int fd)
+{
+	const unsigned flags = MHD_USE_EPOLL_INTERNALLY | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC | MHD_USE_ERROR_LOG |
+			       (http->tls ? MHD_USE_TLS : 0);
+	static const struct MHD_OptionItem none[] = {{MHD_OPTION_END, 0, NULL}};
+
+	/* seats, not the library, decide on how many there are: at its own limit it would stop taking honest ones */
+	return MHD_start_daemon(
+		flags, 0, NULL, NULL, answer, http, MHD_OPTION_EXTERNAL_LOGGER, library_log, NULL, MHD_OPTION_LISTEN_SOCKET, fd,
+		MHD_OPTION_THREAD_POOL_SIZE, (unsigned)THREADS, MHD_OPTION_URI_LOG_CALLBACK, request_begin, http,
+		MHD_OPTION_NOTIFY_COMPLETED, request_end, NULL, MHD_OPTION_NOTIFY_CONNECTION, connection_change, http,
+		MHD_OPTION_UNESCAPE_CALLBACK, leave_as_is, NULL, MHD_OPTION_CONNECTION_LIMIT, (unsigned)(1 << 20),
+		MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)MEMORY_BYTES,
+		MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_ARRAY, http->tls ? ctl_tls_options(http->tls) : none, MHD_OPTION_END);
+}
+
 int ctl_http_open(struct ctl_http **http, struct ctl *ctl, char text[TP_ENDPOINT_TEXT_BYTES])
 {
 	struct ctl_http *made = calloc(1, sizeof(*made));
@@ -347,32 +425,40 @@ int ctl_http_open(struct ctl_http **http, struct ctl *ctl, char text[TP_ENDPOINT
 	if (!made)
 		return -ENOMEM;
 	made->ctl = ctl;
+	int rc = parts_open(made);
+	if (rc != 0) {
+		parts_close(made);
+		return rc;
+	}
 	int fd = listen_on(&ctl->config.control_listen, text);
 	if (fd < 0) {
 		tp_endpoint_text(&ctl->config.control_listen, text);
 		tp_logf(TP_ERROR, "cannot listen", "control.listen=%s error=\"%s\"", text, strerror(-fd));
-		free(made);
+		parts_close(made);
 		return fd;
 	}
-	made->daemon = MHD_start_daemon(
-		MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION | MHD_USE_POLL | MHD_USE_ITC | MHD_USE_ERROR_LOG, 0,
-		NULL, NULL, answer, made, MHD_OPTION_EXTERNAL_LOGGER, library_log, NULL, MHD_OPTION_LISTEN_SOCKET, fd,
-		MHD_OPTION_URI_LOG_CALLBACK, request_begin, NULL, MHD_OPTION_NOTIFY_COMPLETED, request_end, NULL,
-		MHD_OPTION_UNESCAPE_CALLBACK, leave_as_is, NULL, MHD_OPTION_CONNECTION_LIMIT, (unsigned)CTL_CONNECTIONS_MAX,
-		MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)MEMORY_BYTES,
-		MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
+	made->daemon = daemon_start(made, fd);
 	if (!made->daemon) {
 		tp_logf(TP_ERROR, "cannot start the HTTP server", "listen=%s", text);
 		close(fd);
-		free(made);
+		parts_close(made);
 		return -EIO;
 	}
 	*http = made;
 	return 0;
 }
 
+int ctl_http_reload(struct ctl_http *http)
+{
+	return http->tls ? ctl_tls_reload(http->tls) : 0;
+}
+
 void ctl_http_close(struct ctl_http *http)
 {
+	http->closing = true;
+	/* the library must find no connection suspended: what waits is answered, and nothing more is queued */
+	ctl_pool_close(http->pool);
+	http->pool = NULL;
 	MHD_stop_daemon(http->daemon);
-	free(http);
+	parts_close(http);
 }

@@ -1,24 +1,30 @@
 /*
- * GET /api/v1/live: Server-Sent Events (WHATWG HTML, section 9.2), one message a second with the node's totals. Each watcher is one
- * connection thread that waits for the pulse; a slow one misses messages and gets the newest.
+ * GET /api/v1/live: Server-Sent Events (WHATWG HTML, section 9.2), one message a second with the node's totals. A watcher is a
+ * connection that is parked between two messages (ctl_watch.h); a slow one misses messages and gets the newest.
  */
 #include "ctl.h"
+#include "ctl_gate.h"
 #include "ctl_pulse.h"
 #include "ctl_refused.h"
+#include "ctl_watch.h"
 #include "turnpike/text.h"
 
 #include <microhttpd.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { WAIT_MS = 10000, BLOCK_BYTES = 16384 };
+enum { BLOCK_BYTES = 16384 };
 
 struct watcher {
 	struct ctl_pulse *pulse;
+	struct ctl_watch *watch;
+	struct MHD_Connection *connection;
+	struct ctl_gate *gate; /* NULL: anybody may */
+	struct ctl_asker asker;
 	struct ctl_message *message; /* being sent */
 	size_t sent;                 /* of it */
 	uint64_t sequence;           /* of the last one */
-	bool greeted;
+	bool greeted, was_parked;
 };
 
 static ssize_t text(const char *line, char *to, size_t room)
@@ -39,10 +45,15 @@ static ssize_t watcher_read(void *context, uint64_t position, char *to, size_t r
 		return text("retry: 2000\n\n", to, room);
 	}
 	if (!watcher->message) {
-		watcher->message = ctl_pulse_wait(watcher->pulse, watcher->sequence, WAIT_MS, &stopped);
+		watcher->message = ctl_pulse_wait(watcher->pulse, watcher->sequence, 0, &stopped);
 		watcher->sent = 0;
-		if (stopped)
+		/* who lost his token sees no more from that second on */
+		if (stopped || (watcher->message && watcher->gate && !ctl_gate_holds(watcher->gate, &watcher->asker)))
 			return MHD_CONTENT_READER_END_OF_STREAM;
+		bool was_parked = watcher->was_parked;
+		watcher->was_parked = !watcher->message && !was_parked;
+		if (watcher->was_parked && ctl_watch_park(watcher->watch, watcher->connection, watcher->sequence))
+			return 0; /* … and called again when there is news, or has been none for long */
 		if (!watcher->message)
 			return text(": waiting\n\n", to, room);
 		watcher->sequence = watcher->message->sequence;
@@ -64,20 +75,30 @@ static void watcher_free(void *context)
 	struct watcher *watcher = context;
 	if (watcher->message)
 		ctl_message_give(watcher->pulse, watcher->message);
+	ctl_watch_give(watcher->watch);
 	free(watcher);
 }
 
 void ctl_live(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply)
 {
-	struct watcher *watcher = calloc(1, sizeof(*watcher));
+	struct watcher *watcher;
 
-	(void)target;
+	if (!ctl_watch_take(ctl->watch)) {
+		ctl_reply_problem(reply, 503, "too-many-watchers", NULL, "there are %d watchers already", CTL_WATCHERS_MAX);
+		return;
+	}
+	watcher = calloc(1, sizeof(*watcher));
 	if (watcher) {
 		watcher->pulse = ctl->pulse;
+		watcher->watch = ctl->watch;
+		watcher->connection = target->connection;
+		watcher->gate = ctl->gate;
+		watcher->asker = *target->asker;
 		reply->stream =
 			MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, BLOCK_BYTES, watcher_read, watcher, watcher_free);
 	}
 	if (!reply->stream) {
+		ctl_watch_give(ctl->watch);
 		free(watcher);
 		ctl_reply_problem(reply, 500, "no-memory", NULL, "not enough memory for a watcher");
 		return;

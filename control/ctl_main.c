@@ -12,9 +12,11 @@
 #include "ctl_folds.h"
 #include "ctl_gate.h"
 #include "ctl_ledger.h"
+#include "ctl_login.h"
 #include "ctl_meter.h"
 #include "ctl_pulse.h"
 #include "ctl_reconcile.h"
+#include "ctl_watch.h"
 #include "turnpike/folder.h"
 #include "turnpike/log.h"
 #include "turnpike/text.h"
@@ -112,8 +114,12 @@ static int parts_open(struct ctl *ctl, struct ctl_http **http, char text[TP_ENDP
 	rc = ctl_pulse_open(&ctl->pulse, ctl->config.data_dir, ctl->config.control_state_dir, ctl->views);
 	if (rc != 0)
 		return said("cannot start the pulse", ctl->config.data_dir, rc);
+	rc = ctl_watch_open(&ctl->watch, ctl->pulse);
+	if (rc != 0)
+		return said("cannot start the watch", ctl->config.data_dir, rc);
 	if (ctl->config.control_auth_tokens)
-		rc = ctl_gate_open(&ctl->gate, ctl->config.control_state_dir);
+		rc = ctl_gate_open(&ctl->gate, ctl->config.control_state_dir, ctl->config.control_token_rate_limit,
+				   ctl->config.control_session_ms);
 	if (rc != 0)
 		return said("cannot open the gate", ctl->config.control_state_dir, rc);
 	rc = ctl_meter_open(&ctl->meter);
@@ -128,11 +134,13 @@ static int parts_open(struct ctl *ctl, struct ctl_http **http, char text[TP_ENDP
 static void parts_close(struct ctl *ctl, struct ctl_http *http)
 {
 	if (ctl->pulse)
-		ctl_pulse_stop(ctl->pulse); /* watchers let go of their connections */
+		ctl_pulse_stop(ctl->pulse);
+	ctl_watch_stop(ctl->watch); /* no connection is parked from here on */
 	if (http)
 		ctl_http_close(http);
 	ctl_meter_close(ctl->meter);
 	ctl_reconcile_close(ctl->reconcile);
+	ctl_watch_close(ctl->watch);
 	ctl_gate_close(ctl->gate);
 	if (ctl->pulse)
 		ctl_pulse_close(ctl->pulse);
@@ -143,6 +151,16 @@ static void parts_close(struct ctl *ctl, struct ctl_http *http)
 	if (ctl->views)
 		ctl_views_close(ctl->views);
 	ctl_ledger_close(ctl->ledger);
+}
+
+/* SIGHUP: what can be read anew without a restart is. */
+static void reload(struct ctl *ctl, struct ctl_http *http)
+{
+	int rc = ctl_http_reload(http);
+
+	tp_logf(rc ? TP_ERROR : TP_INFO, rc ? "reload failed: what was read before stays" : "reloaded", "certificates=%s",
+		ctl->config.control_tls_certificate ? ctl->config.control_tls_certificate : "none");
+	ctl_act_note(ctl, "signal SIGHUP", "reload", rc ? "failed" : "done");
 }
 
 /*
@@ -165,7 +183,7 @@ static void watchdog(struct ctl_pulse *pulse, uint64_t every_ns, uint64_t *told_
 	tp_notify("WATCHDOG=1");
 }
 
-static void wait_for_end(struct ctl_pulse *pulse, const sigset_t *signals)
+static void wait_for_end(struct ctl *ctl, struct ctl_http *http, const sigset_t *signals)
 {
 	const struct timespec look = {.tv_nsec = 250000000};
 	const uint64_t watchdog_ns = tp_watchdog_ns();
@@ -176,9 +194,9 @@ static void wait_for_end(struct ctl_pulse *pulse, const sigset_t *signals)
 		number = sigtimedwait(signals, NULL, &look);
 		if (number < 0 && errno != EAGAIN && errno != EINTR)
 			return;
-		watchdog(pulse, watchdog_ns, &told_ns, &sequence);
+		watchdog(ctl->pulse, watchdog_ns, &told_ns, &sequence);
 		if (number == SIGHUP)
-			tp_logf(TP_INFO, "nothing of the control process can be reloaded: restart it", "signal=SIGHUP");
+			reload(ctl, http);
 	} while (number < 0 || number == SIGHUP);
 	tp_logf(TP_INFO, "stopping", "signal=%s", number == SIGINT ? "SIGINT" : "SIGTERM");
 }
@@ -198,7 +216,7 @@ int main(int count, char **word)
 		return status;
 	if (tp_config_load(file, &ctl.config, stderr) != 0)
 		return 2;
-	if (!ctl_billing_zones_check(&ctl.config)) {
+	if (!ctl_billing_zones_check(&ctl.config) || (check && ctl_tls_check(&ctl.config) != 0)) {
 		tp_config_free(&ctl.config);
 		return 2;
 	}
@@ -222,7 +240,7 @@ int main(int count, char **word)
 		tp_logf(TP_INFO, "serving", "listen=%s data_dir=\"%s\" auth=%s", text, ctl.config.data_dir,
 			ctl.config.control_auth_tokens ? "tokens" : "none");
 		tp_notify("READY=1");
-		wait_for_end(ctl.pulse, &signals);
+		wait_for_end(&ctl, http, &signals);
 		tp_notify("STOPPING=1");
 	}
 	parts_close(&ctl, http);

@@ -129,9 +129,22 @@ static const char *title_of(uint16_t status)
 		uint16_t status;
 		const char *title;
 	} titles[] = {
-		{400, "Bad Request"},           {401, "Unauthorized"},          {404, "Not Found"},
-		{405, "Method Not Allowed"},    {416, "Range Not Satisfiable"}, {421, "Misdirected Request"},
-		{422, "Unprocessable Content"}, {500, "Internal Server Error"}, {503, "Service Unavailable"},
+		{400, "Bad Request"},
+		{401, "Unauthorized"},
+		{404, "Not Found"},
+		{405, "Method Not Allowed"},
+		{416, "Range Not Satisfiable"},
+		{421, "Misdirected Request"},
+		{422, "Unprocessable Content"},
+		{403, "Forbidden"},
+		{409, "Conflict"},
+		{413, "Content Too Large"},
+		{415, "Unsupported Media Type"},
+		{429, "Too Many Requests"},
+		{501, "Not Implemented"},
+		{507, "Insufficient Storage"},
+		{500, "Internal Server Error"},
+		{503, "Service Unavailable"},
 	};
 	for (size_t i = 0; i < sizeof(titles) / sizeof(titles[0]); i++) {
 		if (titles[i].status == status)

@@ -23,6 +23,8 @@ enum { CTL_SEGMENTS_MAX = 8, CTL_PARAMS_MAX = 32 };
 
 enum ctl_method { CTL_GET, CTL_POST, CTL_DELETE }; /* GET stands for HEAD too */
 
+struct ctl_asker;
+
 /* The target "/api/v1/ads/a%2Fb?x=1" has the segments api, v1, ads, "a/b" and the parameter x. "/" has one, empty. */
 struct ctl_target {
 	char *room; /* the decoded bytes of all below */
@@ -37,7 +39,8 @@ struct ctl_target {
 	size_t body_bytes;
 	/* The asker may see this advertiser's rows and no others; NULL: all. A handler of CTL_NEED_OWN has to keep to it. */
 	const char *only;
-	void *connection; /* for ctl_target_header() */
+	const struct ctl_asker *asker; /* who asks: ctl_gate.h */
+	void *connection;              /* for ctl_target_header() */
 };
 
 /* The value of a request header, NULL when it was not sent. Valid as long as the target. */
@@ -73,7 +76,7 @@ struct ctl_reply {
 	const char *allow;           /* with 405 */
 	const char *etag, *cache;    /* NULL: "no-store" */
 	const char *policy;          /* Content-Security-Policy */
-	struct MHD_Response *stream; /* instead of a body */
+	struct MHD_Response *stream; /* instead of a body; its reader must not wait: the library's threads call it */
 	struct ctl_header header[CTL_HEADERS_MAX];
 	uint32_t headers;
 };

@@ -2,6 +2,7 @@
 #include "ctl_route.h"
 
 #include "ctl.h"
+#include "ctl_login.h"
 
 #include <string.h>
 
@@ -42,10 +43,17 @@ static const struct ctl_route routes[] = {
 
 	/* who is kept out */
 	{{"api", "v1", "blocklist"}, ctl_blocklist, CTL_NEED_ADMIN, CTL_POSTS | CTL_DELETES},
+	{{"api", "v1", "blocklist", "*"}, ctl_blocklist, CTL_NEED_ADMIN, CTL_DELETES},
 
-	/* the dashboard's files */
-	{{""}, ctl_web, CTL_NEED_READ, CTL_READS},
-	{{"*"}, ctl_web, CTL_NEED_READ, CTL_READS},
+	/* who is let in, and what they did */
+	{{"login"}, ctl_login, CTL_NEED_NONE, CTL_POSTS | CTL_FORMS},
+	{{"logout"}, ctl_logout, CTL_NEED_NONE, CTL_POSTS | CTL_FORMS},
+	{{"api", "v1", "whoami"}, ctl_whoami, CTL_NEED_OWN, CTL_READS},
+	{{"api", "v1", "audit-log"}, ctl_audit_log, CTL_NEED_ADMIN, CTL_READS},
+
+	/* the dashboard's files: they show what the token may see */
+	{{""}, ctl_web, CTL_NEED_OWN, CTL_READS},
+	{{"*"}, ctl_web, CTL_NEED_OWN, CTL_READS},
 };
 
 static bool route_is(const struct ctl_route *route, const struct ctl_target *target)

@@ -10,7 +10,7 @@
 struct ctl;
 
 /* Methods: GET and HEAD always. */
-enum { CTL_READS = 0, CTL_POSTS = 1, CTL_DELETES = 2 };
+enum { CTL_READS = 0, CTL_POSTS = 1, CTL_DELETES = 2, CTL_FORMS = 4 /* POSTs of HTML forms too */ };
 
 struct ctl_route {
 	const char *segment[CTL_SEGMENTS_MAX]; /* "*" is any but an empty one */

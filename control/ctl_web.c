@@ -38,10 +38,3 @@ void ctl_web(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply 
 		return;
 	ctl_reply_problem(reply, 404, "not-found", NULL, "there is nothing here; /openapi.json names what there is");
 }
-
-void ctl_web_closed(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply)
-{
-	(void)ctl;
-	(void)target;
-	serve("closed.html", strlen("closed.html"), reply);
-}

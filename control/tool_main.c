@@ -3,6 +3,7 @@
  * the command socket; it holds no state.
  */
 #include "tool.h"
+#include "tool_acts.h"
 
 #include "turnpike/log.h"
 #include "turnpike/version.h"
@@ -24,6 +25,7 @@ static const struct verb verb[] = {
 	{"status", ctl_tool_status, "status                        what the node is doing"},
 	{"top", ctl_tool_top, "top [--interval S] [--count N]  rates and cores, redrawn in the terminal"},
 	{"audit", ctl_tool_audit, "audit                         the balance sheet; status 1 if it does not sum"},
+	{"audit-log", ctl_tool_audit_log, "audit-log [--limit N]         administrative acts and logins, the newest last"},
 	{"blocklist", ctl_tool_blocklist,
 	 "blocklist add PREFIX [--ttl 1h] [--reason TEXT] [--count-only]\n"
 	 "  blocklist del PREFIX\n"
@@ -162,7 +164,12 @@ static int verb_run(struct ctl_tool *tool, const char *file, int words, char **w
 			continue;
 		if (tp_config_load(file, &tool->config, stderr))
 			return 2;
+		const bool is_act = ctl_tool_is_act(words, word);
+		if (is_act)
+			ctl_tool_act(tool, words, word, -1);
 		int status = verb[i].run(tool, words - 1, word + 1);
+		if (is_act)
+			ctl_tool_act(tool, words, word, status);
 		if (status == 2)
 			fprintf(stderr, "usage: turnpikectl -c FILE %s\n", verb[i].help);
 		tp_config_free(&tool->config);

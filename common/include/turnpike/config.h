@@ -94,6 +94,12 @@ struct tp_config {
 	bool billing_issue_hourly, billing_issue_daily,
 		billing_issue_monthly; /* which reports are issued, default daily and monthly */
 	uint64_t billing_interval_ms;  /* how often the issuer looks, default 1m */
+	/* not in the contract's example; docs/access.md */
+	char *control_tls_certificate, *control_tls_key; /* PEM files, both or neither */
+	char *control_tls_client_ca;                     /* who signs clients' certificates; NULL: none are asked for */
+	uint32_t control_token_rate_limit;               /* requests per second and token; 0: off */
+	uint32_t control_connections;                    /* at once */
+	uint64_t control_session_ms;                     /* how long a login lasts */
 	/* not in the contract's example; documented in docs/tuning.md */
 	uint64_t memory_dedup_bytes;   /* memory.dedup, default 256MiB */
 	uint32_t memory_connections;   /* memory.connections, TCP connections per rx core and DPDK port, default 16384 */
