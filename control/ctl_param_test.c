@@ -296,6 +296,9 @@ static void days_are_the_zones(void **state)
 	ctl_query_previous(&query, &before);
 	assert_int_equal(before.to_minute, query.from_minute);
 	assert_int_equal(before.to_minute - before.from_minute, 3 * 1440);
+	assert_true(read_query("tz=Europe/Berlin&from=2026-03-30&to=2026-04-01&step=1d&compare=previous", &query, &reply));
+	ctl_query_previous(&query, &before);
+	assert_int_equal(before.to_minute - before.from_minute, 2 * 1440 - 60);
 	assert_true(read_query("tz=Asia/Kolkata&from=2026-03-28&to=2026-03-31&step=1d", &query, &reply));
 	assert_int_equal(ctl_query_grain(&query), STO_MINUTES);
 	assert_true(read_query("tz=UTC&from=2026-03-28&to=2026-03-31&step=1d", &query, &reply));

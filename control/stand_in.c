@@ -212,7 +212,8 @@ static void encode(const struct stand_in_event *from, uint64_t number, void *to)
 {
 	struct tp_parsed parsed = {.fixed = {.type = (uint8_t)from->type,
 					     .device = (uint8_t)from->device,
-					     .flags = TP_DEVICE_SENT | TP_HAS_BID,
+					     .flags = TP_DEVICE_SENT | TP_HAS_BID | TP_HAS_IP,
+					     .ip = {[10] = 0xff, [11] = 0xff, [12] = 192, [14] = 2, [15] = (uint8_t)(number % 5)},
 					     .id = {.hi = 1, .lo = number + 1},
 					     .timestamp_ms = from->timestamp_ms,
 					     .received_ms = from->timestamp_ms,
