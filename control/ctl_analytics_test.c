@@ -168,10 +168,10 @@ static struct model model_of(const struct wanted *wanted)
 
 	for (int i = 0; i < EVENTS; i++) {
 		const struct stand_in_event *one = &event[i];
-		const char *id = wanted->kind[0] == 'c'	     ? one->campaign :
-				 wanted->kind[0] == 'p'	     ? one->publisher :
-				 strlen(wanted->kind) == 3 ? one->ad :
-							     one->advertiser;
+		const char *id = wanted->kind[0] == 'c'      ? one->campaign
+				 : wanted->kind[0] == 'p'    ? one->publisher
+				 : strlen(wanted->kind) == 3 ? one->ad
+							     : one->advertiser;
 		bool in_country = !wanted->country[0] || is(one->country, wanted->country[0]) ||
 				  (wanted->country[1] && is(one->country, wanted->country[1]));
 		if (one->timestamp_ms < wanted->from_ms || one->timestamp_ms >= wanted->to_ms || !is(id, wanted->id) ||
@@ -231,7 +231,8 @@ static uint64_t ms_of(const json_t *object, const char *name)
 	return ms;
 }
 
-static void assert_series(const json_t *answer, const struct wanted *wanted, const struct ctl_zone *zone, bool days, const char *about)
+static void assert_series(const json_t *answer, const struct wanted *wanted, const struct ctl_zone *zone, bool days,
+			  const char *about)
 {
 	const json_t *series = json_object_get(answer, "series"), *bucket;
 	size_t i;
@@ -302,7 +303,8 @@ static void question(void)
 {
 	static const char *const kinds[] = {"campaigns", "ads", "advertisers", "publishers"},
 				 *const zones[] = {"UTC", "Europe/Berlin", "Asia/Kolkata", "America/New_York"},
-				 *const orders[] = {"clicks", "impressions", "gross_clicks", "ctr", "conversions", "flagged_clicks"};
+				 *const orders[] = {"clicks", "impressions", "gross_clicks",
+						    "ctr",    "conversions", "flagged_clicks"};
 	struct wanted wanted = {.kind = kinds[any(4)]};
 	char text[1024], escaped[32], filter[128] = "";
 	const char *zone_name = zones[any(4)], *order = orders[any(6)];
@@ -310,10 +312,10 @@ static void question(void)
 	bool grouped = any(2), down = any(2), step_days = any(2), compare = any(3) == 0;
 	uint32_t limit = any(2) ? 1 + any(8) : 0;
 
-	wanted.id = wanted.kind[0] == 'c' ? campaigns[any(4)] :
-		    wanted.kind[0] == 'p' ? publishers[any(2)] :
-		    strcmp(wanted.kind, "ads") == 0 ? ads[any(3)] :
-						      advertisers[any(3)];
+	wanted.id = wanted.kind[0] == 'c'             ? campaigns[any(4)]
+		    : wanted.kind[0] == 'p'           ? publishers[any(2)]
+		    : strcmp(wanted.kind, "ads") == 0 ? ads[any(3)]
+						      : advertisers[any(3)];
 	if (any(2)) {
 		wanted.only = advertisers[any(3)];
 		if (strcmp(wanted.kind, "advertisers") == 0)
@@ -330,13 +332,13 @@ static void question(void)
 		wanted.country[1] = any(2) ? countries[any(3)] : NULL;
 		wanted.device = any(2) ? "mobile" : NULL;
 		wanted.region = any(3) ? NULL : "";
-		snprintf(filter, sizeof(filter), "&filter=country:%s%s%s%s%s", wanted.country[0], wanted.device ? ",device:mobile" : "",
-			 wanted.country[1] ? ",country:" : "", wanted.country[1] ? wanted.country[1] : "",
-			 wanted.region ? ",region:" : "");
+		snprintf(filter, sizeof(filter), "&filter=country:%s%s%s%s%s", wanted.country[0],
+			 wanted.device ? ",device:mobile" : "", wanted.country[1] ? ",country:" : "",
+			 wanted.country[1] ? wanted.country[1] : "", wanted.region ? ",region:" : "");
 	}
 	snprintf(escaped, sizeof(escaped), "%s", strcmp(wanted.id, "c,3:%") ? wanted.id : "c,3:%25");
-	snprintf(text, sizeof(text), "/api/v1/analytics/%s/%s?from=%llu&to=%llu&step=%s&tz=%s%s%s&order=%s%s%s", wanted.kind, escaped,
-		 (unsigned long long)wanted.from_ms, (unsigned long long)wanted.to_ms, step_days ? "1d" : "1h", zone_name,
+	snprintf(text, sizeof(text), "/api/v1/analytics/%s/%s?from=%llu&to=%llu&step=%s&tz=%s%s%s&order=%s%s%s", wanted.kind,
+		 escaped, (unsigned long long)wanted.from_ms, (unsigned long long)wanted.to_ms, step_days ? "1d" : "1h", zone_name,
 		 grouped ? "&group_by=publisher,country,device" : "", filter, down ? "-" : "", order,
 		 compare ? "&compare=previous" : "");
 	if (limit)
@@ -396,7 +398,8 @@ static void several_ids_are_answered_together(void **state)
 	(void)state;
 	char text[256], range[64];
 
-	snprintf(range, sizeof(range), "from=%llu&to=%llu&step=1d", (unsigned long long)FROM_MS, (unsigned long long)(FROM_MS + SPAN_MS));
+	snprintf(range, sizeof(range), "from=%llu&to=%llu&step=1d", (unsigned long long)FROM_MS,
+		 (unsigned long long)(FROM_MS + SPAN_MS));
 	snprintf(text, sizeof(text), "/api/v1/analytics/campaigns?%s&id=c2&id=c,3:%%25&id=none", range);
 	json_t *answer = ask(text, NULL, 200), *items = json_object_get(answer, "items");
 	static const char *const ids[] = {"c2", "c,3:%25", "none"};
@@ -410,9 +413,10 @@ static void several_ids_are_answered_together(void **state)
 	json_decref(answer);
 	json_decref(ask("/api/v1/analytics/campaigns", NULL, 400));
 	json_decref(ask("/api/v1/analytics/campaigns/c1?id=c2", NULL, 400));
-	json_decref(ask("/api/v1/analytics/campaigns?id=1&id=2&id=3&id=4&id=5&id=6&id=7&id=8&id=9&id=10&id=11&id=12&id=13&id=14&id=15&id="
-			"16&id=17",
-			NULL, 400));
+	json_decref(ask(
+		"/api/v1/analytics/campaigns?id=1&id=2&id=3&id=4&id=5&id=6&id=7&id=8&id=9&id=10&id=11&id=12&id=13&id=14&id=15&id="
+		"16&id=17",
+		NULL, 400));
 }
 
 /* ---- an advertiser's scope ---- */
@@ -462,8 +466,12 @@ static void an_advertiser_sees_its_own_rows_alone(void **state)
 			json_decref(answer);
 		}
 	}
-	static const char *const others[] = {"advertisers/v2?", "advertisers/v?", "advertisers/v11?", "advertisers?id=v1&id=v2&",
-					     "campaigns/c1?filter=advertiser:v2&", "campaigns/c1?filter=advertiser:v1,advertiser:v2&"};
+	static const char *const others[] = {"advertisers/v2?",
+					     "advertisers/v?",
+					     "advertisers/v11?",
+					     "advertisers?id=v1&id=v2&",
+					     "campaigns/c1?filter=advertiser:v2&",
+					     "campaigns/c1?filter=advertiser:v1,advertiser:v2&"};
 	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
 		snprintf(text, sizeof(text), "/api/v1/analytics/%s%s", others[i], range);
 		json_decref(ask(text, "v1", 403));
@@ -501,7 +509,8 @@ static void an_advertiser_sees_its_own_rows_alone(void **state)
 		all++;
 	}
 	assert_true(own > 0 && own < all);
-	snprintf(range, sizeof(range), "from=%llu&to=%llu", (unsigned long long)FROM_MS, (unsigned long long)(FROM_MS + 24 * HOUR_MS));
+	snprintf(range, sizeof(range), "from=%llu&to=%llu", (unsigned long long)FROM_MS,
+		 (unsigned long long)(FROM_MS + 24 * HOUR_MS));
 	static const char *const bys[] = {"ad", "campaign", "publisher", "source"};
 	for (size_t i = 0; i < 4; i++) {
 		const char *measured = i == 3 ? "gross_clicks_max" : "gross_clicks";
@@ -530,8 +539,8 @@ static void rows_that_come_are_found_by_their_ids(void **state)
 	for (int i = 1; i <= 60; i++) {
 		click.timestamp_ms = FROM_MS + (uint64_t)i * 60000;
 		stand_in_add(&stand_in, &click);
-		snprintf(text, sizeof(text), "/api/v1/analytics/%s?from=%llu&to=%llu&step=1h", kinds[i % 4], (unsigned long long)FROM_MS,
-			 (unsigned long long)(FROM_MS + 24 * HOUR_MS));
+		snprintf(text, sizeof(text), "/api/v1/analytics/%s?from=%llu&to=%llu&step=1h", kinds[i % 4],
+			 (unsigned long long)FROM_MS, (unsigned long long)(FROM_MS + 24 * HOUR_MS));
 		json_t *answer = ask(text, NULL, 200);
 		assert_int_equal(number(json_object_get(answer, "totals"), "clicks"), i);
 		json_decref(answer);
@@ -572,8 +581,8 @@ static void *ask_many(void *context)
 	char text[256];
 	int64_t before = 0;
 
-	snprintf(text, sizeof(text), "/api/v1/analytics/campaigns/race?from=%llu&to=%llu&step=1h&group_by=ad", (unsigned long long)FROM_MS,
-		 (unsigned long long)(FROM_MS + 24 * HOUR_MS));
+	snprintf(text, sizeof(text), "/api/v1/analytics/campaigns/race?from=%llu&to=%llu&step=1h&group_by=ad",
+		 (unsigned long long)FROM_MS, (unsigned long long)(FROM_MS + 24 * HOUR_MS));
 	for (int i = 0; i < RACE_QUERIES; i++) {
 		int64_t least = (int64_t)atomic_load(&race->done);
 		json_t *answer = ask(text, NULL, 200);
@@ -581,7 +590,8 @@ static void *ask_many(void *context)
 		int64_t grouped = sum_of(json_object_get(answer, "groups"), "clicks");
 		int64_t summed = sum_of(json_object_get(answer, "series"), "clicks");
 		/* what was there before the question is in it; nothing is twice; nothing falls; all parts tell the same */
-		if (clicks < least || clicks > (int64_t)atomic_load(&race->begun) || clicks < before || grouped != clicks || summed != clicks) {
+		if (clicks < least || clicks > (int64_t)atomic_load(&race->begun) || clicks < before || grouped != clicks ||
+		    summed != clicks) {
 			print_error("%lld clicks, %lld by ad, %lld by hour; before %lld, at least %lld\n", (long long)clicks,
 				    (long long)grouped, (long long)summed, (long long)before, (long long)least);
 			race->failed = true;
