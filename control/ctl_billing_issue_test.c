@@ -56,11 +56,22 @@ struct world {
 	uint32_t saids;
 	uint64_t watermark_ms;
 	uint32_t stop_after; /* looks at `stopping` */
+	bool busy;           /* events come during a round */
 };
 
+static void events_add(struct world *world, uint32_t count);
+static void seal(struct world *world);
+static uint32_t pick(uint32_t count);
+
+/* Looked at between steps: now and then another thread has sealed a log file there. */
 static bool stopping(void *context)
 {
 	struct world *world = context;
+
+	if (world->busy && pick(6) == 0) {
+		events_add(world, 1 + pick(20));
+		seal(world);
+	}
 	return world->stop_after && --world->stop_after == 0;
 }
 
@@ -322,7 +333,9 @@ static void bills_are_what_was_sealed_whatever_the_order(void **state)
 				world->watermark_ms = NOW_MS;
 			break;
 		case 6:
+			world->busy = true;
 			round_run(world, 1 + pick(30));
+			world->busy = false;
 			bills_check(world, SAID);
 			break;
 		default:
