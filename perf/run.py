@@ -4,6 +4,7 @@
 Each row is the median of RUNS runs, its spread (largest minus smallest, over the median). Peers run in turn with ours, in the same
 invocation, and the ratio is the median of the ratios pair by pair. What each number shows and does not show: docs/performance.md.
 """
+import atexit
 import contextlib
 import functools
 import json
@@ -174,6 +175,48 @@ def rollups(figure):
                 rollups.text = output(pinned([build / "perf/bench_rollup", 60000, 30, f"{folder}/files"], [0]))
         value = float(re.search(ROLLUPS[figure], rollups.text).group(1))
         return value * 1e6 if figure == "merge" else value
+    return measured
+
+
+# ---- bills: a node with one day of two advertisers, a thousand campaigns each ----
+
+CAMPAIGNS = 1000
+
+
+@functools.cache
+def billed_node(build):
+    """Three ads of each campaign in every hour of yesterday, four events each: 576,000 events, sealed and merged. And the day's start."""
+    stack = contextlib.ExitStack()
+    atexit.register(stack.close)
+    node = stack.enter_context(harness.node(build, extra="fraud: {clicks_per_ip_hour: 0, clicks_per_device_hour: 0}\n"))
+    day = harness.now_ms() // 86400000 * 86400000 - 86400000
+    for hour in range(24):
+        lines = []
+        for i in range(CAMPAIGNS * 3 * 4 * 2):
+            lines.append(f'{{"event_id":"{hour}-{i}","event_type":"{("click", "impression")[i % 2]}","timestamp":{day + hour * 3600000 + i * 149},'
+                         f'"ad_id":"ad_{i % (3 * CAMPAIGNS)}","campaign_id":"camp_{i % CAMPAIGNS}","advertiser_id":"adv_{i // CAMPAIGNS % 2}",'
+                         f'"publisher_id":"pub_{i % 7}","device_id":"d{i}","bid_price":"0.125"}}')
+        for at in range(0, len(lines), 1000):
+            status, answer = node.post("\n".join(lines[at:at + 1000]))
+            assert status in (200, 204), (status, answer)
+    node.post(harness.event())
+    node.ctl("segments", "seal", status={0, 1})  # 1: it is at it, and was too busy to say so in time
+    harness.wait_until("the sums are merged", lambda: list((node.data_dir / "rollups").glob("*")), 60)
+    return node, day
+
+
+def bill(zone):
+    """ms, p99 of 200 questions for the day's bill of 1,000 campaigns, through HTTP and with JSON read."""
+    def measured(build):
+        node, day = billed_node(build)
+        took = []
+        for _ in range(200):
+            noon = day + 12 * 3600000
+            began = time.monotonic()
+            items = node.get(f"/api/v1/billing/reports?advertiser=adv_1&period=daily&tz={zone}&from={noon}&to={noon + 1}")["items"]
+            took.append(time.monotonic() - began)
+            assert len(items) == CAMPAIGNS
+        return sorted(took)[197] * 1e3
     return measured
 
 
@@ -366,6 +409,9 @@ ROWS = [
     ("one campaign's month by hours, p99 inside the reader", "us", rollups("month"), None, None, 1000, "most"),
     ("rollup file of minutes, sparse rows", "bytes/row", rollups("bytes"), None, None, None, None),
     ("merging rollup files, one core", "rows/s", rollups("merge"), None, None, None, None),
+    ("daily bill of 1,000 campaigns, days of UTC, p99 through HTTP", "ms", bill("UTC"), None, None, 100, "most"),
+    ("daily bill of 1,000 campaigns, days of Berlin, p99 through HTTP", "ms", bill("Europe/Berlin"), None, None, 100, "most"),
+    ("daily bill of 1,000 campaigns, days of Kolkata, p99 through HTTP", "ms", bill("Asia/Kolkata"), None, None, 100, "most"),
     ("segment: bytes of a sealed event", "bytes/event", sealed_bytes, "ClickHouse 18.16, the same columns", clickhouse_bytes, 30, "most"),
     ("segment: sealing, one core's own time", "events/s", sealing, None, None, None, None),
     ("segment: checking every byte, one core's own time", "MB/s", verify, None, None, 2000, "median"),
