@@ -159,6 +159,15 @@ static void facts_fill(struct manifest_segment *facts, const struct segment_sour
 	facts->sealed_ms = source->sealed_ms;
 }
 
+/* Rows that stand for more than one combination, by the rule of turnpike/rollup.h. Folding starts with the region. */
+static bool rows_folded(const struct tp_rollup_row *rows, uint32_t count, const char *heap)
+{
+	for (uint32_t i = 0; i < count; i++)
+		if (tp_rollup_is_other(tp_rollup_string(&rows[i], heap, TP_DIM_REGION)))
+			return true;
+	return false;
+}
+
 /* Sorts the rows, holds them against the table, makes the file's bytes. */
 static int file_make(struct segment_build *build, const struct segment_source *source, uint32_t shard, uint64_t sequence,
 		     struct buffer *file)
@@ -187,7 +196,10 @@ static int file_make(struct segment_build *build, const struct segment_source *s
 	if (!rc)
 		rc = segment_build_follows(build, rows, count, heap);
 	if (rc == 0 && rows) {
-		tp_logf(TP_WARN, "rollup rows do not follow from their events, though their sums do; keeping both",
+		const bool folded = rows_folded(rows, count, heap);
+		tp_logf(folded ? TP_INFO : TP_WARN,
+			folded ? "more combinations in a minute than a table takes: the segment has rows under (other)"
+			       : "rollup rows do not follow from their events, though their sums do; keeping both",
 			"file=%s rows=%u", source->log_path, count);
 		qsort_r(rows, count, sizeof(*rows), rollup_compare, (void *)(uintptr_t)heap);
 		options.with_rollup = true;
