@@ -12,9 +12,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
+
+/* No slot of an event is smaller. Others may be; then the number of slots is the limit. */
+enum { SLOT_BYTES_LEAST = 128 };
+static_assert(SLOT_BYTES_LEAST <= TP_SLOT_HEADER_BYTES + TP_EVENT_FIXED_BYTES, "");
 
 static int map_twice(int file, uint64_t capacity_bytes, uint8_t **base)
 {
@@ -53,6 +58,15 @@ int tp_hop_init(struct tp_hop *hop, uint64_t capacity_bytes)
 	if (status)
 		return status;
 	hop->capacity_bytes = capacity_bytes;
+	hop->slots = capacity_bytes / SLOT_BYTES_LEAST;
+	hop->ticket = aligned_alloc(64, hop->slots * sizeof(*hop->ticket));
+	hop->verdict = aligned_alloc(64, hop->slots);
+	if (!hop->ticket || !hop->verdict) {
+		tp_hop_fini(hop);
+		return -ENOMEM;
+	}
+	memset(hop->ticket, 0, hop->slots * sizeof(*hop->ticket));
+	memset(hop->verdict, 0, hop->slots);
 	for (uint64_t at = 0; at < 2 * capacity_bytes; at += page_bytes)
 		*(volatile uint8_t *)(hop->base + at) = 0;
 	return 0;
@@ -62,5 +76,7 @@ void tp_hop_fini(struct tp_hop *hop)
 {
 	if (hop->base)
 		munmap(hop->base, 2 * hop->capacity_bytes);
+	free(hop->ticket);
+	free(hop->verdict);
 	memset(hop, 0, sizeof *hop);
 }

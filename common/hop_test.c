@@ -44,11 +44,10 @@ static void a_slot_over_the_end_is_whole(void **state)
 	assert_int_equal(tp_hop_init(&hop, CAPACITY), 0);
 	/* 3 of 1200 leave 496 to the end: the next one of 1200 runs over it */
 	for (int round = 0; round < 20; round++) {
-		struct tp_slot *slot = tp_hop_stage(&hop, 1200 - TP_SLOT_HEADER_BYTES);
+		struct tp_slot *slot = tp_hop_stage(&hop, 1200 - TP_SLOT_HEADER_BYTES, (uint64_t)round);
 		assert_non_null(slot);
 		if (slot) /* for the compiler, which does not know that the assertion leaves */
 			memset(&slot->event, round, 1200 - TP_SLOT_HEADER_BYTES);
-		slot->owner = (uint64_t)round;
 		tp_hop_commit(&hop);
 		struct tp_slot *taken = tp_hop_take(&hop);
 		assert_ptr_equal(taken, slot);
@@ -57,13 +56,15 @@ static void a_slot_over_the_end_is_whole(void **state)
 		for (int i = 0; i < 1200 - TP_SLOT_HEADER_BYTES; i++)
 			assert_int_equal(byte[i], round);
 		assert_null(tp_hop_take(&hop));
-		assert_null(tp_hop_reap(&hop));
+		uint64_t owner;
+		uint8_t verdict;
+		assert_false(tp_hop_reap(&hop, &owner, &verdict));
+		tp_hop_decide(&hop, hop.taken_slots - 1, (uint8_t)(round + 1));
 		tp_hop_durable(&hop, hop.taken);
-		struct tp_slot *reaped = tp_hop_reap(&hop);
-		assert_non_null(reaped);
-		assert_int_equal(reaped->owner, round);
-		tp_hop_free(&hop, reaped);
-		assert_null(tp_hop_reap(&hop));
+		assert_true(tp_hop_reap(&hop, &owner, &verdict));
+		assert_int_equal(owner, round);
+		assert_int_equal(verdict, round + 1);
+		assert_false(tp_hop_reap(&hop, &owner, &verdict));
 	}
 	tp_hop_fini(&hop);
 }
@@ -74,23 +75,25 @@ static void full_refuses_and_rollback_frees(void **state)
 	struct tp_hop hop;
 	assert_int_equal(tp_hop_init(&hop, CAPACITY), 0);
 	for (int i = 0; i < CAPACITY / 512; i++)
-		assert_non_null(tp_hop_stage(&hop, 512 - TP_SLOT_HEADER_BYTES));
-	assert_null(tp_hop_stage(&hop, 8)); /* exactly full */
-	assert_null(tp_hop_take(&hop));     /* nothing was published */
+		assert_non_null(tp_hop_stage(&hop, 512 - TP_SLOT_HEADER_BYTES, 0));
+	assert_null(tp_hop_stage(&hop, 8, 0)); /* exactly full */
+	assert_null(tp_hop_take(&hop));        /* nothing was published */
 	tp_hop_rollback(&hop);
 	assert_null(tp_hop_take(&hop));
-	assert_non_null(tp_hop_stage(&hop, 512 - TP_SLOT_HEADER_BYTES));
+	assert_non_null(tp_hop_stage(&hop, 512 - TP_SLOT_HEADER_BYTES, 0));
 	tp_hop_commit(&hop);
-	assert_non_null(tp_hop_stage(&hop, 512 - TP_SLOT_HEADER_BYTES));
+	assert_non_null(tp_hop_stage(&hop, 512 - TP_SLOT_HEADER_BYTES, 0));
 	tp_hop_rollback(&hop); /* back to what was committed, not to nothing */
 	assert_non_null(tp_hop_take(&hop));
 	assert_null(tp_hop_take(&hop));
 	/* taken but not durable still takes room */
-	assert_null(tp_hop_stage(&hop, CAPACITY - TP_SLOT_HEADER_BYTES));
+	assert_null(tp_hop_stage(&hop, CAPACITY - TP_SLOT_HEADER_BYTES, 0));
 	tp_hop_durable(&hop, hop.taken);
-	assert_null(tp_hop_stage(&hop, CAPACITY - TP_SLOT_HEADER_BYTES));
-	tp_hop_free(&hop, tp_hop_reap(&hop));
-	assert_non_null(tp_hop_stage(&hop, CAPACITY - TP_SLOT_HEADER_BYTES));
+	assert_null(tp_hop_stage(&hop, CAPACITY - TP_SLOT_HEADER_BYTES, 0));
+	uint64_t owner;
+	uint8_t verdict;
+	assert_true(tp_hop_reap(&hop, &owner, &verdict));
+	assert_non_null(tp_hop_stage(&hop, CAPACITY - TP_SLOT_HEADER_BYTES, 0));
 	tp_hop_fini(&hop);
 }
 
@@ -134,7 +137,8 @@ static void *consume(void *argument)
 			memcpy(&last, (uint8_t *)slot + slot->bytes - 8, 8);
 			if (last != ~number)
 				return (void *)(uintptr_t)(number + 1);
-			slot->event.verdict = verdict_of(number++);
+			tp_hop_decide(hop, number, verdict_of(number));
+			number++;
 		}
 		if (position != hop->taken)
 			tp_hop_durable(hop, hop->taken);
@@ -159,12 +163,10 @@ static void two_threads_lose_nothing(void **state)
 		bool bad = random_next(&seed) % 8 == 0;
 		while (staged < count && sent + staged < SLOTS) {
 			uint64_t number = sent + staged;
-			struct tp_slot *slot = tp_hop_stage(&hop, record_bytes(number));
+			struct tp_slot *slot = tp_hop_stage(&hop, record_bytes(number), bad ? UINT64_MAX : number);
 			if (!slot)
 				break;
-			slot->owner = bad ? UINT64_MAX : number;
 			slot->event.timestamp_ms = number * 3;
-			slot->event.verdict = TP_UNDECIDED;
 			uint64_t last = ~number;
 			memcpy((uint8_t *)slot + slot->bytes - 8, &last, 8);
 			staged++;
@@ -175,11 +177,11 @@ static void two_threads_lose_nothing(void **state)
 			tp_hop_commit(&hop);
 			sent += staged;
 		}
-		struct tp_slot *slot;
-		while ((slot = tp_hop_reap(&hop))) {
-			broken |= slot->owner != told || slot->event.verdict != verdict_of(told);
+		uint64_t owner;
+		uint8_t verdict;
+		while (tp_hop_reap(&hop, &owner, &verdict)) {
+			broken |= owner != told || verdict != verdict_of(told);
 			told++;
-			tp_hop_free(&hop, slot);
 		}
 		if (staged == 0)
 			sched_yield();

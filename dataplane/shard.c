@@ -206,11 +206,11 @@ static bool lane_give(struct dp_shard *shard, uint32_t rx, const struct tp_slot 
 	return true;
 }
 
-/* Decides one slot. False: no room to go on now; the slot is not taken. */
-static bool slot_decide(struct dp_shard *shard, uint32_t rx, struct tp_slot *slot, uint64_t row_hash, uint64_t now_ms,
-			uint64_t now_ns)
+/* Decides one slot, which it only reads: *verdict is what to tell. False: no room to go on now; the slot is not taken. */
+static bool slot_decide(struct dp_shard *shard, uint32_t rx, const struct tp_slot *slot, uint64_t row_hash, uint64_t now_ms,
+			uint64_t now_ns, uint8_t *verdict)
 {
-	struct tp_event *event = &slot->event;
+	const struct tp_event *event = &slot->event;
 	if (!records_append(shard, now_ns))
 		return false;
 	/* Room first: an id that is in the table must be in the log as well. */
@@ -220,12 +220,13 @@ static bool slot_decide(struct dp_shard *shard, uint32_t rx, struct tp_slot *slo
 
 	uint32_t minute = (uint32_t)(event->timestamp_ms / TP_MINUTE_MS);
 	bool late = agg_minute_closed(event->timestamp_ms, shard->watermark_ms);
+	*verdict = TP_UNDECIDED;
 	switch (agg_dedup_insert(shard->dedup, event->id, event->fingerprint, minute, shard->horizon_minute, false)) {
 	case AGG_NEW:
-		event->verdict = late ? TP_LATE : TP_ACCEPTED;
+		*verdict = late ? TP_LATE : TP_ACCEPTED;
 		break;
 	case AGG_SAME:
-		event->verdict = TP_DUPLICATE;
+		*verdict = TP_DUPLICATE;
 		break;
 	case AGG_OTHER:
 		/*
@@ -233,20 +234,20 @@ static bool slot_decide(struct dp_shard *shard, uint32_t rx, struct tp_slot *slo
 		 * holds no more: the segments tell a duplicate from a conflict.
 		 */
 		if (minute >= agg_dedup_floor(shard->dedup)) {
-			event->verdict = TP_CONFLICT;
+			*verdict = TP_CONFLICT;
 			break;
 		}
 		/* fall through */
 	case AGG_BELOW_FLOOR:
-		event->verdict = lane_give(shard, rx, slot) ? TP_DEFERRED : TP_REFUSED;
+		*verdict = lane_give(shard, rx, slot) ? TP_DEFERRED : TP_REFUSED;
 		break;
 	case AGG_FULL:
 		atomic_store_explicit(&shard->rotate_wanted, 1, memory_order_relaxed);
 		return false;
 	}
-	if (event->verdict == TP_ACCEPTED || event->verdict == TP_LATE || event->verdict == TP_CONFLICT)
-		event_record(shard, record, event, row_hash, event->verdict, now_ns);
-	if (event->verdict == TP_ACCEPTED)
+	if (*verdict == TP_ACCEPTED || *verdict == TP_LATE || *verdict == TP_CONFLICT)
+		event_record(shard, record, event, row_hash, *verdict, now_ns);
+	if (*verdict == TP_ACCEPTED)
 		stamp_see(shard, event->timestamp_ms, now_ms);
 	records_append(shard, now_ns);
 	return true;
@@ -296,12 +297,14 @@ static uint32_t hops_take(struct dp_shard *shard, uint64_t now_ms, uint64_t now_
 		for (uint32_t k = 0; shard->table && k < count; k++)
 			tp_rollup_prefetch_row(shard->table, row_hash[k]);
 		uint32_t done = 0;
-		while (done < count && slot_decide(shard, q, burst[done], row_hash[done], now_ms, now_ns))
-			done++;
+		const uint64_t first = hop->taken_slots - count;
+		uint8_t verdict;
+		while (done < count && slot_decide(shard, q, burst[done], row_hash[done], now_ms, now_ns, &verdict))
+			tp_hop_decide(hop, first + done++, verdict);
 		if (done < count) {
 			/* What could not be decided goes back: it is the first to be taken next time. */
 			for (uint32_t k = done; k < count; k++)
-				hop->taken -= burst[k]->bytes;
+				tp_hop_untake(hop, burst[k]);
 			stalled = true;
 		}
 		decided += done;

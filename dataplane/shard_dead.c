@@ -12,14 +12,14 @@ uint32_t dp_shard_dead_take(struct dp_shard_dead *dead, struct sto_wal *wal, voi
 		struct tp_slot *slot = tp_hop_take(dead->ring);
 		if (!slot)
 			break;
-		slot->index = no_space ? DP_DEAD_REFUSED : DP_DEAD_LOGGED;
+		tp_hop_decide(dead->ring, dead->ring->taken_slots - 1, no_space ? DP_DEAD_REFUSED : DP_DEAD_LOGGED);
 		if (no_space) {
 			taken++;
 			continue;
 		}
 		void *record = reserve(context, slot->event.bytes);
 		if (!record) {
-			dead->ring->taken -= slot->bytes; /* the first to be taken next time */
+			tp_hop_untake(dead->ring, slot);
 			break;
 		}
 		memcpy(record, &slot->event, slot->event.bytes);

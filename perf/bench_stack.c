@@ -162,8 +162,8 @@ static void round_run(const struct frame *const *frame, uint32_t count)
 	}
 	dp_stack_flush(bench.stack, bench.now_ns);
 	dp_stack_tick(bench.stack, bench.now_ns);
-	for (struct tp_slot *slot; (slot = tp_hop_take(&bench.hop));)
-		slot->event.verdict = TP_ACCEPTED;
+	while (tp_hop_take(&bench.hop))
+		tp_hop_decide(&bench.hop, bench.hop.taken_slots - 1, TP_ACCEPTED);
 	tp_hop_durable(&bench.hop, bench.hop.taken);
 	dp_intake_poll(bench.intake);
 	dp_beacon_poll(bench.beacon);

@@ -120,22 +120,24 @@ static uint32_t shard_turn(const char *verdicts)
 	uint32_t count = 0;
 	for (struct tp_slot *slot; (slot = tp_hop_take(&node.hop)) != NULL; count++) {
 		assert_true(tp_event_valid(&slot->event, slot->bytes - TP_SLOT_HEADER_BYTES));
+		uint8_t verdict;
 		switch (verdicts[count % strlen(verdicts)]) {
 		case 'd':
-			slot->event.verdict = TP_DUPLICATE;
+			verdict = TP_DUPLICATE;
 			break;
 		case 'l':
-			slot->event.verdict = TP_LATE;
+			verdict = TP_LATE;
 			break;
 		case 'c':
-			slot->event.verdict = TP_CONFLICT;
+			verdict = TP_CONFLICT;
 			break;
 		case 'r':
-			slot->event.verdict = TP_REFUSED;
+			verdict = TP_REFUSED;
 			break;
 		default:
-			slot->event.verdict = TP_ACCEPTED;
+			verdict = TP_ACCEPTED;
 		}
+		tp_hop_decide(&node.hop, node.hop.taken_slots - 1, verdict);
 	}
 	tp_hop_durable(&node.hop, node.hop.taken);
 	return count;
@@ -485,7 +487,7 @@ static void test_address_of_the_sender(void **state)
 			assert_int_equal(slot->event.flags & (TP_HAS_IP | TP_IP_SENT), trusted ? 0 : TP_HAS_IP);
 			if (!trusted)
 				assert_memory_equal(slot->event.ip, node.path.peer.addr.byte, 16);
-			slot->event.verdict = TP_ACCEPTED;
+			tp_hop_decide(&node.hop, node.hop.taken_slots - 1, TP_ACCEPTED);
 		}
 		tp_hop_durable(&node.hop, node.hop.taken);
 		dp_intake_poll(node.intake);

@@ -51,7 +51,7 @@ void dp_dead_stage(struct dp_dead *dead, uint64_t now_ms, const struct dp_dead_w
 		dead->over_bytes++;
 		return;
 	}
-	struct tp_slot *slot = tp_hop_stage(dead->ring, record_bytes);
+	struct tp_slot *slot = tp_hop_stage(dead->ring, record_bytes, 0);
 	if (!slot) {
 		dead->ring_full++;
 		return;
@@ -118,12 +118,13 @@ uint32_t dp_dead_poll(struct dp_dead *dead)
 	uint32_t back = 0;
 	if (!dead->ring)
 		return 0;
-	for (struct tp_slot *slot; (slot = tp_hop_reap(dead->ring)) != NULL; back++) {
-		if (slot->index == DP_DEAD_LOGGED)
+	uint64_t owner;
+	uint8_t verdict;
+	for (; tp_hop_reap(dead->ring, &owner, &verdict); back++) {
+		if (verdict == DP_DEAD_LOGGED)
 			TP_COUNT(dead->counters, DEAD_KEPT);
 		else
 			TP_COUNT(dead->counters, DEAD_NO_SPACE);
-		tp_hop_free(dead->ring, slot);
 	}
 	if (back) {
 		TP_COUNT_ADD(dead->counters, DEAD_IN_FLIGHT, -(uint64_t)back);

@@ -53,7 +53,7 @@ static uint32_t shard_takes(uint32_t verdict)
 	for (struct tp_slot *slot; (slot = tp_hop_take(&ring)) != NULL; taken++) {
 		const struct tp_dead_letter *letter = tp_dead_letter_of(&slot->event);
 		assert_true(tp_dead_letter_valid(letter, slot->bytes - TP_SLOT_HEADER_BYTES));
-		slot->index = verdict;
+		tp_hop_decide(&ring, ring.taken_slots - 1, (uint8_t)verdict);
 	}
 	tp_hop_durable(&ring, ring.taken);
 	assert_int_equal(dp_dead_poll(&dead), taken);

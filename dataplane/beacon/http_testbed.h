@@ -212,12 +212,13 @@ static inline uint32_t bed_shard_turn(uint32_t shard)
 		BED_CHECK(tp_event_valid(&slot->event, slot->bytes - TP_SLOT_HEADER_BYTES));
 		struct tp_str ad = tp_event_string(&slot->event, TP_AD_ID);
 #define IS(text) (ad.bytes == sizeof(text) - 1 && memcmp(ad.at, text, ad.bytes) == 0)
-		slot->event.verdict = IS("dup")        ? TP_DUPLICATE
-				      : IS("late")     ? TP_LATE
-				      : IS("conflict") ? TP_CONFLICT
-				      : IS("refuse")   ? TP_REFUSED
-						       : TP_ACCEPTED;
+		uint8_t verdict = IS("dup")        ? TP_DUPLICATE
+				  : IS("late")     ? TP_LATE
+				  : IS("conflict") ? TP_CONFLICT
+				  : IS("refuse")   ? TP_REFUSED
+						   : TP_ACCEPTED;
 #undef IS
+		tp_hop_decide(hop, hop->taken_slots - 1, verdict);
 		memcpy(&bed.seen[bed.events++ % BED_EVENTS_KEPT], &slot->event,
 		       slot->event.bytes < sizeof(bed.seen[0]) ? slot->event.bytes : sizeof(bed.seen[0]));
 	}

@@ -149,11 +149,11 @@ void dp_intake_close(struct dp_intake *intake, struct dp_request *request)
 int dp_intake_stage(struct dp_intake *intake, struct dp_request *request, const struct tp_parsed *parsed, uint32_t index)
 {
 	uint32_t shard = (uint32_t)(((unsigned __int128)parsed->fixed.shard_hash * intake->shards) >> 64);
-	struct tp_slot *slot = tp_hop_stage(intake->hop[shard], tp_event_encoded_bytes(parsed));
+	uint64_t owner = (uint64_t)request->generation << 32 | (uint32_t)(request - intake->request);
+	struct tp_slot *slot = tp_hop_stage(intake->hop[shard], tp_event_encoded_bytes(parsed), owner);
 	if (!slot)
 		return -EAGAIN;
 	slot->index = index;
-	slot->owner = (uint64_t)request->generation << 32 | (uint32_t)(request - intake->request);
 	tp_event_encode(parsed, &slot->event);
 	slot->event.received_ms = intake->now_ms;
 	slot->event.verdict = TP_UNDECIDED;
@@ -239,10 +239,9 @@ uint32_t dp_intake_poll(struct dp_intake *intake)
 	}
 	for (uint32_t s = 0; s < intake->shards; s++) {
 		struct tp_hop *hop = intake->hop[s];
-		for (struct tp_slot *slot; (slot = tp_hop_reap(hop)) != NULL; back++) {
-			uint64_t owner = slot->owner;
-			uint32_t verdict = slot->event.verdict;
-			tp_hop_free(hop, slot);
+		uint64_t owner;
+		uint8_t verdict;
+		for (; tp_hop_reap(hop, &owner, &verdict); back++) {
 			if (verdict != TP_DEFERRED)
 				event_back(intake, owner, verdict);
 		}
