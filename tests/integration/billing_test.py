@@ -319,3 +319,18 @@ def test_whose_bills_a_token_sees(build):
                 (f"/{ours}", "ingest", 403), (f"/{ours}", None, 401)):
             assert ask(path, scope)[0] == status, (path, scope, ask(path, scope))
         assert ask("", "read:advertiser:adv")[1] == ask("?advertiser=adv", "read:advertiser:adv")[1]
+
+
+def test_a_row_is_reconciled_until_something_new_comes(build):
+    with node(build, extra=ISSUE) as n:
+        hour = now_ms() // HOUR * HOUR - 2 * HOUR
+        send(n, [event(timestamp=hour + i * 1000, advertiser_id="adv", campaign_id=f"c{i % 2}") for i in range(20)] + [event(advertiser_id="adv")])
+        ask = {"period": "hourly", "from": hour, "to": hour + 1}
+        assert not any(row["reconciled"] for row in bills(n, "adv", **ask)["items"])
+        n.ctl("segments", "seal")
+        wait_until("the hour was counted again", lambda: all(row["reconciled"] for row in bills(n, "adv", **ask)["items"]), 60)
+        # its day is not: most of it was never counted
+        assert not any(row["reconciled"] for row in bills(n, "adv", period="monthly", **{"from": hour, "to": hour + 1})["items"])
+        # a late click of one campaign, not even sealed: no row of the hour is what was counted any more
+        send(n, [event(timestamp=hour + 500, advertiser_id="adv", campaign_id="c1")])
+        wait_until("it is not any more", lambda: [row["reconciled"] for row in bills(n, "adv", **ask)["items"]] == [False, False])
