@@ -116,7 +116,6 @@ window.addEventListener("popstate", () => location.hash && show_view());
 function set_zone(zone) {
 	format.set_local(zone !== "utc");
 	say($("zone-text"), zone === "utc" ? "UTC" : format.zone_text());
-	$("zone").setAttribute("aria-label", `Times in ${zone === "utc" ? "UTC" : `your zone, ${format.zone()}`}. Switch`);
 	$("zone").title = zone === "utc" ? "Times are in UTC: show them in your zone" : `Times are in your zone, ${format.zone()}: show them in UTC`;
 }
 

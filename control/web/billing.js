@@ -60,7 +60,7 @@ export function mount(root, page) {
 			{ key: "clicks", title: "Clicks", number: true, text: (row) => format.count(row.clicks) },
 			{ key: "flagged_clicks", title: "Flagged", number: true, text: (row) => format.count(row.flagged_clicks) },
 			{ key: "spend", title: "Spend", number: true, text: (row) => format.spend_of(row, true), value: (row) => (row.spend === null ? null : Number(row.spend)) },
-			{ key: "final", title: "State", cell: (row) => (row.final ? badge("good", "final", "Only a late event can still change it, with a higher revision") : badge("open", "open", "The period is not over: figures still rise")), mark: (row) => row.final, value: (row) => String(row.final) },
+			{ key: "final", title: "State", class: "after", cell: (row) => (row.final ? badge("good", "final", "Only a late event can still change it, with a higher revision") : badge("open", "open", "The period is not over: figures still rise")), mark: (row) => row.final, value: (row) => String(row.final) },
 			{ key: "reconciled", title: "Counted again", cell: (row) => (row.reconciled === true || row.reconciled === "yes" ? badge("good", "agrees", "Counted again from the raw segments, with the same result")
 				: row.reconciled === "differs" ? badge("bad", "differs", "Counted again from the raw segments, with another result: see the alerts") : badge("none", "not yet", "Not counted again from the raw segments since it last changed")), mark: (row) => row.reconciled, value: (row) => String(row.reconciled) },
 			{ key: "revision", title: "Rev.", number: true, text: (row) => String(row.revision ?? "") },
@@ -79,7 +79,7 @@ export function mount(root, page) {
 			{ key: "reported_impressions", title: "Impressions, reported", number: true, text: (row) => format.count(row.reported?.impressions), value: (row) => row.reported?.impressions, hot: (row) => row.raw?.impressions !== row.reported?.impressions },
 			{ key: "raw_spend", title: "Spend, raw", number: true, text: (row) => format.spend_of(row.raw ?? {}, true), value: (row) => Number(row.raw?.spend) },
 			{ key: "reported_spend", title: "Spend, reported", number: true, text: (row) => format.spend_of(row.reported ?? {}, true), value: (row) => Number(row.reported?.spend), hot: (row) => row.raw?.spend !== row.reported?.spend },
-			{ key: "same", title: "Agrees", cell: (row) => (same(row) ? badge("good", "agrees") : badge("bad", "differs")), mark: same, value: (row) => String(same(row)) },
+			{ key: "same", title: "Agrees", class: "after", cell: (row) => (same(row) ? badge("good", "agrees") : badge("bad", "differs")), mark: same, value: (row) => String(same(row)) },
 		],
 	});
 	const recount = h("button", { type: "button", onclick: () => count_again() }, icon("refresh"), "Count again now");

@@ -142,7 +142,7 @@ export function money(spend, currency, all = false) {
 	if (units === undefined)
 		return String(spend);
 	const grouped = units.replace(/\B(?=(\d{3})+$)/g, ",");
-	let fraction = (decimals ?? "").padEnd(6, "0").replace(all ? /0{0,4}$/ : /.{4}$/, "");
+	let fraction = (decimals ?? "").padEnd(6, "0").slice(0, all ? 6 : 2);
 	if (!all && grouped === "0" && fraction === "00" && /[1-9]/.test(decimals ?? ""))
 		fraction = decimals; /* less than a cent is not nothing */
 	return `${sign ? MINUS : ""}${grouped}.${fraction}${currency ? ` ${currency}` : ""}`;

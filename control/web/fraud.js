@@ -56,7 +56,7 @@ export function mount(root, page) {
 		],
 	});
 	const note = h("p.under", "A click with several reasons counts under each of them.");
-	const split = h("div.split", { role: "img" }), split_text = h("p.under");
+	const split = h("div.split", { role: "img", "aria-label": "GIVT and SIVT", hidden: true }), split_text = h("p.under");
 
 	const table = new Table({
 		label: "Flagged clicks", key: (row) => row.event_id, limit: ROWS_MAX,

@@ -15,9 +15,21 @@ export class Table {
 		this.heads = columns.map((column) => this.head(column));
 		this.body = h("tbody");
 		this.table = h("table", { "aria-label": label }, h("thead", h("tr", this.heads)), this.body);
+		/* what can be scrolled can be reached by the keyboard; what cannot is no stop on the way */
+		new ResizeObserver(() => this.reach(label)).observe(this.scroll);
+		new ResizeObserver(() => this.reach(label)).observe(this.table);
 		this.none = h("div.none", { hidden: true });
 		this.scroll = h("div.scroll", this.table);
 		this.node = h("div.tabled", this.scroll, this.none);
+	}
+
+	reach(label) {
+		const over = this.scroll.scrollWidth > this.scroll.clientWidth + 1;
+		for (const [name, value] of [["tabindex", "0"], ["role", "region"], ["aria-label", label]])
+			if (over)
+				this.scroll.setAttribute(name, value);
+			else
+				this.scroll.removeAttribute(name);
 	}
 
 	head(column) {
