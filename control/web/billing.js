@@ -63,6 +63,7 @@ export function mount(root, page) {
 			{ key: "final", title: "State", class: "after", cell: (row) => (row.final ? badge("good", "final", "Only a late event can still change it, with a higher revision") : badge("open", "open", "The period is not over: figures still rise")), mark: (row) => row.final, value: (row) => String(row.final) },
 			{ key: "reconciled", title: "Counted again", cell: (row) => (row.reconciled === true || row.reconciled === "yes" ? badge("good", "agrees", "Counted again from the raw segments, with the same result")
 				: row.reconciled === "differs" ? badge("bad", "differs", "Counted again from the raw segments, with another result: see the alerts") : badge("none", "not yet", "Not counted again from the raw segments since it last changed")), mark: (row) => row.reconciled, value: (row) => String(row.reconciled) },
+			{ key: "report", title: "Issued", cell: (row) => (row.report ? h("a", { href: `api/v1/billing/reports/${encodeURIComponent(row.report)}`, title: `The bill that was issued, with what it came from: ${row.report}` }, "bill") : ""), mark: (row) => row.report, value: (row) => row.report ?? "" },
 			{ key: "revision", title: "Rev.", number: true, text: (row) => String(row.revision ?? "") },
 		],
 	});
@@ -79,11 +80,12 @@ export function mount(root, page) {
 			{ key: "reported_impressions", title: "Impressions, reported", number: true, text: (row) => format.count(row.reported?.impressions), value: (row) => row.reported?.impressions, hot: (row) => row.raw?.impressions !== row.reported?.impressions },
 			{ key: "raw_spend", title: "Spend, raw", number: true, text: (row) => format.spend_of(row.raw ?? {}, true), value: (row) => Number(row.raw?.spend) },
 			{ key: "reported_spend", title: "Spend, reported", number: true, text: (row) => format.spend_of(row.reported ?? {}, true), value: (row) => Number(row.reported?.spend), hot: (row) => row.raw?.spend !== row.reported?.spend },
-			{ key: "same", title: "Agrees", class: "after", cell: (row) => (same(row) ? badge("good", "agrees") : badge("bad", "differs")), mark: same, value: (row) => String(same(row)) },
+			{ key: "same", title: "Agrees", class: "after", cell: (row) => (same(row) ? badge("good", "agrees") : row.moving ? badge("open", "moving", "Events came while it was counted: count again") : badge("bad", "differs")), mark: (row) => [same(row), row.moving], value: (row) => String(same(row)) },
 		],
 	});
+	const promise = "The same range, recomputed from the raw segments by code of its own, beside what is reported.", lead = h("p.lead", { role: "status" }, promise);
 	const recount = h("button", { type: "button", onclick: () => count_again() }, icon("refresh"), "Count again now");
-	const recount_panel = panel("Reconciliation", "counted again from the raw segments, by campaign", h("p.lead", "The same range, recomputed from the raw segments by code of its own, beside what is reported."), h("p.actions", recount), totals.node);
+	const recount_panel = panel("Reconciliation", "counted again from the raw segments, by campaign", lead, h("p.actions", recount), totals.node);
 	totals.node.hidden = true;
 	root.append(h("div.bar", form, period.node, h("label.inline", "From", days[0]), h("label.inline", "to", days[1]), h("label.inline", "Zone", zone), h("datalist", { id: "zones" }, zones().map((name) => h("option", { value: name })))),
 		sums, h("div.grid", h("div.span-12", result), h("div.span-12", recount_panel)));
@@ -92,6 +94,8 @@ export function mount(root, page) {
 	const chosen = () => (periods.some(([value]) => value === query.period) ? query.period : "daily");
 
 	function same(row) {
+		if (row.equal !== undefined)
+			return row.equal;
 		return ["impressions", "clicks", "flagged_clicks", "spend"].every((key) => JSON.stringify(row.raw?.[key]) === JSON.stringify(row.reported?.[key]));
 	}
 
@@ -135,7 +139,10 @@ export function mount(root, page) {
 	const again = new Question((answer) => {
 		recount.disabled = false;
 		totals.node.hidden = false;
-		totals.show(answer.items);
+		const billed = new Set(answered.items.map((row) => row.campaign_id)), mine = answer.items.filter((row) => billed.has(row.campaign));
+		totals.show(mine);
+		say(lead, `${mine.every(same) ? "All campaigns of this bill agree" : "Some campaigns of this bill differ"}: ${format.count(answer.events)} events counted again in ${format.count(answer.segments)} sealed segments${answer.unsealed_logs ? ` and ${format.count(answer.unsealed_logs)} open logs` : ""}.`);
+		lead.classList.toggle("bad", !mine.every(same) && !mine.some((row) => row.moving));
 	}, (problem) => {
 		recount.disabled = false;
 		totals.node.hidden = false;
@@ -162,6 +169,7 @@ export function mount(root, page) {
 			if (document.activeElement !== advertiser)
 				advertiser.value = id;
 			totals.node.hidden = true;
+			say(lead, promise);
 			recount_panel.hidden = true;
 			if (!id) {
 				question.stop();

@@ -15,12 +15,12 @@ export class Table {
 		this.heads = columns.map((column) => this.head(column));
 		this.body = h("tbody");
 		this.table = h("table", { "aria-label": label }, h("thead", h("tr", this.heads)), this.body);
-		/* what can be scrolled can be reached by the keyboard; what cannot is no stop on the way */
-		new ResizeObserver(() => this.reach(label)).observe(this.scroll);
-		new ResizeObserver(() => this.reach(label)).observe(this.table);
 		this.none = h("div.none", { hidden: true });
 		this.scroll = h("div.scroll", this.table);
 		this.node = h("div.tabled", this.scroll, this.none);
+		/* what can be scrolled can be reached by the keyboard; what cannot is no stop on the way */
+		new ResizeObserver(() => this.reach(label)).observe(this.scroll);
+		new ResizeObserver(() => this.reach(label)).observe(this.table);
 	}
 
 	reach(label) {
