@@ -64,7 +64,7 @@ function show_state() {
 		say($("age"), state === "waiting" ? "Waiting for the first message" : "");
 		return;
 	}
-	say($("node"), message.node);
+	say($("node-name"), message.node);
 	const age = stream.age_ms();
 	say($("age"), `Updated ${age < 2000 ? "now" : `${format.span(age)} ago`} · ${format.time(message.time_ms, true)} ${format.zone_text()}`);
 	say($("about"), [message.http && `http ${message.http}`, message.udp && `udp ${message.udp}`, message.connected && `up ${format.span(message.time_ms - message.started_ms)}`].filter(Boolean).join(" · "));
@@ -195,7 +195,7 @@ async function who() {
 	$("signed").hidden = page.who.by !== "cookie";
 	say($("who"), page.who.advertiser ?? page.who.name ?? page.who.scope ?? "");
 	if (page.who.advertiser)
-		say($("node"), page.who.advertiser);
+		say($("node-name"), page.who.advertiser);
 }
 
 async function sign_out() {

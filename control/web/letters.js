@@ -22,7 +22,7 @@ export function mount(root, page) {
 		empty: () => blank("No dead letters", "Every event that came in was understood, and no id came with two payloads."),
 		columns: [
 			{ key: "received", title: "Received", class: "when", text: (row) => format.stamp(stamp_of(row), true), value: stamp_of },
-			{ key: "reason", title: "Reason", text: (row) => format.words(row.reason) },
+			{ key: "reason", title: "Reason", class: "when", text: (row) => format.words(row.reason) },
 			{ key: "detail", title: "Detail", class: "name", text: (row) => row.detail ?? row.field ?? "", hint: (row) => row.detail ?? row.field ?? "" },
 			{ key: "from", title: "From", class: "id", text: (row) => row.peer ?? row.source ?? "" },
 			{ key: "way", title: "By", text: (row) => (row.way ?? "").replaceAll("_", " ") },
@@ -36,7 +36,7 @@ export function mount(root, page) {
 		const text = row.encoding === "base64" ? `base64: ${row.data}` : typeof row.data === "string" ? row.data : JSON.stringify(row.event ?? row.data ?? null);
 		if (text.length < 90)
 			return h("code", text);
-		return h("details.bytes", h("summary", h("code", `${text.slice(0, 80)}…`)), h("pre", { tabindex: "0" }, text));
+		return h("details.bytes", h("summary", h("code", text.slice(0, 120))), h("pre", { tabindex: "0" }, text));
 	}
 
 	let query = {}, rows = [], cursor = null, timer = 0;

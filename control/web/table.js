@@ -25,7 +25,7 @@ export class Table {
 
 	reach(label) {
 		const over = this.scroll.scrollWidth > this.scroll.clientWidth + 1;
-		for (const [name, value] of [["tabindex", "0"], ["role", "region"], ["aria-label", label]])
+		for (const [name, value] of [["tabindex", "0"], ["role", "region"], ["aria-label", `${label}, to be scrolled`]])
 			if (over)
 				this.scroll.setAttribute(name, value);
 			else
