@@ -63,8 +63,8 @@ export function mount(root, page) {
 		empty: () => blank("No flagged clicks", "No rule tagged a click in this range and under these filters."),
 		columns: [
 			{ key: "timestamp", title: "Time", class: "when", text: (row) => format.stamp(typeof row.timestamp === "number" ? row.timestamp : Date.parse(row.timestamp), true), value: (row) => row.timestamp },
-			{ key: "campaign_id", title: "Campaign", class: "name", cell: (row) => h("a", { href: place.link("campaigns", row.campaign_id), title: row.campaign_id }, row.campaign_id), mark: (row) => [row.campaign_id, location.hash] },
-			{ key: "ad_id", title: "Ad", class: "name" },
+			{ key: "campaign_id", title: "Campaign", class: "brief", cell: (row) => h("a", { href: place.link("campaigns", row.campaign_id), title: row.campaign_id }, row.campaign_id), mark: (row) => [row.campaign_id, location.hash] },
+			{ key: "ad_id", title: "Ad", class: "brief" },
 			{ key: "class", title: "Class" },
 			{ key: "reasons", title: "Why", sort: false, class: "why", cell: (row) => why(row), mark: (row) => [row.reasons, row.evidence] },
 			{ key: "event_id", title: "Event", class: "id", sort: false, text: (row) => row.event_id, hint: (row) => `${row.event_id} · rules ${row.rule_version}` },

@@ -28,14 +28,14 @@ def once(build):
     assert (MODULES / "node_modules/playwright-core").is_dir(), "playwright-core is not installed: devtools/setup test"
 
 
-def traffic(made, build):
-    """Live traffic by two ways in, until it is ended."""
+def traffic(made, build, seeds=1):
+    """Live traffic by two ways in, until it is ended. The same seeds make the same events."""
     blast = str(pathlib.Path(build).resolve() / "perf/turnpike-blast")
     (host, port), (udp_host, udp_port) = made.http[0], made.udp[0]
     common = ["--advertisers", "5", "--campaigns", "20", "--ads", "60", "--duration", "600", "--retry"]
     log = open(made.folder / "blast.log", "ab")
     return [subprocess.Popen([blast, "--to", to, "--seed", str(seed), *rate, *common], stdout=log, stderr=log, start_new_session=True)
-            for seed, (to, *rate) in enumerate([(f"http://{host}:{port}", "--rate", "200", "--batch", "5"), (f"batch://{udp_host}:{udp_port}", "--rate", "200")], 1)]
+            for seed, (to, *rate) in enumerate([(f"http://{host}:{port}", "--rate", "200", "--batch", "5"), (f"batch://{udp_host}:{udp_port}", "--rate", "200")], seeds)]
 
 
 def end(processes):
@@ -130,7 +130,7 @@ def test_dashboard_survives_restarts(build):
         def data_up():
             made.start(control=False)
             end(blasts)
-            blasts[:] = traffic(made, build)
+            blasts[:] = traffic(made, build, 3)
 
         try:
             drive(made, "restart", "restart", {"control-down": control_down, "control-up": made.start_control, "data-down": made.kill, "data-up": data_up})
