@@ -68,7 +68,8 @@ static enum MHD_Result reply_send(struct MHD_Connection *connection, struct ctl_
 	header(response, "ETag", reply->etag);
 	header(response, "Content-Security-Policy", reply->policy ? reply->policy : "default-src 'none'; frame-ancestors 'none'");
 	header(response, "X-Content-Type-Options", "nosniff");
-	header(response, "Referrer-Policy", "no-referrer");
+	/* not "no-referrer": a browser then says Origin: null when it sends the login form, and is refused */
+	header(response, "Referrer-Policy", "same-origin");
 	for (uint32_t i = 0; i < reply->headers; i++)
 		header(response, reply->header[i].name, reply->header[i].value);
 	if (reply->status == 401)
