@@ -192,6 +192,7 @@ async function who() {
 	}
 	for (const tab of document.querySelectorAll("#tabs li"))
 		tab.hidden = !reach[tab.firstElementChild.dataset.view].includes(scope_of());
+	document.querySelector("footer a[href=metrics]").hidden = scope_of() === "own";
 	$("signed").hidden = page.who.by !== "cookie";
 	say($("who"), page.who.advertiser ?? page.who.name ?? page.who.scope ?? "");
 	if (page.who.advertiser)

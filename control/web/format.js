@@ -113,7 +113,7 @@ export function span(ms) {
 	if (s < 120)
 		return `${s} s`;
 	if (s < 7200)
-		return `${Math.floor(s / 60)} min ${s % 60} s`;
+		return s % 60 ? `${Math.floor(s / 60)} min ${s % 60} s` : `${s / 60} min`;
 	if (s < 172800)
 		return `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
 	return `${Math.floor(s / 86400)} d ${Math.floor((s % 86400) / 3600)} h`;

@@ -18,16 +18,27 @@ const PAGE = 50, ROWS_MAX = 1000;
 const EVERY_MS = 10000;
 const STEP_MS = { "1m": 60000, "1h": 3600000, "1d": 86400000 };
 
-/* One line of evidence: what was seen, and the limit, in the rule's units. */
+/* A line of evidence in words: what was seen, and the limit, in the rule's units (docs/fraud.md). */
+const wordings = {
+	ip_velocity: ({ seen, limit }) => `${format.count(seen)} clicks in the hour, limit ${format.count(limit)}`,
+	device_velocity: ({ seen, limit }) => `${format.count(seen)} clicks in the hour, limit ${format.count(limit)}`,
+	too_soon: ({ seen, limit }) => `${format.count(seen)} ms after the impression, limit ${format.count(limit)} ms`,
+	no_impression: ({ limit }) => `none in the ${format.span(limit)} before`,
+	no_mouse: () => "no mouse moved",
+	regular_timing: ({ seen, limit, detail }) => `gaps differ by ${format.count(seen)} ms, limit ${format.count(limit)} ms${detail ? `, ${format.count(detail)} gaps` : ""}`,
+	device_spread: ({ seen, limit, detail }) => `${format.count(seen)} ${detail === 1 ? "user agents" : "addresses"} in the hour, limit ${format.count(limit)}`,
+	impossible_travel: ({ seen, limit, detail }) => `${format.count(seen)} km/h${detail ? ` over ${format.count(detail)} km` : ""}, limit ${format.count(limit)} km/h`,
+	model: ({ seen, limit }) => `score ${(seen / 1e6).toFixed(3)}, limit ${(limit / 1e6).toFixed(3)}`,
+};
+
 function evidence_text(one) {
 	if (typeof one === "string")
 		return one;
-	const seen = one.text ?? one.seen ?? one.value, parts = [seen !== undefined && seen !== null ? `seen ${typeof seen === "number" ? format.count(seen) : seen}` : ""];
-	if (one.limit !== undefined && one.limit !== null)
-		parts.push(`limit ${typeof one.limit === "number" ? format.count(one.limit) : one.limit}`);
-	if (one.detail)
-		parts.push(`detail ${one.detail}`);
-	return parts.filter(Boolean).join(", ") || JSON.stringify(one);
+	if (typeof one.text === "string" && one.text)
+		return one.text;
+	if (wordings[one.reason] && (typeof one.seen === "number" || one.reason === "no_mouse"))
+		return wordings[one.reason](one);
+	return ["seen", "limit", "detail"].filter((key) => one[key] !== undefined && one[key] !== null).map((key) => `${key} ${one[key]}`).join(", ");
 }
 
 export function mount(root, page) {
