@@ -220,6 +220,41 @@ def bill(zone):
     return measured
 
 
+# ---- questions to a control process over a month ----
+
+MONTH_EVENTS, MONTH_ROWS = os.environ.get("MONTH_EVENTS", "1000000000"), os.environ.get("MONTH_ROWS", "500")
+
+
+@functools.cache
+def month(build):
+    folder = tempfile.TemporaryDirectory()
+    output([build / "perf/make_month", f"{folder.name}/data", MONTH_EVENTS, "30", MONTH_ROWS])
+    return folder
+
+
+def questions(rate, *targets):
+    """p99 in us of such questions, each timed from when it was due; the control process has a core to itself."""
+    def measured(build):
+        folder = pathlib.Path(month(build).name)
+        (folder / "q.yaml").write_text(f"node: {{name: q, data_dir: {folder}/data}}\n"
+                                       f"control: {{listen: '127.0.0.1:0', state_dir: {folder}/state, auth: none}}\n")
+        control = subprocess.Popen(pinned([build / "control/turnpike-control", "-c", folder / "q.yaml"], [0]), stdout=subprocess.PIPE,
+                                   stderr=subprocess.DEVNULL, text=True)
+        try:
+            listen = control.stdout.readline().strip().removeprefix("ready listen=")
+            today = time.time() // 86400 * 86400
+            moment = {name: time.strftime("%Y-%m-%dT00:00:00Z", time.gmtime(today - days * 86400))
+                      for name, days in (("today", 0), ("yesterday", 1), ("month", 29))}
+            asked = ["/api/v1/analytics/" + target.format(**moment) for target in targets]
+            for seconds in (5, SECONDS):  # the first run warms up
+                text = output(pinned([build / "perf/bench_query", listen, rate, seconds, *asked], FREE))
+            return float(re.search(r"p99 (\d+) us", text).group(1))
+        finally:
+            control.terminate()
+            control.wait()
+    return measured
+
+
 # ---- segments: one folder of them for all rows ----
 
 EVENTS = os.environ.get("SEGMENT_EVENTS", "10000000")
@@ -412,6 +447,10 @@ ROWS = [
     ("daily bill of 1,000 campaigns, days of UTC, p99 through HTTP", "ms", bill("UTC"), None, None, 100, "most"),
     ("daily bill of 1,000 campaigns, days of Berlin, p99 through HTTP", "ms", bill("Europe/Berlin"), None, None, 100, "most"),
     ("daily bill of 1,000 campaigns, days of Kolkata, p99 through HTTP", "ms", bill("Asia/Kolkata"), None, None, 100, "most"),
+    ("campaign total and minute series of a day, 1,000 questions/s, p99", "us",
+     questions(1000, "campaigns/%c?from={yesterday}&to={today}&step=1h", "campaigns/%c?from={yesterday}&to={today}&step=1m"), None, None, 5000, "most"),
+    ("an advertiser's month by three dimensions, p99", "us",
+     questions(5, "advertisers/%a?from={month}&to={today}&step=1d&group_by=campaign,country,device&limit=100"), None, None, 50000, "most"),
     ("segment: bytes of a sealed event", "bytes/event", sealed_bytes, "ClickHouse 18.16, the same columns", clickhouse_bytes, 30, "most"),
     ("segment: sealing, one core's own time", "events/s", sealing, None, None, None, None),
     ("segment: checking every byte, one core's own time", "MB/s", verify, None, None, 2000, "median"),
