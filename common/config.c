@@ -152,6 +152,7 @@ void tp_config_free(struct tp_config *config)
 	free(config->node_name);
 	free(config->data_dir);
 	free(config->control_state_dir);
+	free(config->tracing_collector);
 	free(config->billing_zone);
 	for (uint32_t i = 0; i < config->billing_zone_count; i++) {
 		free(config->billing_zones[i].advertiser);

@@ -25,6 +25,7 @@
 #define HTTP_PORT           80
 #define UDP_PORT            7771
 
+enum { COLLECTOR_BYTES_MAX = 400 };
 enum { CONNECTIONS_PER_SOURCE = 8192, BATCH_WINDOW = 1024, BATCH_WINDOW_MAX = 4096 };
 
 struct fill {
@@ -398,6 +399,23 @@ static void fill_billing(struct fill *fill, const struct raw_billing *raw, struc
 	duration(fill, raw->interval, "billing.interval", 1 * MIN, MS, 1 * SEC, "1s", 1 * HOUR, "1h", &config->billing_interval_ms);
 }
 
+/* An address alone or with a path; no more is known here, and nothing is looked up. */
+static void fill_tracing(struct fill *fill, const struct raw_tracing *raw, struct tp_config *config)
+{
+	const char *text = raw->collector;
+
+	if (!text)
+		return;
+	size_t scheme = strncmp(text, "http://", 7) == 0 ? 7 : strncmp(text, "https://", 8) == 0 ? 8 : 0;
+	bool good = scheme && text[scheme] != '\0' && text[scheme] != '/' && strlen(text) < COLLECTOR_BYTES_MAX;
+	for (const char *c = text; *c; c++)
+		good = good && *c > ' ' && *c < 0x7f;
+	if (good)
+		config->tracing_collector = copy(fill, text);
+	else
+		say(fill, "tracing.collector", text);
+}
+
 /* "0.95" in millionths, digit by digit. */
 static void millionths(struct fill *fill, const char *text, const char *dotted, uint32_t *to)
 {
@@ -477,6 +495,7 @@ int config_fill(const struct raw_config *raw, const struct config_tree *tree, st
 
 	fill_node(&fill, &raw->node, config);
 	fill_control(&fill, raw, config);
+	fill_tracing(&fill, &raw->tracing, config);
 	fill_ingests(&fill, raw, config);
 	fill_blocklist(&fill, &raw->blocklist, config);
 	const struct raw_cores *cores = &raw->cores;

@@ -157,6 +157,11 @@ static const cyaml_schema_field_t billing_fields[] = {
 	CYAML_FIELD_END,
 };
 
+static const cyaml_schema_field_t tracing_fields[] = {
+	TEXT(raw_tracing, collector),
+	CYAML_FIELD_END,
+};
+
 static const cyaml_schema_field_t config_fields[] = {
 	SECTION(node),    LIST(raw_config, ingest, &ingest_value),
 	SECTION(cores),   SECTION(durability),
@@ -164,7 +169,8 @@ static const cyaml_schema_field_t config_fields[] = {
 	SECTION(fraud),   SECTION(control),
 	SECTION(memory),  SECTION(blocklist),
 	SECTION(windows), SECTION(dlq),
-	SECTION(billing), CYAML_FIELD_END,
+	SECTION(billing), SECTION(tracing),
+	CYAML_FIELD_END,
 };
 
 const cyaml_schema_value_t tp_config_schema = {CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, struct raw_config, config_fields)};
@@ -217,6 +223,7 @@ static const struct {
 	{"blocklist.files[]", "an absolute path such as /etc/turnpike/drop.txt"},
 	{"blocklist.count_only_files", "a list of files such as [/etc/turnpike/watch.txt]"},
 	{"blocklist.count_only_files[]", "an absolute path such as /etc/turnpike/watch.txt"},
+	{"tracing.collector", "the address of an OTLP collector such as http://127.0.0.1:4318"},
 	{"control.listen", "an address and port such as 127.0.0.1:8081 or [::1]:8081"},
 	{"control.state_dir", "a folder"},
 	{"billing.zone", "a time zone such as Europe/Berlin"},

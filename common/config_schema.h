@@ -95,6 +95,10 @@ struct raw_control {
 	uint32_t *connections;
 };
 
+struct raw_tracing {
+	char *collector;
+};
+
 struct raw_memory {
 	char *dedup, *hop, *fraud;
 	uint32_t *connections;
@@ -118,6 +122,7 @@ struct raw_config {
 	struct raw_blocklist blocklist;
 	struct raw_control control;
 	struct raw_memory memory;
+	struct raw_tracing tracing;
 	struct raw_dlq dlq;
 	struct raw_billing billing;
 };

@@ -302,7 +302,8 @@ static const struct broken broken[] = {
 	{"node: {name: \"\xff\"}\n", "F: expected YAML in UTF-8, found a bad character at byte 14 (invalid leading UTF-8 octet)\n"},
 	/* keys */
 	{"node:\n  name: a\nnodes:\n  name: b\n", "F:3: nodes: unknown key, expected one of node, ingest, cores, durability, time, "
-						  "retention, fraud, control, memory, blocklist, windows, dlq, billing\n"},
+						  "retention, fraud, control, memory, blocklist, windows, dlq, billing, "
+						  "tracing\n"},
 	{"node:\n  Name: a\n", "F:2: node.Name: unknown key, expected one of name, data_dir\n"},
 	{"ingest:\n  - http: 127.0.0.1:1\n  - http: 127.0.0.1:2\n    port: 3\n",
 	 "F:4: ingest[1].port: unknown key, expected one of driver, http, udp, device, address, gateway, tap, http_port, "
@@ -387,6 +388,12 @@ static const struct broken broken[] = {
 	 "F:2: ingest[0].udp: expected an address and port such as 127.0.0.1:7771 or [::1]:7771, found \"127.0.0.1\"\n"},
 	{"ingest:\n  - udp: 127.0.0.1:65536\n",
 	 "F:2: ingest[0].udp: expected an address and port such as 127.0.0.1:7771 or [::1]:7771, found \"127.0.0.1:65536\"\n"},
+	{"tracing: {collector: 127.0.0.1:4318}\n", "F:1: tracing.collector: expected the address of an OTLP collector such as "
+						   "http://127.0.0.1:4318, found \"127.0.0.1:4318\"\n"},
+	{"tracing: {collector: \"http:///v1\"}\n",
+	 "F:1: tracing.collector: expected the address of an OTLP collector such as http://127.0.0.1:4318, found \"http:///v1\"\n"},
+	{"tracing: {collector: \"http://a b\"}\n",
+	 "F:1: tracing.collector: expected the address of an OTLP collector such as http://127.0.0.1:4318, found \"http://a b\"\n"},
 	{"control: {listen: 8081}\n",
 	 "F:1: control.listen: expected an address and port such as 127.0.0.1:8081 or [::1]:8081, found \"8081\"\n"},
 	{"ingest:\n  - http: 127.0.0.1:1\n    trusted:\n      - 10.0.0.0/8\n      - 10.0.0.0/33\n",
@@ -477,7 +484,8 @@ static const struct broken broken[] = {
 	 "F:2: control.state_dir: expected a folder outside node.data_dir, found /a/b\n"},
 	/* all that is wrong at once */
 	{"nod: 1\ntime: {lateness: [], horizon: 5}\n", "F:1: nod: unknown key, expected one of node, ingest, cores, durability, "
-						       "time, retention, fraud, control, memory, blocklist, windows, dlq, billing\n"
+						       "time, retention, fraud, control, memory, blocklist, windows, dlq, billing, "
+						       "tracing\n"
 						       "F:2: time.lateness: expected a duration such as 60s, found a list\n"},
 	{"time: {lateness: x, horizon: 5}\n", "F:1: time.lateness: expected a duration such as 60s, found \"x\"\n"
 					      "F:1: time.horizon: expected a duration such as 15m, found \"5\"\n"},

@@ -27,6 +27,7 @@ struct ctl_pulse;
 struct ctl_watch;
 struct ctl_gate;
 struct ctl_meter;
+struct ctl_otlp;
 struct ctl_folds;
 struct ctl_events;
 struct ctl_ledger;
@@ -45,6 +46,7 @@ struct ctl {
 	struct ctl_gate *gate;   /* NULL without control.auth: tokens */
 	struct ctl_meter *meter; /* what was answered, and how fast; NULL: not counted */
 	const char *version;
+	struct ctl_otlp *otlp; /* NULL without tracing.collector */
 	struct ctl_reconcile *reconcile;
 	struct ctl_watch *watch;
 };

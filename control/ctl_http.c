@@ -11,6 +11,7 @@
  */
 #include "ctl_http.h"
 #include "ctl_meter.h"
+#include "ctl_otlp.h"
 #include "turnpike/log.h"
 #include "turnpike/text.h"
 
@@ -113,6 +114,24 @@ static void body_take(struct ctl_exchange *exchange, const char *bytes, size_t c
 	exchange->body_bytes += count;
 }
 
+/* Counts the answer, and makes a span of it when the asker wants one. */
+static void answered(const struct ctl_exchange *exchange)
+{
+	static const char *const method[] = {[CTL_GET] = "GET", [CTL_POST] = "POST", [CTL_DELETE] = "DELETE"};
+	const struct ctl *ctl = exchange->http->ctl;
+	const uint32_t status = exchange->reply.status;
+	const uint64_t now_ns = tp_mono_ns();
+	const char *trace = ctl->otlp ? MHD_lookup_connection_value(exchange->connection, MHD_HEADER_KIND, "traceparent") : NULL;
+	struct ctl_otlp_request request = {.began_ns = exchange->began_ns, .answered_ns = now_ns, .status = (uint16_t)status};
+
+	ctl_meter_count(ctl->meter, exchange->route, status, now_ns - exchange->began_ns);
+	if (!trace || !tp_trace_parse(trace, strlen(trace), &request.trace))
+		return;
+	ctl_endpoint_text(exchange->route, request.route);
+	snprintf(request.method, sizeof(request.method), "%s", method[exchange->target.method]);
+	ctl_otlp_request(ctl->otlp, &request);
+}
+
 /* Sends what is in exchange->reply. */
 static enum MHD_Result reply_now(struct ctl_exchange *exchange)
 {
@@ -126,7 +145,7 @@ static enum MHD_Result reply_now(struct ctl_exchange *exchange)
 		ctl_seat_move(exchange->http->seats, exchange->seat, reply->stream ? CTL_SEAT_STREAMING : CTL_SEAT_SENDING,
 			      reply->body ? reply->body_bytes : 0);
 	exchange->stage = CTL_STAGE_ANSWERED;
-	ctl_meter_count(exchange->http->ctl->meter, exchange->route, reply->status, tp_mono_ns() - exchange->began_ns);
+	answered(exchange);
 	enum MHD_Result result = reply_send(exchange->connection, reply, exchange->closes || exchange->http->closing);
 	*reply = (struct ctl_reply){0};
 	return result;

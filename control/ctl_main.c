@@ -14,6 +14,7 @@
 #include "ctl_ledger.h"
 #include "ctl_login.h"
 #include "ctl_meter.h"
+#include "ctl_otlp.h"
 #include "ctl_pulse.h"
 #include "ctl_reconcile.h"
 #include "ctl_watch.h"
@@ -125,6 +126,10 @@ static int parts_open(struct ctl *ctl, struct ctl_http **http, char text[TP_ENDP
 	rc = ctl_meter_open(&ctl->meter);
 	if (rc != 0)
 		return said("cannot count answers", ctl->config.control_state_dir, rc);
+	if (ctl->config.tracing_collector)
+		rc = ctl_otlp_open(&ctl->otlp, ctl->config.tracing_collector, ctl->config.node_name, ctl->version, ctl->views);
+	if (rc != 0)
+		return said("cannot export traces", ctl->config.tracing_collector, rc);
 	rc = ctl_reconcile_open(&ctl->reconcile, ctl);
 	if (rc != 0)
 		return said("cannot start the reconciliation", ctl->config.data_dir, rc);
@@ -138,6 +143,7 @@ static void parts_close(struct ctl *ctl, struct ctl_http *http)
 	ctl_watch_stop(ctl->watch); /* no connection is parked from here on */
 	if (http)
 		ctl_http_close(http);
+	ctl_otlp_close(ctl->otlp);
 	ctl_meter_close(ctl->meter);
 	ctl_reconcile_close(ctl->reconcile);
 	ctl_watch_close(ctl->watch);

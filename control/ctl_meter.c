@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CLASSES = 6, FIRST = 13, STEP = 2, LABEL_BYTES = 160 }; /* from 16 µs, each bound four times the one before */
+enum { CLASSES = 6, FIRST = 13, STEP = 2 }; /* from 16 µs, each bound four times the one before */
 
 struct line {
 	_Atomic uint64_t bucket[TP_LATENCY_BUCKETS], ns_sum;
@@ -53,26 +53,24 @@ void ctl_meter_count(struct ctl_meter *meter, const struct ctl_route *route, uin
 	add(&line->answered[status >= 100 && status < 600 ? status / 100 : 0], 1);
 }
 
-/* "/api/v1/live", with * for what may be any word. */
-static void endpoint_text(const struct ctl_meter *meter, uint32_t number, char text[LABEL_BYTES])
+void ctl_endpoint_text(const struct ctl_route *route, char text[CTL_ENDPOINT_BYTES])
 {
 	size_t at = 0;
 
-	text[0] = '\0';
-	if (number == meter->routes)
-		strcpy(text, "none");
-	for (uint32_t i = 0; number < meter->routes && i < CTL_SEGMENTS_MAX && at < LABEL_BYTES; i++) {
-		const char *segment = ctl_route_at(number)->segment[i];
-		if (!segment)
-			break;
-		at += (size_t)snprintf(text + at, LABEL_BYTES - at, "/%s", segment);
-	}
+	snprintf(text, CTL_ENDPOINT_BYTES, "%s", route ? "" : "none");
+	for (uint32_t i = 0; route && i < CTL_SEGMENTS_MAX && route->segment[i] && at < CTL_ENDPOINT_BYTES; i++)
+		at += (size_t)snprintf(text + at, CTL_ENDPOINT_BYTES - at, "/%s", route->segment[i]);
+}
+
+static void endpoint_text(const struct ctl_meter *meter, uint32_t number, char text[CTL_ENDPOINT_BYTES])
+{
+	ctl_endpoint_text(number < meter->routes ? ctl_route_at(number) : NULL, text);
 }
 
 void ctl_meter_print(const struct ctl_meter *meter, FILE *to)
 {
 	static const char *const class[CLASSES] = {"other", "1xx", "2xx", "3xx", "4xx", "5xx"};
-	char endpoint[LABEL_BYTES], labels[LABEL_BYTES + 16];
+	char endpoint[CTL_ENDPOINT_BYTES], labels[CTL_ENDPOINT_BYTES + 16];
 	uint64_t bucket[TP_LATENCY_BUCKETS];
 
 	ctl_family(to, "http_requests_total", "counter",

@@ -16,6 +16,9 @@ int ctl_meter_open(struct ctl_meter **meter); /* 0 or -ENOMEM */
 void ctl_meter_close(struct ctl_meter *meter);
 /* A request was answered with `status` after `ns`; route NULL: it was for nothing. meter may be NULL. */
 void ctl_meter_count(struct ctl_meter *meter, const struct ctl_route *route, uint32_t status, uint64_t ns);
+/* "/api/v1/live": a resource as it is named where it is counted, with * for any word; "none" without a route. */
+enum { CTL_ENDPOINT_BYTES = 160 };
+void ctl_endpoint_text(const struct ctl_route *route, char text[CTL_ENDPOINT_BYTES]);
 void ctl_meter_print(const struct ctl_meter *meter, FILE *to);
 
 #endif

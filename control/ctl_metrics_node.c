@@ -5,6 +5,7 @@
 #include "ctl.h"
 #include "ctl_meter.h"
 #include "ctl_metrics.h"
+#include "ctl_otlp.h"
 #include "turnpike/text.h"
 
 #include <inttypes.h>
@@ -176,4 +177,5 @@ void ctl_metrics_control(FILE *to, const struct ctl *ctl)
 	fprintf(to, "turnpike_build_info{version=\"%s\"} 1\n", ctl->version ? ctl->version : "");
 	if (ctl->meter)
 		ctl_meter_print(ctl->meter, to);
+	ctl_otlp_print(ctl->otlp, to);
 }

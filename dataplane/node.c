@@ -83,6 +83,14 @@ static uint8_t core_of_shard(const struct dp_node *node, uint32_t shard)
 
 static_assert(TP_SHARDS_MAX <= sizeof(((struct dp_beacon_options *)0)->shard_core), "a layout names every shard");
 
+/* A first write to each page now, and not by the rx core. */
+static struct tp_span_ring *spans_touch(struct tp_span_ring *spans)
+{
+	for (uint32_t i = 0; i < TP_SPANS; i++)
+		atomic_store_explicit(&spans->slot[i].stamp, 0, memory_order_relaxed);
+	return spans;
+}
+
 static int beacons_create(struct dp_node *node)
 {
 	for (uint32_t q = 0; q < node->config.rx_count; q++) {
@@ -102,6 +110,8 @@ static int beacons_create(struct dp_node *node)
 			.counters = &core->counters,
 			.ack_latency = core->live->ack_latency,
 			.ack_ns_sum = &core->live->ack_ns_sum,
+			.spans = node->config.tracing_collector ? spans_touch(&core->live->spans) : NULL,
+			.cpu = (uint16_t)core->cpu,
 			.dead = &node->dead[q],
 			.dead_shard = q % node->config.shard_count,
 			.dead_second = node->config.dlq_per_second,

@@ -149,6 +149,7 @@ int dp_node_memory_create(struct dp_node *node)
 		shard->dedup = node->dedup;
 		shard->horizon_ms = config->horizon_ms;
 		shard->live = node->live;
+		shard->traces = config->tracing_collector != NULL;
 		atomic_store_explicit(&node->live->shard[s].ring_bytes, config->memory_hop_bytes, memory_order_relaxed);
 		int rc = dp_shard_init(shard);
 		if (rc)

@@ -3,6 +3,8 @@
  */
 #include "shard.h"
 
+#include "turnpike/text.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -299,8 +301,13 @@ static uint32_t hops_take(struct dp_shard *shard, uint64_t now_ms, uint64_t now_
 		uint32_t done = 0;
 		const uint64_t first = hop->taken_slots - count;
 		uint8_t verdict;
-		while (done < count && slot_decide(shard, q, burst[done], row_hash[done], now_ms, now_ns, &verdict))
+		while (done < count && slot_decide(shard, q, burst[done], row_hash[done], now_ms, now_ns, &verdict)) {
+			/* the one thing written into a slot, and only into one in thousands: the lower half of when */
+			if (__builtin_expect(shard->traces, 0) && verdict != TP_DEFERRED &&
+			    (burst[done]->event.trace_flags & TP_TRACE_SAMPLED))
+				burst[done]->index = (uint32_t)tp_mono_ns();
 			tp_hop_decide(hop, first + done++, verdict);
+		}
 		if (done < count) {
 			/* What could not be decided goes back: it is the first to be taken next time. */
 			for (uint32_t k = done; k < count; k++)

@@ -66,6 +66,7 @@ struct dp_shard {
 	uint64_t horizon_ms;
 	struct tp_live *live;
 	struct tp_counters *counters;
+	bool traces; /* sampled events get the time of their decision */
 	/* own state */
 	struct agg_watermark watermark;
 	uint64_t watermark_ms;

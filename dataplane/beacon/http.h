@@ -135,6 +135,7 @@ struct dp_http_current {
 	bool keep_body; /* else it is read and thrown away */
 	const char *why;
 	struct dp_body_source source;
+	struct tp_trace trace; /* of the header; given only while traces are wanted */
 	struct dp_http_span query;
 	uint8_t seen_path_bytes; /* of it in dp_http_connection.seen_path; while somebody looks */
 };

@@ -259,6 +259,11 @@ static enum dp_http_step parse_field(struct dp_http_head *head, const char *byte
 		if (DP_SAME_NAME(name, "connection"))
 			field_connection(head, value, count);
 		break;
+	case 11:
+		if (DP_SAME_NAME(name, "traceparent")) /* of two none counts */
+			head->traceparent =
+				(struct dp_http_span){(uint32_t)value_at, head->traceparent.at != 0 ? 0 : (uint32_t)count};
+		break;
 	case 12:
 		if (DP_SAME_NAME(name, "content-type"))
 			field_content_type(head, value, count);

@@ -63,6 +63,7 @@ struct dp_http_head {
 	uint64_t content_length;
 	struct dp_http_span path, query;
 	struct dp_http_span authorization; /* the field's value; bytes == 0: none */
+	struct dp_http_span traceparent;   /* the same */
 	const char *why;                   /* when BAD: static text for a person */
 	/* X-Forwarded-For values, in order; only the last ones if many. Last here: what they hold is counted, never cleared. */
 	struct dp_http_span forwarded[DP_HTTP_FORWARDED_LINES_MAX];

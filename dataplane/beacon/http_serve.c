@@ -123,6 +123,8 @@ void dp_http_judge(struct dp_http_connection *c, const char *bytes)
 	if (current->route == DP_ROUTE_CLICKS || current->route == DP_ROUTE_PIXEL || current->route == DP_ROUTE_DEBUG)
 		current->source = dp_forwarded_source(dp_beacon_ingest(c->http->beacon, c->stream->ingest), &c->stream->peer.addr,
 						      head, bytes);
+	if (head->traceparent.bytes != 0 && dp_intake_traces(c->http->beacon->intake))
+		(void)tp_trace_parse(bytes + head->traceparent.at, head->traceparent.bytes, &current->trace);
 	current->status = judge_status(c, bytes);
 	current->keep_body = head->method == DP_HTTP_POST && current->status == 0;
 	current->coding = current->keep_body ? head->coding : DP_HTTP_IDENTITY;
@@ -206,6 +208,7 @@ static struct dp_request *open_request(struct dp_http_connection *c, struct dp_e
 		return NULL;
 	request->user_tag = (uint64_t)(uintptr_t)beacon;
 	request->began_ns = c->began_ns;
+	request->trace = c->current.trace.given ? &c->current.trace : NULL;
 	return request;
 }
 

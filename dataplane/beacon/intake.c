@@ -8,6 +8,7 @@
 #include "intake.h"
 
 #include "turnpike/live.h"
+#include "turnpike/text.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -29,6 +30,8 @@ struct dp_intake {
 	struct tp_hop **hop;
 	struct dp_late_ring **late;
 	_Atomic uint64_t *ack_latency, *ack_ns_sum;
+	struct tp_span_ring *spans; /* NULL: off */
+	uint16_t cpu;
 	struct dp_request *request;
 	struct dp_dead dead;
 	uint32_t dead_shard;
@@ -53,6 +56,8 @@ int dp_intake_create(struct dp_intake **out, const struct dp_intake_options *opt
 	intake->counters = options->counters;
 	intake->ack_latency = options->ack_latency;
 	intake->ack_ns_sum = options->ack_ns_sum;
+	intake->spans = options->spans;
+	intake->cpu = options->cpu;
 	intake->requests_max = options->requests_max;
 	intake->empty_head = NONE;
 	intake->dead_shard = options->dead_shard;
@@ -98,6 +103,11 @@ bool dp_intake_refusing(const struct dp_intake *intake)
 	return atomic_load_explicit(intake->refusing, memory_order_relaxed) != TP_TAKING;
 }
 
+bool dp_intake_traces(const struct dp_intake *intake)
+{
+	return intake->spans != NULL;
+}
+
 uint64_t dp_intake_now_ms(const struct dp_intake *intake)
 {
 	return intake->now_ms;
@@ -132,8 +142,12 @@ struct dp_request *dp_intake_open(struct dp_intake *intake, void (*done)(struct 
 	intake->free = request->next_free;
 	intake->requests_open++;
 	uint32_t generation = request->generation;
-	*request = (struct dp_request){
-		.done = done, .user = user, .began_ns = intake->now_ns, .generation = generation, .next_free = NONE};
+	*request = (struct dp_request){.done = done,
+				       .user = user,
+				       .began_ns = intake->now_ns,
+				       .opened_ns = intake->now_ns,
+				       .generation = generation,
+				       .next_free = NONE};
 	return request;
 }
 
@@ -144,6 +158,24 @@ void dp_intake_close(struct dp_intake *intake, struct dp_request *request)
 	request->next_free = intake->free;
 	intake->free = (uint32_t)(request - intake->request);
 	intake->requests_open--;
+}
+
+static bool sampled(const struct tp_event *event)
+{
+	return (event->flags & TP_HAS_TRACE) && (event->trace_flags & TP_TRACE_SAMPLED);
+}
+
+/* An event's own context goes before its request's. */
+static void event_trace(struct dp_request *request, struct tp_event *event)
+{
+	const struct tp_trace *trace = request->trace;
+	if (trace && !(event->flags & TP_HAS_TRACE)) {
+		memcpy(event->trace_id, trace->trace_id, sizeof(event->trace_id));
+		memcpy(event->span_id, trace->span_id, sizeof(event->span_id));
+		event->trace_flags = trace->flags;
+		event->flags |= TP_HAS_TRACE;
+	}
+	request->traced |= sampled(event);
 }
 
 int dp_intake_stage(struct dp_intake *intake, struct dp_request *request, const struct tp_parsed *parsed, uint32_t index)
@@ -158,6 +190,8 @@ int dp_intake_stage(struct dp_intake *intake, struct dp_request *request, const 
 	slot->event.received_ms = intake->now_ms;
 	slot->event.verdict = TP_UNDECIDED;
 	slot->event.fraud = 0;
+	if (__builtin_expect(intake->spans != NULL, 0))
+		event_trace(request, &slot->event);
 	intake->staged_shards |= 1ULL << shard;
 	request->pending++;
 	return 0;
@@ -165,6 +199,8 @@ int dp_intake_stage(struct dp_intake *intake, struct dp_request *request, const 
 
 void dp_intake_commit(struct dp_intake *intake, struct dp_request *request)
 {
+	if (__builtin_expect(request->traced, 0))
+		request->staged_ns = tp_mono_ns();
 	for (uint64_t staged = intake->staged_shards; staged; staged &= staged - 1)
 		tp_hop_commit(intake->hop[__builtin_ctzll(staged)]);
 	intake->given |= intake->staged_shards;
@@ -228,6 +264,31 @@ static void event_back(struct dp_intake *intake, uint64_t owner, uint32_t verdic
 		request_done(intake, request);
 }
 
+/*
+ * As event_back(), and notes when the event was where. The shard left the lower half of the time of its decision in the slot's index.
+ * What the late lane answers has left its slot, and its trace with it: it has no spans.
+ */
+static void event_back_traced(struct dp_intake *intake, const struct tp_slot *slot, uint32_t shard, uint64_t owner, uint8_t verdict)
+{
+	const struct dp_request *request = &intake->request[(uint32_t)owner];
+	struct tp_span span = {
+		.received_ns = request->began_ns,
+		.complete_ns = request->opened_ns,
+		.parsed_ns = request->staged_ns,
+		.durable_ns = tp_mono_ns(),
+		.cpu = intake->cpu,
+		.shard = (uint16_t)shard,
+		.verdict = verdict,
+	};
+	memcpy(span.trace_id, slot->event.trace_id, sizeof(span.trace_id));
+	memcpy(span.parent_id, slot->event.span_id, sizeof(span.parent_id));
+	span.decided_ns = span.durable_ns - (uint32_t)((uint32_t)span.durable_ns - slot->index);
+	const bool last = request->pending == 1;
+	event_back(intake, owner, verdict);
+	span.answered_ns = last ? tp_mono_ns() : span.durable_ns;
+	tp_span_put(intake->spans, &span);
+}
+
 uint32_t dp_intake_poll(struct dp_intake *intake)
 {
 	uint32_t back = dp_dead_poll(&intake->dead);
@@ -241,8 +302,16 @@ uint32_t dp_intake_poll(struct dp_intake *intake)
 		struct tp_hop *hop = intake->hop[s];
 		uint64_t owner;
 		uint8_t verdict;
-		for (; tp_hop_reap(hop, &owner, &verdict); back++) {
-			if (verdict != TP_DEFERRED)
+		for (;; back++) {
+			/* a reaped slot stays as it is until this core, its only writer, stages the next */
+			const struct tp_slot *slot = tp_hop_at(hop, hop->tail);
+			if (!tp_hop_reap(hop, &owner, &verdict))
+				break;
+			if (verdict == TP_DEFERRED)
+				continue;
+			if (__builtin_expect(intake->spans != NULL, 0) && sampled(&slot->event))
+				event_back_traced(intake, slot, s, owner, verdict);
+			else
 				event_back(intake, owner, verdict);
 		}
 		struct dp_late_ring *late = intake->late[s];

@@ -15,6 +15,7 @@
 #include "turnpike/counter.h"
 #include "turnpike/event.h"
 #include "turnpike/hop.h"
+#include "turnpike/span.h"
 
 #include <stdbool.h>
 
@@ -24,8 +25,13 @@ struct dp_request {
 	uint32_t refused;  /* TP_REFUSED: could not be made durable; the client must retry */
 	uint64_t began_ns; /* monotonic, for the latency histogram; set by open, the owner may set it earlier */
 	void (*done)(struct dp_request *request);
-	void *user;          /* the owner's */
-	uint64_t user_tag;   /* the owner's */
+	void *user;        /* the owner's */
+	uint64_t user_tag; /* the owner's */
+	/* The context of events that bring none; the owner's, read until commit. NULL: none. */
+	const struct tp_trace *trace;
+	bool traced;         /* the intake's own: an event of it is sampled */
+	uint64_t opened_ns;  /* the intake's own */
+	uint64_t staged_ns;  /* the intake's own, if it is traced */
 	uint32_t generation; /* the intake's own */
 	uint32_t next_free;  /* the intake's own */
 };
@@ -57,10 +63,12 @@ struct dp_intake_options {
 	struct tp_counters *counters;
 	_Atomic uint64_t *ack_latency; /* TP_LATENCY_BUCKETS of them, this core the writer */
 	_Atomic uint64_t *ack_ns_sum;
-	struct tp_hop *dead;  /* ring of dead letters, this rx core its producer; NULL: none are kept */
-	uint32_t dead_shard;  /* its consumer */
-	uint32_t dead_second; /* letters a second that are kept … */
-	uint64_t dead_bytes;  /* … and bytes */
+	struct tp_span_ring *spans; /* NULL: no traces are wanted */
+	uint16_t cpu;               /* for them */
+	struct tp_hop *dead;        /* ring of dead letters, this rx core its producer; NULL: none are kept */
+	uint32_t dead_shard;        /* its consumer */
+	uint32_t dead_second;       /* letters a second that are kept … */
+	uint64_t dead_bytes;        /* … and bytes */
 };
 
 int dp_intake_create(struct dp_intake **intake, const struct dp_intake_options *options); /* cold */
@@ -72,6 +80,9 @@ void dp_intake_clock(struct dp_intake *intake, uint64_t now_ms, uint64_t now_ns)
 uint64_t dp_intake_given(struct dp_intake *intake);
 /* Events, dead letters and requests that are not back yet. */
 uint64_t dp_intake_in_flight(const struct dp_intake *intake);
+
+/* Are traces wanted, so that a context is worth reading? */
+bool dp_intake_traces(const struct dp_intake *intake);
 
 /* True while beacons must be refused (no space, stopping): HTTP answers 503, UDP is silent. One relaxed load. */
 bool dp_intake_refusing(const struct dp_intake *intake);

@@ -10,6 +10,7 @@
 #include "json_parse.h"
 
 #include "turnpike/addr.h"
+#include "turnpike/span.h"
 
 #include <assert.h>
 #include <string.h>
@@ -131,44 +132,15 @@ static inline struct dp_json_result parse(struct dp_json_scratch *s, const char 
 	return syntax(s);
 }
 
-/* `count` lower-case hex digits to bytes; false if there is anything else. */
-static bool hex_bytes(const char *at, unsigned count, uint8_t *to, bool *zero)
-{
-	*zero = true;
-	for (unsigned i = 0; i < count; i++) {
-		unsigned c = (unsigned char)at[i], value = c - '0';
-		if (value > 9) {
-			value = c - 'a' + 10;
-			if (value < 10 || value > 15)
-				return false;
-		}
-		*zero &= value == 0;
-		to[i / 2] = (uint8_t)(i % 2 ? to[i / 2] | value : value << 4);
-	}
-	return true;
-}
-
-/*
- * version "-" trace-id "-" parent-id "-" flags: 2, 32, 16 and 2 lower-case hex digits. Version ff is invalid; 00 is exactly that
- * long; later versions may go on after another "-".
- */
+/* The event's own trace context. */
 static bool trace_set(struct tp_event *event, const char *text, size_t bytes)
 {
-	uint8_t version, trace_id[16], span_id[8], flags;
-	bool zero;
-	if (bytes < 55 || text[2] != '-' || text[35] != '-' || text[52] != '-')
+	struct tp_trace trace;
+	if (!tp_trace_parse(text, bytes, &trace))
 		return false;
-	if (!hex_bytes(text, 2, &version, &zero) || version == 0xff)
-		return false;
-	if (bytes > 55 && (version == 0 || text[55] != '-'))
-		return false;
-	if (!hex_bytes(text + 3, 32, trace_id, &zero) || zero || !hex_bytes(text + 36, 16, span_id, &zero) || zero)
-		return false;
-	if (!hex_bytes(text + 53, 2, &flags, &zero))
-		return false;
-	memcpy(event->trace_id, trace_id, sizeof trace_id);
-	memcpy(event->span_id, span_id, sizeof span_id);
-	event->trace_flags = flags;
+	memcpy(event->trace_id, trace.trace_id, sizeof trace.trace_id);
+	memcpy(event->span_id, trace.span_id, sizeof trace.span_id);
+	event->trace_flags = trace.flags;
 	event->flags |= TP_HAS_TRACE;
 	return true;
 }

@@ -1,6 +1,7 @@
 """What the node shows of itself: the metrics page and what Prometheus makes of it, the watchdog, log lines, what is installed."""
 import contextlib
 import ctypes
+import http.server
 import json
 import os
 import pathlib
@@ -40,7 +41,7 @@ def value(page, sample):
 def table():
     """The rows of the counter table, from the header itself."""
     text = (ROOT / "common/include/turnpike/counter.h").read_text().replace("\\\n", " ")
-    return re.findall(r'X\(([A-Z_0-9]+),\s*([A-Z]+),\s*([A-Z_]+),\s*"([^"]*)",\s*"', text)
+    return re.findall(r'X\(([A-Z_0-9]+),\s*([A-Z_]+),\s*([A-Z_]+),\s*"([^"]*)",\s*"', text)
 
 
 def busy(made):
@@ -231,12 +232,12 @@ def test_the_watchdog_is_told_only_while_cores_go_round(build):
         try:
             with node(build, extra=SMALL, control=False) as made:
                 wait_until("READY=1", lambda: "READY=1" in manager.states)
-                assert manager.said("WATCHDOG=1", 1.0) >= 2
+                assert manager.said("WATCHDOG=1", 0.7) >= 2
                 tasks = pathlib.Path(f"/proc/{made.data.popen.pid}/task")
                 shard = next(int(task.name) for task in tasks.iterdir() if "shard" in (task / "comm").read_text())
                 with stopped_thread(shard):
-                    time.sleep(0.4)  # what was under way
-                    assert manager.said("WATCHDOG=1", 1.2) == 0, "a hung shard core is taken for a live one"
+                    time.sleep(0.2)  # what was under way
+                    assert manager.said("WATCHDOG=1", 0.8) == 0, "a hung shard core is taken for a live one"
                 wait_until("it goes on", lambda: manager.said("WATCHDOG=1", 0.3))
                 made.start_control()
                 wait_until("READY=1 of both", lambda: manager.states.count("READY=1") == 2)
@@ -340,7 +341,7 @@ def complete(prefix, same):
         return sorted(said.split())
 
     same("completion of the verb", words(""), verbs(program))
-    same("completion behind -c FILE", words("-c", "/etc/turnpike.yaml", "aud"), ["audit"])
+    same("completion behind -c FILE", words("-c", "/etc/turnpike.yaml", "doc"), ["doctor"])
     same("completion of the second word", words("blocklist", ""), ["add", "del", "list"])
     same("completion of options", words("blocklist", "add", "--"), ["--count-only", "--json", "--reason", "--ttl"])
     same("completion of global options", words("--v"), ["--version"])
@@ -372,3 +373,141 @@ def test_the_doctor_looks_with_and_without_a_node(build):
     sync = next(item for item in running["items"] if item["check"] == "sync")
     assert "median" in sync["found"], sync
     assert subprocess.run(["sh", "-n"], input=script, text=True, check=False).returncode == 0, script
+
+
+class Collector:
+    """An OTLP/HTTP collector: keeps the spans, and whatever about a message is not as the specification says."""
+
+    def __init__(self):
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                outer.take(self.path, self.headers, body)
+                self.send_response(outer.status)
+                self.send_header("Content-Length", "2")
+                self.send_header("Content-Type", "application/json")
+                self.end_headers()
+                self.wfile.write(b"{}")
+
+            def log_message(self, *_):
+                pass
+
+        self.spans, self.faults, self.status, self.messages = [], [], 200, 0
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def take(self, path, headers, body):
+        self.messages += 1
+        if self.status != 200:
+            return
+        try:
+            assert path == "/v1/traces" and headers["Content-Type"] == "application/json", (path, headers["Content-Type"])
+            message = json.loads(body)
+            assert set(message) == {"resourceSpans"}, message.keys()
+            for of_resource in message["resourceSpans"]:
+                names = {one["key"]: one["value"]["stringValue"] for one in of_resource["resource"]["attributes"]}
+                assert names["service.name"] == "turnpike" and names["service.instance.id"] == "test" and names["service.version"], names
+                for of_scope in of_resource["scopeSpans"]:
+                    assert of_scope["scope"]["name"] == "turnpike"
+                    for span in of_scope["spans"]:
+                        self.check(span)
+                        self.spans.append(span)
+        except (AssertionError, KeyError, ValueError, TypeError) as fault:
+            self.faults.append(repr(fault))
+
+    @staticmethod
+    def check(span):
+        """The fields of opentelemetry.proto.trace.v1.Span in their JSON encoding: ids in hex, 64-bit numbers as strings."""
+        assert set(span) == {"traceId", "spanId", "parentSpanId", "name", "kind", "startTimeUnixNano", "endTimeUnixNano", "attributes",
+                             "status"}, span
+        assert re.fullmatch("[0-9a-f]{32}", span["traceId"]) and re.fullmatch("[0-9a-f]{16}", span["spanId"]), span
+        assert re.fullmatch("[0-9a-f]{16}", span["parentSpanId"]) and isinstance(span["kind"], int) and 1 <= span["kind"] <= 5, span
+        start, end = span["startTimeUnixNano"], span["endTimeUnixNano"]
+        assert isinstance(start, str) and isinstance(end, str) and int(start) <= int(end), span
+        assert abs(int(end) / 1e9 - time.time()) < 120, span
+        for attribute in span["attributes"]:
+            assert set(attribute) == {"key", "value"} and set(attribute["value"]) <= {"stringValue", "intValue"}, span
+            assert all(isinstance(value, str) for value in attribute["value"].values()), span
+
+    def trace(self, trace_id):
+        return [span for span in self.spans if span["traceId"] == trace_id]
+
+    def close(self):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def context(sampled=True):
+    """A trace context of a client: its id, its span, the header."""
+    trace_id, span_id = os.urandom(16).hex(), os.urandom(8).hex()
+    return trace_id, span_id, f"00-{trace_id}-{span_id}-{'01' if sampled else '00'}"
+
+
+STEPS = ["receive", "parse", "shard", "durable", "answer"]
+
+
+def check_event(spans, parent, verdict):
+    root = next(span for span in spans if span["name"] == "event" and span["parentSpanId"] == parent)
+    attributes = {one["key"]: next(iter(one["value"].values())) for one in root["attributes"]}
+    assert attributes["turnpike.verdict"] == verdict, attributes
+    below = sorted((span for span in spans if span["parentSpanId"] == root["spanId"]), key=lambda span: STEPS.index(span["name"]))
+    assert [span["name"] for span in below] == STEPS, below
+    at = root["startTimeUnixNano"]
+    for span in below:
+        assert span["startTimeUnixNano"] == at, below
+        at = span["endTimeUnixNano"]
+    assert at == root["endTimeUnixNano"]
+
+
+def test_sampled_events_become_spans(build):
+    collector = Collector()
+    try:
+        with node(build, extra=SMALL + f"tracing: {{collector: '{collector.url}'}}\n") as made:
+            in_event, in_header, in_pixel, not_sampled, bad, asked = (context(), context(), context(), context(False), context(), context())
+            first = event(trace=in_event[2])
+            assert made.post(first)[0] == 204
+            assert made.post(first)[0] == 204  # the same again: a duplicate with its own spans
+            assert made.post([event(), event(trace=in_event[2])], headers={"traceparent": in_header[2]})[0] == 204
+            query = urllib.parse.urlencode(event(event_id=None, timestamp=None, bid_price=None))
+            assert made.request("GET", "/api/v1/pixel.gif?" + query, headers={"TraceParent": in_pixel[2]})[0] == 200
+            assert made.post(event(), headers={"traceparent": not_sampled[2]})[0] == 204
+            assert made.post(event(trace=not_sampled[2]))[0] == 204
+            assert made.post(event(), headers={"traceparent": bad[2].upper()})[0] == 204  # ignored: the event counts all the same
+            assert made.request("GET", "/api/v1/analytics/campaigns/camp_1?window=1h", headers={"traceparent": asked[2]}, at=made.api)[0] == 200
+            wait_until("all spans", lambda: len(collector.trace(in_event[0])) == 18 and len(collector.trace(in_header[0])) == 6 and
+                       len(collector.trace(in_pixel[0])) == 6 and len(collector.trace(asked[0])) == 1)
+            assert not collector.faults, collector.faults[:3]
+            check_event(collector.trace(in_event[0]), in_event[1], "accepted")
+            assert sorted(one["value"]["stringValue"] for span in collector.trace(in_event[0]) for one in span["attributes"]
+                          if one["key"] == "turnpike.verdict") == ["accepted", "accepted", "duplicate"]
+            check_event(collector.trace(in_header[0]), in_header[1], "accepted")
+            check_event(collector.trace(in_pixel[0]), in_pixel[1], "accepted")
+            (answer,) = collector.trace(asked[0])
+            assert answer["name"] == "GET /api/v1/analytics/*/*" and answer["parentSpanId"] == asked[1], answer
+            time.sleep(0.3)
+            assert not collector.trace(not_sampled[0]) and not collector.trace(bad[0])
+            assert made.audit()["events"]["accepted"] == 7
+            page = scrape(made)
+            assert value(page, 'turnpike_spans_total{state="exported"}') == 31, page[-800:]
+            # the collector refuses, then is gone: nothing waits for it, what is lost is counted
+            collector.status = 500
+            for _ in range(20):
+                assert made.post(event(trace=context()[2]))[0] == 204
+            wait_until("refusals are counted", lambda: value(scrape(made), 'turnpike_spans_total{state="dropped",reason="collector"}') == 120)
+            collector.close()
+            big = [event(trace=context()[2]) for _ in range(2000)]
+            assert made.post(big)[0] == 204
+
+            def lost():
+                after = scrape(made)
+                return sum(value(after, f'turnpike_spans_total{{state="dropped",reason="{why}"}}') for why in ("collector", "overtaken")) == 120 + 12000
+            wait_until("every span of 2,000 events is in the books", lost)
+            assert made.audit()["events"]["accepted"] == 2027
+    finally:
+        with contextlib.suppress(OSError):
+            collector.server.server_close()

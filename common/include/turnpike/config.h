@@ -101,6 +101,7 @@ struct tp_config {
 	uint32_t control_connections;                    /* at once */
 	uint64_t control_session_ms;                     /* how long a login lasts */
 	/* not in the contract's example; documented in docs/tuning.md */
+	char *tracing_collector;       /* tracing.collector: where spans go; NULL: no tracing */
 	uint64_t memory_dedup_bytes;   /* memory.dedup, default 256MiB */
 	uint32_t memory_connections;   /* memory.connections, TCP connections per rx core and DPDK port, default 16384 */
 	uint64_t memory_hop_bytes;     /* memory.hop, per rx × shard ring, default 8MiB, power of two >= 4MiB */

@@ -25,7 +25,7 @@
 
 struct tp_slot {
 	uint32_t bytes;        /* slot header and record; multiple of 8 */
-	uint32_t index;        /* which event of the request */
+	uint32_t index;        /* which event of the request; once a sampled one is decided: the lower half of when, in ns */
 	uint64_t owner;        /* the producer's own: which request */
 	struct tp_event event; /* with strings behind it */
 };

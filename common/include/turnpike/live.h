@@ -13,9 +13,10 @@
 
 #include "turnpike/counter.h"
 #include "turnpike/rollup.h"
+#include "turnpike/span.h"
 
 #define TP_LIVE_MAGIC   0x3165766c6b707431ULL /* "1tpklve1" */
-#define TP_LIVE_VERSION 5
+#define TP_LIVE_VERSION 6
 
 enum { TP_CORES_MAX = 64, TP_SHARDS_MAX = 32, TP_LATENCY_BUCKETS = 40 };
 
@@ -36,6 +37,7 @@ struct tp_live_core {
 	_Atomic uint64_t ack_latency[TP_LATENCY_BUCKETS];
 	_Atomic uint64_t ack_ns_sum;
 	_Atomic uint64_t way_events[TP_LIVE_PORTS][TP_WAYS]; /* received, rejected ones too; this core the writer */
+	struct tp_span_ring spans;                           /* of sampled events; an rx core writes */
 };
 
 struct tp_live_shard {
