@@ -5,6 +5,7 @@
  */
 #include "ctl_billing_issue.h"
 #include "ctl_billing_param.h"
+#include "ctl_billing_read.h"
 #include "ctl_ledger_report.h"
 #include "ctl_store.h"
 #include "stand_in.h"
@@ -423,11 +424,66 @@ static void what_is_not_sealed_is_waited_for(void **state)
 	free(world);
 }
 
+/* Sums of segments, of rollup files by minutes, hours and days, and of live tables: the periods of any zone get their own events. */
+static void periods_are_read_from_whatever_rollups_there_are(void **state)
+{
+	(void)state;
+	static const char *const zone_name[] = {"UTC", "Europe/Berlin", "Asia/Kolkata", "Asia/Kathmandu", "Australia/Lord_Howe"};
+	struct world *world = calloc(1, sizeof(*world));
+
+	assert_non_null(world);
+	world->fact = calloc(EVENTS_MAX, sizeof(*world->fact));
+	world->watermark_ms = NOW_MS - 5 * DAY_MS;
+	stand_in_open(&world->stand_in);
+	assert_int_equal(ctl_store_open(&world->store, world->stand_in.data_dir), 0);
+	srandom(5);
+	/* four sealed files, of which rollup files have been made, and one that is open */
+	for (int i = 0; i < 5; i++) {
+		events_add(world, 300);
+		if (i < 4)
+			seal(world);
+	}
+	world->sealed = world->facts; /* the model's: live ones count too */
+	for (size_t z = 0; z < sizeof(zone_name) / sizeof(zone_name[0]); z++) {
+		const struct ctl_zone *zone = ctl_zone_find(zone_name[z], strlen(zone_name[z]));
+		assert_non_null(zone);
+		for (enum ctl_billing_period period = 0; period < CTL_BILLING_PERIODS; period++) {
+			uint64_t bound[CTL_BILLING_PERIODS_MAX + 1],
+				at = ctl_zone_floor(zone, ctl_billing_unit(period), NOW_MS - 6 * DAY_MS);
+			struct ctl_billing_sum sum = {
+				.bound = bound, .advertiser = "adv1", .advertiser_bytes = 4, .lines_max = 10000};
+			struct ctl_facts facts;
+			bound[0] = at / TP_MINUTE_MS;
+			while (at <= NOW_MS) {
+				at = ctl_zone_next(zone, ctl_billing_unit(period), at);
+				bound[++sum.periods] = at / TP_MINUTE_MS;
+			}
+			assert_int_equal(ctl_billing_read(world->store, world->stand_in.live, &sum, &facts), 0);
+			ctl_billing_sum_sort(&sum);
+			for (uint32_t i = 0, line = 0; i < sum.periods; i++) {
+				struct expectation campaign[CAMPAIGNS];
+				struct ctl_billing_sum part = sum;
+				expected(world, 1, bound[i] * TP_MINUTE_MS, bound[i + 1] * TP_MINUTE_MS, campaign);
+				part.line = sum.line + line;
+				for (part.lines = 0; line < sum.lines && sum.line[line].period == i; line++)
+					part.lines++;
+				lines_check(&part, campaign);
+			}
+			ctl_billing_sum_fini(&sum);
+		}
+	}
+	ctl_store_close(world->store);
+	stand_in_close(&world->stand_in);
+	free(world->fact);
+	free(world);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(bills_are_what_was_sealed_whatever_the_order),
 		cmocka_unit_test(what_is_not_sealed_is_waited_for),
+		cmocka_unit_test(periods_are_read_from_whatever_rollups_there_are),
 	};
 	tp_log_level_set(TP_ERROR);
 	return cmocka_run_group_tests_name("ctl_billing_issue", tests, NULL, NULL);
