@@ -1,13 +1,14 @@
 /*
  * How fast events are parsed: dp_json_event() on one core, over more events than fit in the second-level cache.
  *
- *   bench_json [--seconds S] [--events N] [--seed N] [--variant NAME] [--profile]
+ *   bench_json [--seconds S] [--events N] [--seed N] [--variant NAME] [--profile | --print]
  *
  * Prints one line per mode: name, events/s, GB/s. The modes:
  *   fields   the parse alone: grammar, schema, every field typed and in place. The peer is bench_simdjson's `fields`.
  *   event    dp_json_event(): also the id, the address, the fingerprint. The peer is bench_simdjson's `event`.
  *   rest     the same on the elements of a long array, whose ends are not known beforehand
  * Each is the best of the rounds that fit in the time, in processor time: the noise of a shared machine only ever slows down.
+ * `--print` writes the events instead, one a line, for a peer.
  */
 #include "make_events.h"
 
@@ -64,15 +65,19 @@ static uint64_t round_run(struct dp_json_scratch *scratch, const struct perf_eve
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
-		{"seconds", required_argument, NULL, 's'}, {"events", required_argument, NULL, 'e'},
-		{"seed", required_argument, NULL, 'r'},    {"variant", required_argument, NULL, 'v'},
-		{"profile", no_argument, NULL, 'p'},       {0},
+		{"seconds", required_argument, NULL, 's'},
+		{"events", required_argument, NULL, 'e'},
+		{"seed", required_argument, NULL, 'r'},
+		{"variant", required_argument, NULL, 'v'},
+		{"profile", no_argument, NULL, 'p'},
+		{"print", no_argument, NULL, 'w'},
+		{0},
 	};
 	double seconds = 1;
 	uint32_t count = 100000;
 	uint64_t seed = 1;
 	const char *variant = NULL;
-	bool profile = false;
+	bool profile = false, print = false;
 	for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
 		switch (c) {
 		case 's':
@@ -90,6 +95,9 @@ int main(int argc, char **argv)
 		case 'p':
 			profile = true; /* one round of `fields`, for callgrind */
 			break;
+		case 'w':
+			print = true;
+			break;
 		default:
 			return 2;
 		}
@@ -100,6 +108,8 @@ int main(int argc, char **argv)
 		fprintf(stderr, "bench_json: no memory for %u events\n", count);
 		return 1;
 	}
+	if (print)
+		return fwrite(events.text, 1, events.bytes, stdout) != events.bytes || fflush(stdout);
 	for (const struct dp_json_variant *const *v = dp_json_variants(); variant && *v; v++)
 		if (strcmp((*v)->name, variant) == 0)
 			scratch->variant = *v;

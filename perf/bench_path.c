@@ -4,7 +4,9 @@
  * first request to the last answer, how long requests took, and how much of the rx core the clients' part was.
  *
  * bench_path FOLDER LOAD [--events N] [--rate R] [--rx N] [--shards N] [--clients N] [--window N] [--datagram BYTES] [--ids-mib N]
- *            [--duplicates SHARE] [--rx-cpu N]
+ *            [--duplicates SHARE] [--cpu N] [--devices N] [--ads N] [--event-bytes N] [--same-core]
+ *   --same-core runs both roles on the same CPUs.
+ *   --event-bytes pads JSON events with a field that the node does not know: read, checked, skipped.
  *   LOAD  udp-text, udp-batch, http, http-batch, http-close
  */
 #include "replay.h"
@@ -29,7 +31,8 @@ static struct dp_node node;
 static struct rp_script script[PORTS_MAX];
 static struct rp_result result[PORTS_MAX];
 
-static int config_write(const char *path, const char *data, uint32_t rx, uint32_t shards, uint32_t first_cpu, uint32_t ids_mib)
+static int config_write(const char *path, const char *data, uint32_t rx, uint32_t shards, uint32_t first_cpu, uint32_t ids_mib,
+			bool same_core)
 {
 	const long cpus = sysconf(_SC_NPROCESSORS_ONLN);
 	FILE *to = fopen(path, "w");
@@ -43,7 +46,7 @@ static int config_write(const char *path, const char *data, uint32_t rx, uint32_
 	for (int role = 0; role < 2; role++) {
 		fprintf(to, role ? "], shard: [" : "cores: {idle: sleep, rx: [");
 		for (uint32_t i = 0; i < (role ? shards : rx); i++)
-			fprintf(to, "%s%ld", i ? ", " : "", ((role ? rx : 0) + i + first_cpu) % cpus);
+			fprintf(to, "%s%ld", i ? ", " : "", ((role && !same_core ? rx : 0) + i + first_cpu) % cpus);
 	}
 	fprintf(to, "], background: [");
 	for (long i = 0; i < cpus; i++)
@@ -124,9 +127,14 @@ int main(int argc, char **argv)
 						     {"ids-mib", required_argument, NULL, 'i'},
 						     {"duplicates", required_argument, NULL, 'u'},
 						     {"cpu", required_argument, NULL, 'p'},
+						     {"devices", required_argument, NULL, 'v'},
+						     {"ads", required_argument, NULL, 'a'},
+						     {"event-bytes", required_argument, NULL, 'b'},
+						     {"same-core", no_argument, NULL, 'm'},
 						     {0}};
 	struct rp_options options = {.events = 2000000, .ports = 1, .clients = 64, .batch = 100, .datagram_bytes = 1472};
 	uint32_t shards = 1, ids_mib = 1024, cpu = 0, load = 0;
+	bool same_core = false;
 	char path[4096], data[4096];
 
 	blast_options_parse(&options.synth, 3,
@@ -164,6 +172,18 @@ int main(int argc, char **argv)
 		case 'u':
 			options.synth.duplicates = strtod(optarg, NULL);
 			break;
+		case 'v':
+			options.synth.devices = (uint32_t)atoi(optarg);
+			break;
+		case 'a':
+			options.synth.ads = (uint32_t)atoi(optarg);
+			break;
+		case 'b':
+			options.event_bytes = (uint32_t)atoi(optarg);
+			break;
+		case 'm':
+			same_core = true;
+			break;
 		case 'p':
 			cpu = (uint32_t)atoi(optarg);
 			break;
@@ -171,7 +191,9 @@ int main(int argc, char **argv)
 			return usage();
 		}
 	}
-	if (argc - optind != 2 || options.ports < 1 || options.ports > PORTS_MAX || !options.events)
+	if (argc - optind != 2 || options.ports < 1 || options.ports > PORTS_MAX || !options.events || !options.clients ||
+	    options.clients > RP_CLIENTS_MAX || !options.synth.devices || !options.synth.ads ||
+	    options.event_bytes > RP_EVENT_BYTES_MAX)
 		return usage();
 	while (load < 5 && strcmp(argv[optind + 1], load_name[load]) != 0)
 		load++;
@@ -184,7 +206,7 @@ int main(int argc, char **argv)
 	snprintf(data, sizeof(data), "%s/data", argv[optind]);
 	mkdir(argv[optind], 0700);
 	tp_log_program_set("bench_path");
-	if (config_write(path, data, options.ports, shards, cpu, ids_mib) || tp_config_load(path, &node.config, stderr))
+	if (config_write(path, data, options.ports, shards, cpu, ids_mib, same_core) || tp_config_load(path, &node.config, stderr))
 		return 1;
 	for (uint32_t i = 0; i < options.ports; i++)
 		if (rp_script_make(&script[i], &options, i))

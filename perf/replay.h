@@ -22,6 +22,8 @@ enum rp_load {
 	RP_HTTP_CLOSE,  /* one event a request, a connection a request */
 };
 
+enum { RP_CLIENTS_MAX = 4096, RP_EVENT_BYTES_MAX = 4096 };
+
 struct rp_options {
 	enum rp_load load;
 	uint64_t events;         /* of all ports together */
@@ -30,6 +32,7 @@ struct rp_options {
 	uint32_t window;         /* UDP batches, or text events, on their way at a time, of each port */
 	uint32_t batch;          /* events of an HTTP batch */
 	uint32_t datagram_bytes; /* of a UDP batch, at most */
+	uint32_t event_bytes;    /* JSON events are padded to this many with an unknown field; 0: as they come */
 	double rate;             /* events a second of all ports together, open loop; 0: as fast as answers come */
 	struct blast_options synth;
 };

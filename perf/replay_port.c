@@ -27,7 +27,6 @@ enum {
 	PREFETCH_AHEAD = 4,
 	OUT_FRAMES = 256,
 	FRAME_BYTES = 2048,
-	CLIENTS_MAX = 4096,
 	MTU = 9000,
 	SAMPLE_ROUNDS = 16,
 	REPLAY_UDP_PORT = 7771,
@@ -157,7 +156,7 @@ static void udp_in(struct dp_port *port, struct rp_piece *piece, uint32_t from, 
 
 static void ready_add(struct dp_port *port, uint32_t client)
 {
-	port->ready[port->ready_next++ % CLIENTS_MAX] = client;
+	port->ready[port->ready_next++ % RP_CLIENTS_MAX] = client;
 }
 
 static void done(struct dp_port *port, uint32_t events, uint64_t due_ns, bool well)
@@ -263,7 +262,7 @@ static bool client_step(struct dp_port *port)
 {
 	if (port->ready_first == port->ready_next)
 		return false;
-	const uint32_t which = port->ready[port->ready_first % CLIENTS_MAX];
+	const uint32_t which = port->ready[port->ready_first % RP_CLIENTS_MAX];
 	struct client *client = &port->client[which];
 	if (client->state == CLIENT_CLOSING) {
 		bare_in(port, client, DP_FIN | DP_ACK);
@@ -386,7 +385,7 @@ static int port_open(struct dp_port **out, const struct dp_port_options *with)
 	port->result = &results[with->queue];
 	port->counters = with->counters;
 	port->client = calloc(options->clients, sizeof(*port->client));
-	port->ready = calloc(CLIENTS_MAX, sizeof(*port->ready));
+	port->ready = calloc(RP_CLIENTS_MAX, sizeof(*port->ready));
 	if (options->load == RP_UDP_BATCH) {
 		port->batch_due_ns = calloc(port->script->requests, sizeof(*port->batch_due_ns));
 		port->batch_done = calloc(port->script->requests, 1);

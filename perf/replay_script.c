@@ -53,6 +53,21 @@ static void event_next(struct writer *writer, struct blast_event *event)
 	writer->script->copies += copy;
 }
 
+/* An event as JSON, as long as asked. Returns its bytes. */
+static uint32_t json_write(const struct rp_options *options, const struct blast_event *event, char *to)
+{
+	static const char key[] = ",\"padding\":\"";
+	uint32_t bytes = blast_event_json(&options->synth, event, to);
+
+	if (bytes + sizeof(key) + 1 > options->event_bytes)
+		return bytes;
+	char *at = to + bytes - 1; /* its last brace */
+	memcpy(at, key, sizeof(key) - 1);
+	memset(at + sizeof(key) - 1, 'x', options->event_bytes - bytes - sizeof(key));
+	memcpy(to + options->event_bytes - 2, "\"}", 2);
+	return options->event_bytes;
+}
+
 static void http_write(struct writer *writer, uint32_t events)
 {
 	static char json[BODY_BYTES_MAX];
@@ -65,7 +80,7 @@ static void http_write(struct writer *writer, uint32_t events)
 		event_next(writer, &event);
 		if (i)
 			json[bytes++] = ',';
-		bytes += blast_event_json(&writer->options->synth, &event, json + bytes);
+		bytes += json_write(writer->options, &event, json + bytes);
 	}
 	if (events > 1)
 		json[bytes++] = ']';
@@ -82,7 +97,7 @@ static void text_write(struct writer *writer)
 {
 	struct blast_event event;
 	event_next(writer, &event);
-	writer->body_bytes = blast_event_json(&writer->options->synth, &event, (char *)writer->body);
+	writer->body_bytes = json_write(writer->options, &event, (char *)writer->body);
 	request_put(writer, BODY_BYTES_MAX, 1);
 }
 
@@ -112,7 +127,10 @@ int rp_script_make(struct rp_script *script, const struct rp_options *options, u
 {
 	const uint64_t events = options->events / options->ports;
 	const uint64_t each = options->load == RP_HTTP_BATCH ? options->batch : 1;
-	struct writer writer = {.script = script, .options = options, .now_ms = tp_now_ms(), .room = events * 960 + (64 << 20)};
+	struct writer writer = {.script = script,
+				.options = options,
+				.now_ms = tp_now_ms(),
+				.room = events * (960 + options->event_bytes) + (64 << 20)};
 
 	*script = (struct rp_script){0};
 	writer.requests_max = (uint32_t)(events / each + 2);

@@ -1,9 +1,10 @@
 #!/usr/bin/python3
-"""make perf: measures each part and the whole path, prints a table, writes perf/result.json. run.py BUILD [NAME…]
+"""make perf: measures each part and the whole path, prints a table, writes perf/result.json. run.py --help tells the rest.
 
 Each row is the median of RUNS runs, its spread (largest minus smallest, over the median). Peers run in turn with ours, in the same
 invocation, and the ratio is the median of the ratios pair by pair. What each number shows and does not show: docs/performance.md.
 """
+import argparse
 import atexit
 import contextlib
 import functools
@@ -19,9 +20,11 @@ import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests/integration"))
+sys.path[:0] = [str(ROOT / "tests/integration"), str(ROOT / "perf")]
 
+import baseline  # noqa: E402
 import harness  # noqa: E402  (the path is set just above)
+import whole_path  # noqa: E402
 
 RUNS = int(os.environ.get("RUNS", "5"))
 SECONDS = float(os.environ.get("SECONDS_EACH", "4"))
@@ -458,11 +461,16 @@ ROWS = [
     ("segment: saying that an id is not there", "ns", lookup, None, None, None, None),
     ("reconciliation: counting again from raw segments, one core's own time", "events/s", recount, None, None, None, None),
     ("raw disk, 256 KiB O_DIRECT+O_DSYNC, depth 1", "MB/s", disk, None, None, None, None),
+    *whole_path.rows(redis),
     ("UDP batch to durable and acknowledged, sockets", "events/s", batch, None, None, 4e6, "median"),
     ("HTTP batches of 100, sockets", "events/s", http_batches, None, None, 2e6, "median"),
     ("HTTP single events, sockets", "requests/s", http_single, "nginx 204 with access log, loopback", nginx_loopback, 1, "ratio"),
     ("HTTP single events, AF_XDP on veth", "requests/s", http_single_bypass, "nginx 204 with access log, veth", nginx_veth, 1, "ratio"),
 ]
+
+
+def figure(value):
+    return round(value, 2 if value < 100 else None)
 
 
 def measure(build, row):
@@ -475,34 +483,72 @@ def measure(build, row):
     median = statistics.median(mine)
     ratio = statistics.median(a / b for a, b in zip(mine, theirs)) if theirs else None
     value = {"median": median, "ratio": ratio, "most": median, None: None}[of]
-    return {"name": name, "unit": unit, "median": round(median, 2 if median < 100 else None), "spread": round((max(mine) - min(mine)) / median, 3), "aim": aim,
-            "met": None if aim is None else value <= aim if of == "most" else value >= aim, "peer": peer_name and f"{peer_name}: {statistics.median(theirs):.0f}",
+    return {"name": name, "unit": unit, "median": figure(median), "spread": round((max(mine) - min(mine)) / median, 3) if median else 0, "aim": aim,
+            "met": None if aim is None else value <= aim if of == "most" else value >= aim, "peer": peer_name and f"{peer_name}: {figure(statistics.median(theirs)):,}",
             "ratio": None if ratio is None else round(ratio, 2)}
 
 
+def arguments():
+    parser = argparse.ArgumentParser(description="Measures rows, prints a table, writes perf/result.json. What each shows: docs/performance.md.")
+    parser.add_argument("build", type=pathlib.Path, help="build folder, build/main")
+    parser.add_argument("name", nargs="*", help="only rows whose name contains one of these")
+    parser.add_argument("--list", action="store_true", help="print the names of the rows and measure nothing")
+    parser.add_argument("--baseline", metavar="FILE", help="an earlier result.json: a row that is slower than the noise allows is an error (status 1)")
+    parser.add_argument("--result", metavar="FILE", default=ROOT / "perf/result.json", help="where the result goes (default perf/result.json)")
+    parser.epilog = "Environment: RUNS (5) for each row, SECONDS_EACH (4) of the rows over sockets, SEGMENT_EVENTS (10000000)."
+    return parser.parse_intermixed_args()  # `run.py BUILD --list NAME` as well
+
+
+PEER_PROGRAM = {nginx_loopback: "nginx", nginx_veth: "nginx", nginx_connections: "nginx", redis: "redis-server", whole_path.clickhouse: "clickhouse-server"}
+
+
+def without_missing_peer(row):
+    """The row alone where its peer is not installed; an aim that is a ratio is then not judged."""
+    program = PEER_PROGRAM.get(row[4])
+    if program is None or shutil.which(program):
+        return row
+    return (*row[:3], None, None, *(row[5:] if row[6] != "ratio" else (None, None)))
+
+
 def main():
-    build, wanted = pathlib.Path(sys.argv[1]).resolve(), sys.argv[2:]
-    rows = []
+    options = arguments()
+    wanted, earlier = options.name, None
+    chosen = [row for row in ROWS if not wanted or any(word.lower() in row[0].lower() for word in wanted)]
+    if options.list:
+        print("\n".join(row[0] for row in chosen))
+        return 0
+    try:
+        earlier = options.baseline and baseline.load(options.baseline)  # now, and not after an hour of measuring
+    except (OSError, ValueError) as error:
+        print(f"run.py: --baseline: {error}", file=sys.stderr)
+        return 2
+    if not chosen:
+        print(f"run.py: no row is called {' or '.join(wanted)}; --list shows them", file=sys.stderr)
+        return 2
+    rows, failed = [], 0
     print(f"{'':64} {'median':>12} {'spread':>7} {'ratio':>6}  peer")
-    for row in ROWS:
-        if wanted and not any(word.lower() in row[0].lower() for word in wanted):
-            continue
-        if row[4] in (nginx_loopback, nginx_veth, nginx_connections) and not shutil.which("nginx"):
-            row = (*row[:3], None, None, None, None)
-        if row[4] is redis and not shutil.which("redis-server"):
-            row = (*row[:3], None, None, *row[5:])
+    for row in chosen:
         try:
-            result = measure(build, row)
+            result = measure(options.build.resolve(), without_missing_peer(row))
         except harness.Skip as reason:
             print(f"{row[0]:64} skipped: {reason}")
+            continue
+        except (RuntimeError, subprocess.CalledProcessError) as error:
+            failed += 1
+            print(f"{row[0]:64} FAILED: {error}", flush=True)
             continue
         rows.append(result)
         print(f"{result['name']:64} {result['median']:>12,} {result['spread']:>7.0%} {result['ratio'] or '':>6}  {result['peer'] or ''}", flush=True)
     model = re.search(r"^model name\s*: (.*)$", pathlib.Path("/proc/cpuinfo").read_text(), re.M)
     result = {"machine": f"{os.cpu_count()} x {model.group(1) if model else os.uname().machine}, Linux {os.uname().release}",
               "commit": output(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]).strip(), "rows": rows}
-    (ROOT / "perf/result.json").write_text(json.dumps(result, indent=1) + "\n")
-    print("perf/result.json written")
+    pathlib.Path(options.result).write_text(json.dumps(result, indent=1) + "\n")
+    print(f"{options.result} written")
+    slower = 0
+    if earlier:
+        lines, slower = baseline.compare(earlier, result)
+        print("\n".join([f"against {options.baseline}, commit {earlier['commit']}:", *lines, f"{slower} rows slower than the noise allows"]))
+    return 1 if slower or failed else 0
 
 
-main()
+sys.exit(main())
