@@ -236,7 +236,7 @@ def test_the_watchdog_is_told_only_while_cores_go_round(build):
                 tasks = pathlib.Path(f"/proc/{made.data.popen.pid}/task")
                 shard = next(int(task.name) for task in tasks.iterdir() if "shard" in (task / "comm").read_text())
                 with stopped_thread(shard):
-                    time.sleep(0.2)  # what was under way
+                    time.sleep(0.5)  # what was under way: one more is due for what went on before
                     assert manager.said("WATCHDOG=1", 0.8) == 0, "a hung shard core is taken for a live one"
                 wait_until("it goes on", lambda: manager.said("WATCHDOG=1", 0.3))
                 made.start_control()
