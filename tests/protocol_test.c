@@ -7,6 +7,7 @@
 #include "batch_format.h"
 #include "checksum.h"
 #include "encode.h"
+#include "protocol_sample.h"
 #include "turnpike/addr.h"
 
 #include <errno.h>
@@ -313,157 +314,6 @@ static void test_page_checksums(void **state)
 
 /* ---- random events ---- */
 
-static uint64_t rng_state;
-
-static uint32_t draw(uint32_t below)
-{
-	rng_state = rng_state * 6364136223846793005ULL + 1442695040888963407ULL;
-	return (uint32_t)((rng_state >> 33) % below);
-}
-
-struct sample {
-	struct tpc_event event;
-	char text[16][1100];
-	char json[16384];
-};
-
-static const char *random_text(char *to, uint32_t bytes_min, uint32_t bytes_max)
-{
-	static const char *const rare[] = {"\"", "\\", "\x01", "\x7f", "é", "€", "😀", "\xed\x9f\xbf", "\xf4\x8f\xbf\xbf", "/"};
-	uint32_t want = bytes_min + draw(bytes_max - bytes_min + 1), bytes = 0;
-	if (draw(8) == 0)
-		want = bytes_max;
-	while (bytes < want) {
-		const char *piece = rare[draw(10)];
-		char plain[2] = {(char)(' ' + draw(94)), 0};
-		if (draw(6) || bytes + strlen(piece) > want)
-			piece = plain;
-		strcpy(to + bytes, piece);
-		bytes += (uint32_t)strlen(piece);
-	}
-	to[bytes] = 0;
-	return to;
-}
-
-static const char *random_id(char *to)
-{
-	static const char digit[] = "0123456789abcdef";
-	switch (draw(4)) {
-	case 0:
-		return random_text(to, 1, 64);
-	case 1:
-		return strcpy(to, draw(2) ? "00000000-0000-0000-0000-000000000000" : "123E4567-E89B-12D3-A456-426614174000");
-	default:
-		for (int i = 0; i < 36; i++)
-			to[i] = i == 8 || i == 13 || i == 18 || i == 23 ? '-' : digit[draw(16)];
-		to[36] = 0;
-		return to;
-	}
-}
-
-static char *json_string(char *at, const char *name, const char *text)
-{
-	at += sprintf(at, ",\"%s\":\"", name);
-	for (; *text; text++) {
-		if (*text == '"' || *text == '\\')
-			at += sprintf(at, "\\%c", *text);
-		else if ((unsigned char)*text < 0x20)
-			at += sprintf(at, "\\u%04x", *text);
-		else
-			*at++ = *text;
-	}
-	at += sprintf(at, "\"");
-	return at;
-}
-
-static void sample_make(struct sample *s)
-{
-	static const char *const types[] = {"impression", "click", "conversion"};
-	static const char *const devices[] = {"desktop", "mobile", "tablet", "tv", "bot", "other", "toaster"};
-	static const char *const addresses[] = {"192.0.2.1", "2001:db8::7", "::ffff:198.51.100.9", "::"};
-	struct tpc_event *e = &s->event;
-	memset(e, 0, sizeof *e);
-	e->event_id = random_id(s->text[0]);
-	e->type = (int)draw(3);
-	e->timestamp_ms = 1600000000000 + draw(1000000);
-	e->ad_id = random_text(s->text[1], 1, 64);
-	e->campaign_id = random_text(s->text[2], 1, 64);
-	e->advertiser_id = random_text(s->text[3], 1, 64);
-	const struct {
-		const char **field;
-		const char *name;
-		uint32_t bytes_max;
-	} optional[] = {{&e->publisher_id, "publisher_id", 64},
-			{&e->user_id, "user_id", 64},
-			{&e->device_id, "device_id", 64},
-			{&e->user_agent, "user_agent", 1024},
-			{&e->referer, "referer", 1024}};
-	char *at = s->json;
-	at += sprintf(at, "{\"timestamp\":%llu", (unsigned long long)e->timestamp_ms);
-	at = json_string(at, "event_id", e->event_id);
-	at = json_string(at, "event_type", types[e->type]);
-	at = json_string(at, "ad_id", e->ad_id);
-	at = json_string(at, "campaign_id", e->campaign_id);
-	at = json_string(at, "advertiser_id", e->advertiser_id);
-	for (int i = 0; i < 5; i++) {
-		if (draw(2)) {
-			*optional[i].field = random_text(s->text[4 + i], 0, optional[i].bytes_max);
-			at = json_string(at, optional[i].name, *optional[i].field);
-		}
-	}
-	if (draw(2)) {
-		e->ip_address = addresses[draw(4)];
-		at = json_string(at, "ip_address", e->ip_address);
-	}
-	if (draw(2)) {
-		e->device_type = devices[draw(7)];
-		at = json_string(at, "device_type", e->device_type);
-	}
-	if (draw(2)) {
-		e->currency = draw(2) ? "EUR" : "USD";
-		at = json_string(at, "currency", e->currency);
-	}
-	if (draw(2)) {
-		e->has_bid = true;
-		e->bid_micros = draw(4) ? draw(100000000) : 1000000000000;
-		at += sprintf(at, ",\"bid_price\":%lld.%06lld", (long long)e->bid_micros / 1000000,
-			      (long long)e->bid_micros % 1000000);
-	}
-	if (draw(2)) {
-		e->has_position = true;
-		e->click_position = (uint16_t)draw(65536);
-		at += sprintf(at, ",\"click_position\":%u", e->click_position);
-	}
-	if (draw(2)) {
-		e->has_timezone = true;
-		e->timezone_offset_min = (int32_t)draw(2000) - 1000;
-		at += sprintf(at, ",\"timezone_offset_min\":%d", e->timezone_offset_min);
-	}
-	if (draw(2)) {
-		e->has_mouse = true;
-		e->mouse_moves = (int32_t)draw(2000) - 100;
-		at += sprintf(at, ",\"mouse_moves\":%d", e->mouse_moves);
-	}
-	if (draw(2)) {
-		e->trace = draw(4) ? "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01" : "00-zz";
-		at = json_string(at, "trace", e->trace);
-	}
-	at += sprintf(at, ",\"geo\":{\"x\":1");
-	if (draw(2)) {
-		e->country = draw(2) ? "de" : "US";
-		at = json_string(at, "country", e->country);
-	}
-	if (draw(2)) {
-		e->region = random_text(s->text[9], 0, 64);
-		at = json_string(at, "region", e->region);
-	}
-	if (draw(2)) {
-		e->city = random_text(s->text[10], 0, 128);
-		at = json_string(at, "city", e->city);
-	}
-	sprintf(at, "}}");
-}
-
 static void parsed_equal(const struct tp_parsed *a, const struct tp_parsed *b)
 {
 	uint64_t record_a[TP_EVENT_BYTES_MAX / 8], record_b[TP_EVENT_BYTES_MAX / 8];
@@ -479,7 +329,7 @@ static void test_client_server_and_json_agree(void **state)
 	(void)state;
 	struct dp_json_scratch *scratch = dp_json_scratch_new();
 	struct sample *s = malloc(sizeof *s);
-	rng_state = 20260101;
+	sample_seed(20260101);
 	uint32_t aimed = 0;
 	for (int round = 0; round < 20000; round++) {
 		sample_make(s);
@@ -741,13 +591,14 @@ static void test_answer_is_never_larger(void **state)
 static void test_nonsense_inside(void **state)
 {
 	(void)state;
-	rng_state = 7;
+	sample_seed(7);
 	uint32_t good = 0, refused = 0;
 	for (int round = 0; round < 50000; round++) {
 		uint8_t bytes[4096];
 		uint32_t count = client_batch(bytes, page_event, 2, NULL);
-		for (uint32_t i = 1 + draw(3); i > 0; i--)
-			bytes[32 + draw(draw(2) ? 28 : count - 32)] = (uint8_t)(draw(2) ? draw(256) : draw(8));
+		for (uint32_t i = 1 + sample_draw(3); i > 0; i--)
+			bytes[32 + sample_draw(sample_draw(2) ? 28 : count - 32)] =
+				(uint8_t)(sample_draw(2) ? sample_draw(256) : sample_draw(8));
 		seal_again(bytes, count);
 		struct dp_batch batch;
 		if (dp_batch_open(bytes, count, &batch) != DP_BATCH_OK)
