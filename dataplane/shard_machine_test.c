@@ -30,7 +30,6 @@ static struct tp_sums sums_of(const struct tp_rollup *table)
 	return sum;
 }
 
-
 /* The click lies in one file, what takes its tag off in the next: the sums over both are right, in memory and sealed. */
 static void an_amendment_moves_the_sums_and_the_answer_waits(void **state)
 {
