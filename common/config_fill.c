@@ -290,8 +290,8 @@ static void fill_sizes(struct fill *fill, const struct raw_config *raw, struct t
 {
 	size(fill, raw->memory.dedup, "memory.dedup", 256 * MIB, 1 * MIB, UINT64_MAX, 1, "a size of at least 1MiB",
 	     &config->memory_dedup_bytes);
-	size(fill, raw->memory.hop, "memory.hop", 8 * MIB, 4 * MIB, 1024 * MIB, 0,
-	     "a size from 4MiB to 1GiB that is a power of two", &config->memory_hop_bytes);
+	size(fill, raw->memory.hop, "memory.hop", 8 * MIB, 4 * MIB, 256 * MIB, 0,
+	     "a size from 4MiB to 256MiB that is a power of two", &config->memory_hop_bytes);
 	size(fill, raw->memory.fraud, "memory.fraud", 32 * MIB, 4 * MIB, UINT64_MAX, 1, "a size of at least 4MiB",
 	     &config->memory_fraud_bytes);
 	config->dlq_per_second = raw->dlq.per_second ? *raw->dlq.per_second : 1000;
@@ -305,8 +305,9 @@ static void fill_sizes(struct fill *fill, const struct raw_config *raw, struct t
 		config_error(fill->errors, config_tree_line(fill->tree, "memory.connections"), "memory.connections",
 			     "expected a whole number from %d to %d, found %u", CONNECTIONS_LEAST, CONNECTIONS_MOST,
 			     config->memory_connections);
-	size(fill, raw->durability.log_file, "durability.log_file", 64 * MIB, 16 * MIB, 65536 * MIB, MIB,
-	     "a size from 16MiB to 64GiB in whole MiB", &config->log_file_bytes);
+	/* Sealing takes memory in proportion to the file, and recovery time: both are to be bounded whatever the disk holds. */
+	size(fill, raw->durability.log_file, "durability.log_file", 64 * MIB, 16 * MIB, 1024 * MIB, MIB,
+	     "a size from 16MiB to 1GiB in whole MiB (a file is sealed as a whole, in memory)", &config->log_file_bytes);
 }
 
 /* The config reader runs in several programs with several working folders: a path means the same in all. */
