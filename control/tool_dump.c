@@ -127,14 +127,25 @@ static void json_text(FILE *to, struct tp_str text)
 	json_decref(string);
 }
 
+/* As an event is sent: what is `geo` there is one object here. In a CSV they are columns. */
+static bool cell_is_geo(const struct cell *cell)
+{
+	return !strcmp(cell->name, "country") || !strcmp(cell->name, "region") || !strcmp(cell->name, "city");
+}
+
 static void json_line(FILE *to, const struct cells *cells)
 {
 	const char *between = "{";
+	bool geo = false;
 	for (int i = 0; i < cells->count; i++) {
 		const struct cell *cell = &cells->cell[i];
 		if (!cell->present)
 			continue;
-		fprintf(to, "%s\"%s\":", between, cell->name);
+		bool in_geo = cell_is_geo(cell);
+		if (geo && !in_geo)
+			fputc('}', to);
+		fprintf(to, in_geo && !geo ? "%s\"geo\":{\"%s\":" : "%s\"%s\":", between, cell->name);
+		geo = in_geo;
 		if (cell->kind == CELL_TEXT)
 			json_text(to, cell->text);
 		else
@@ -177,11 +188,41 @@ static void csv_line(FILE *to, const struct cells *cells, bool names)
 	fputs("\r\n", to);
 }
 
-int ctl_dump(struct sto_scan *scan, bool csv, bool *head, FILE *to)
+static void event_print(struct ctl_dump *dump, const struct tp_event *event)
+{
+	struct cells cells;
+	cells_fill(&cells, event);
+	if (dump->csv && !dump->headed)
+		csv_line(dump->to, &cells, true);
+	dump->headed = true;
+	if (dump->csv)
+		csv_line(dump->to, &cells, false);
+	else
+		json_line(dump->to, &cells);
+}
+
+static bool string_is(const struct tp_event *event, enum tp_string which, struct tp_str wanted)
+{
+	struct tp_str text = tp_event_string(event, which);
+	return !wanted.at || (text.bytes == wanted.bytes && !memcmp(text.at, wanted.at, text.bytes));
+}
+
+int ctl_dump_event(void *context, const struct tp_event *event)
+{
+	struct ctl_dump *dump = context;
+	const struct sto_scan_filter *filter = dump->filter;
+	if (event->timestamp_ms < filter->from_ms || (filter->to_ms && event->timestamp_ms >= filter->to_ms) ||
+	    (filter->types && !(filter->types & 1u << event->type)) || !string_is(event, TP_CAMPAIGN_ID, filter->campaign) ||
+	    !string_is(event, TP_AD_ID, filter->ad) || !string_is(event, TP_ADVERTISER_ID, filter->advertiser))
+		return 0;
+	event_print(dump, event);
+	return ferror(dump->to) ? -EIO : 0;
+}
+
+int ctl_dump(struct ctl_dump *dump, struct sto_scan *scan)
 {
 	_Alignas(8) uint8_t room[TP_EVENT_BYTES_MAX];
 	struct tp_event *event = (struct tp_event *)(void *)room;
-	struct cells cells;
 	int rc;
 	while ((rc = sto_scan_next(scan)) == 1) {
 		uint32_t count;
@@ -190,16 +231,9 @@ int ctl_dump(struct sto_scan *scan, bool csv, bool *head, FILE *to)
 			rc = sto_scan_event(scan, selected ? selected[i] : i, event);
 			if (rc)
 				return rc;
-			cells_fill(&cells, event);
-			if (csv && *head)
-				csv_line(to, &cells, true);
-			*head = false;
-			if (csv)
-				csv_line(to, &cells, false);
-			else
-				json_line(to, &cells);
+			event_print(dump, event);
 		}
-		if (ferror(to))
+		if (ferror(dump->to))
 			return -EIO;
 	}
 	return rc;

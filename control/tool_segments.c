@@ -349,8 +349,8 @@ static int dump_options(int words, char **word, struct sto_scan_filter *filter, 
 static int segments_dump(struct ctl_tool *tool, int words, char **word)
 {
 	struct sto_scan_filter filter = {0};
-	bool csv = false, head = true;
-	int first = dump_options(words, word, &filter, &csv);
+	struct ctl_dump dump = {.filter = &filter, .to = stdout};
+	int first = dump_options(words, word, &filter, &dump.csv);
 	if (first < 0)
 		return 2;
 	struct sto_reader *reader = folder_read(tool);
@@ -370,8 +370,10 @@ static int segments_dump(struct ctl_tool *tool, int words, char **word)
 			continue;
 		rc = sto_scan_open(&scan, reader, (uint32_t)index, &filter);
 		if (!rc) {
-			rc = ctl_dump(scan, csv, &head, stdout);
+			rc = ctl_dump(&dump, scan);
 			sto_scan_close(scan);
+		} else if (rc == -ENOTSUP) { /* version 1 */
+			rc = sto_reader_events(reader, (uint32_t)index, ctl_dump_event, &dump);
 		}
 		if (rc)
 			rc = scan_failed(info->sequence, rc);

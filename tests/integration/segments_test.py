@@ -33,7 +33,7 @@ def same(sent, found):
     for key in ("event_id", "event_type", "timestamp", "ad_id", "campaign_id", "advertiser_id", "publisher_id", "device_id", "ip_address",
                 "user_agent", "referer"):
         assert sent[key] == found[key], (key, sent[key], found[key])
-    assert sent["geo"] == {key: found[key] for key in ("country", "region", "city")}
+    assert sent["geo"] == found["geo"]
     assert float(sent["bid_price"]) == float(found["bid_price"])
     assert sent.get("click_position") == found.get("click_position")
 
