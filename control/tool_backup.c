@@ -45,7 +45,9 @@ int ctl_tool_backup(struct ctl_tool *tool, int words, char **word)
 	int rc = sto_backup(tool->config.data_dir, word[0], &result);
 	if (rc) {
 		fprintf(stderr, "turnpikectl: cannot back up %s to %s: %s\n", tool->config.data_dir, word[0],
-			rc == -EXDEV     ? "another node's backup is there: give each node a folder of its own"
+			rc == -EINVAL
+				? "one of the two lies in the other: name a folder outside the data folder, best on another disk"
+			: rc == -EXDEV   ? "another node's backup is there: give each node a folder of its own"
 			: rc == -EBADMSG ? "a file is damaged, see above and turnpikectl segments verify"
 					 : strerror(-rc));
 		return 1;
@@ -65,10 +67,11 @@ int ctl_tool_restore(struct ctl_tool *tool, int words, char **word)
 	int rc = sto_restore(word[0], word[1], &result);
 	if (rc) {
 		fprintf(stderr, "turnpikectl: cannot restore %s to %s: %s\n", word[0], word[1],
-			rc == -ENOTEMPTY ? "the folder is not empty: name one that does not exist"
-			: rc == -EBADMSG ? "the backup is damaged, see above; nothing was made"
-			: rc == -ENOENT  ? "there is no backup"
-					 : strerror(-rc));
+			rc == -EINVAL      ? "one of the two lies in the other: name a place outside the backup"
+			: rc == -ENOTEMPTY ? "the folder is not empty: name one that does not exist"
+			: rc == -EBADMSG   ? "the backup is damaged, see above; nothing was made"
+			: rc == -ENOENT    ? "there is no backup"
+					   : strerror(-rc));
 		return 1;
 	}
 	return said(tool, "restored", &result);

@@ -318,5 +318,7 @@ int store_backup(const char *data_dir, const char *dir, struct sto_backup_result
 
 int sto_backup(const char *data_dir, const char *dir, struct sto_backup_result *result)
 {
-	return store_backup(data_dir, dir, result, sto_io_system());
+	*result = (struct sto_backup_result){0};
+	int rc = backup_places_apart(data_dir, dir);
+	return rc ? rc : store_backup(data_dir, dir, result, sto_io_system());
 }

@@ -26,6 +26,9 @@ int backup_list_read(const struct sto_io *io, const char *dir, struct backup_lis
 /* Writes it by temporary name, sync and rename. */
 int backup_list_write(const struct sto_io *io, const char *dir, const struct backup_list *list);
 
+/* Both may be yet to be made. -EINVAL: one is the other, or lies in it; links are followed. Other -errno. */
+int backup_places_apart(const char *one, const char *other);
+
 /* DIR/files/<sha256 in hex>. 0 or -ENAMETOOLONG. */
 int backup_file_path(char *to, const char *dir, const uint8_t sha256[MANIFEST_HASH_BYTES]);
 

@@ -124,7 +124,10 @@ int sto_restore(const char *dir, const char *data_dir, struct sto_backup_result 
 		return length ? -ENAMETOOLONG : -EINVAL;
 	snprintf(target, sizeof(target), "%.*s", (int)length, data_dir);
 	snprintf(work, sizeof(work), "%.*s.restoring", (int)length, data_dir);
-	int rc = io->list(io, target, name_any, NULL);
+	int rc = backup_places_apart(dir, target);
+	if (rc)
+		return rc;
+	rc = io->list(io, target, name_any, NULL);
 	if (rc && rc != -ENOENT)
 		return rc > 0 ? -ENOTEMPTY : rc;
 	rc = backup_list_read(io, dir, &list);

@@ -144,6 +144,16 @@ def test_backup_and_restore_drill(build):
             assert again.stop() is None
             again = None
 
+            # Not inside the data folder nor around it, not even by way of a link; a restore not into the backup; and nothing was made.
+            link = pathlib.Path(path) / "link"
+            link.symlink_to(made.data_dir)
+            for place in (made.data_dir, made.data_dir / "segments" / "new" / "copy", link / "copy", made.data_dir.parent):
+                assert "lies in the other" in ctl(made, "backup", str(place), status=1).stderr, place
+            for place in (target / "again", target / "files" / ".." / "again"):
+                assert "lies in the other" in ctl(made, "restore", str(target), str(place), status=1).stderr, place
+            assert not any((made.data_dir / name).exists() for name in ("backup", "files", "copy", "segments/new"))
+            assert not (target / "again").exists() and not (made.data_dir.parent / "files").exists()
+
             # Not over something, not over another node's, not from a damaged one; and each says so.
             assert "not empty" in ctl(made, "restore", str(target), str(restored), status=1).stderr
             made.post([view(campaign_id="camp_2") for _ in range(5)])

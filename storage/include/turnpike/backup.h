@@ -29,14 +29,14 @@ struct sto_backup_result {
 
 /*
  * -ENOENT: no data folder; -EXDEV: DIR has the backup of another node; -EBADMSG: a file of the folder is damaged (its bytes are not
- * those that were published), or the backup's list is; other -errno.
+ * those that were published), or the backup's list is; -EINVAL: one folder lies in the other; other -errno.
  */
 int sto_backup(const char *data_dir, const char *dir, struct sto_backup_result *result);
 
 /*
  * Makes `data_dir`, which must not exist or be empty (-ENOTEMPTY), from the backup. Everything is copied to "<data_dir>.restoring", read
  * back and compared with its hash, checked as by sto_verify(), and only then gets its name. -EBADMSG: the backup is damaged, nothing
- * was made; -ENOENT: no backup there; other -errno.
+ * was made; -ENOENT: no backup there; -EINVAL: one folder lies in the other; other -errno.
  */
 int sto_restore(const char *dir, const char *data_dir, struct sto_backup_result *result);
 
