@@ -77,12 +77,19 @@ int segment_verify(struct segment *segment, const struct manifest_segment *facts
 
 /*
  * What look-ups that found an id have learnt of a segment: fingerprints by id, because they are not stored. So a client that sends old
- * batches again costs some ten milliseconds for the first copy in a segment, and a microsecond for each one after it.
+ * batches again costs some milliseconds for each of the first eight copies in a segment, a pass over the segment for the ninth, and a
+ * microsecond for each one after it.
  */
 enum { SEGMENT_RECALLS = 16 };
 struct segment_recall;
+struct segment_rows;
 struct segment_recalls {
 	struct segment_recall *recall[SEGMENT_RECALLS]; /* the one used last comes first */
+	struct segment_hits {
+		uint64_t sequence;
+		uint64_t hits;     /* ids found without a table */
+	} hits[SEGMENT_RECALLS];   /* by sequence, modulo their number; who is pushed out starts again */
+	struct segment_rows *rows; /* the decoder's memory; of no segment between look-ups */
 };
 void segment_recalls_fini(struct segment_recalls *recalls);
 

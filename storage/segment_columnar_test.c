@@ -225,6 +225,22 @@ static void test_lookup(void **state)
 		}
 		segment_close(&segment);
 	}
+	/* One look-up a segment never makes a table; one after the other gets the same answers as from the table. */
+	for (uint64_t n = 0; n < EVENTS; n += 37) {
+		struct segment segment;
+		struct segment_recalls one = {0};
+		const struct tp_event *event = rich_event(room, n);
+		uint32_t minute = (uint32_t)(event->timestamp_ms / TP_MINUTE_MS);
+		bool counts = event->verdict == TP_ACCEPTED || event->verdict == TP_LATE;
+		assert_int_equal(segment_take(&segment, file, bytes, 1), 0);
+		assert_int_equal(segment_lookup(&segment, &one, event->id, minute, event->fingerprint),
+				 counts ? STO_SAME : STO_ABSENT);
+		assert_int_equal(segment_lookup(&segment, &one, event->id, minute, ~event->fingerprint),
+				 counts ? STO_OTHER : STO_ABSENT);
+		assert_null(one.recall[0]);
+		segment_recalls_fini(&one);
+		segment_close(&segment);
+	}
 	/* More segments than are remembered. */
 	for (uint64_t sequence = 1; sequence < 3 * SEGMENT_RECALLS; sequence++) {
 		struct segment segment;

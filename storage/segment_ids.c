@@ -3,7 +3,12 @@
  *
  *   look-up:  id filter ─ surely not ─► STO_ABSENT                                        some 100 ns
  *                └ maybe ─► the ids, one after the other ─ none ─► STO_ABSENT             1 in 256, some 100 µs
- *                               └ found ─► fingerprints of the whole segment, remembered  tens of ms, then 1 µs each
+ *                               └ found ─► that row's block, decoded for its fingerprint        some ms each
+ *                                            └ the 9th of a segment ─► fingerprints of all of it, remembered: a tenth of a second, once,
+ *                                                                      then 1 µs each
+ *
+ * Fingerprints are not stored: eight bytes a row that do not compress, for what is asked of few segments. A stray late copy costs a block; a
+ * client that sends an old batch again soon costs a table.
  *
  * Threads: the segment's owner, who owns the recalls as well.
  */
@@ -102,6 +107,9 @@ static int recall_make(struct segment *segment, struct segment_recall **made)
 
 void segment_recalls_fini(struct segment_recalls *recalls)
 {
+	if (recalls->rows)
+		segment_rows_close(recalls->rows);
+	free(recalls->rows);
 	for (int i = 0; i < SEGMENT_RECALLS; i++)
 		free(recalls->recall[i]);
 	*recalls = (struct segment_recalls){0};
@@ -129,18 +137,76 @@ static void recall_keep(struct segment_recalls *recalls, struct segment_recall *
 
 /* ---- look-up ---- */
 
-static bool id_there(const struct tp_id *ids, uint64_t count, struct tp_id id)
+enum { DIRECT_HITS = 8 };
+
+/* Has the segment been asked often enough to be worth a table? */
+static bool recall_due(struct segment_recalls *recalls, uint64_t sequence)
 {
-	for (uint64_t i = 0; i < count; i++)
-		if (ids[i].lo == id.lo && ids[i].hi == id.hi)
-			return true;
-	return false;
+	struct segment_hits *hits = &recalls->hits[sequence % SEGMENT_RECALLS];
+	if (hits->sequence != sequence)
+		*hits = (struct segment_hits){.sequence = sequence};
+	return hits->hits++ >= DIRECT_HITS;
+}
+
+/* enum sto_lookup of one row that has the id, or -errno. Decodes no more of its block than it takes to say no. */
+static int row_ask(struct segment_rows *rows, uint64_t row, uint32_t minute, uint64_t fingerprint)
+{
+	_Alignas(8) uint8_t room[TP_EVENT_BYTES_MAX];
+	struct tp_event *event = (struct tp_event *)(void *)room;
+	uint32_t block = (uint32_t)(row / SEGMENT_BLOCK_ROWS), at = (uint32_t)(row % SEGMENT_BLOCK_ROWS);
+	const uint64_t *time = segment_rows_values(rows, SEGMENT_TIME, block);
+	const uint64_t *verdict = time ? segment_rows_values(rows, SEGMENT_VERDICT, block) : NULL;
+	if (!verdict)
+		return -EBADMSG;
+	if (time[at] / TP_MINUTE_MS != minute || (verdict[at] != TP_ACCEPTED && verdict[at] != TP_LATE))
+		return STO_ABSENT;
+	int rc = segment_rows_load(rows, block);
+	if (!rc)
+		rc = segment_rows_event(rows, block, at, event);
+	return rc ? rc : event->fingerprint == fingerprint ? STO_SAME : STO_OTHER;
+}
+
+/* The rows from `row` on, which is the first that has the id. `rows` is open. */
+static int rows_ask(struct segment *segment, struct segment_rows *rows, uint64_t row, struct tp_id id, uint32_t minute,
+		    uint64_t fingerprint)
+{
+	int rc = segment_rows_prepare(rows, segment);
+	for (; rc == STO_ABSENT && row < segment->totals->rows; row++)
+		if (rows->id[row].lo == id.lo && rows->id[row].hi == id.hi)
+			rc = row_ask(rows, row, minute, fingerprint);
+	return rc;
+}
+
+/* Without a table: the decoder's memory is kept, because touching it for the first time costs more than decoding. */
+static int direct_ask(struct segment *segment, struct segment_recalls *recalls, uint64_t row, struct tp_id id, uint32_t minute,
+		      uint64_t fingerprint)
+{
+	struct segment_rows own = {0}, *rows = &own;
+	if (recalls && !recalls->rows && !(recalls->rows = calloc(1, sizeof(*recalls->rows))))
+		return -ENOMEM;
+	if (recalls)
+		rows = recalls->rows;
+	int rc = segment_rows_open(rows, segment);
+	if (!rc)
+		rc = rows_ask(segment, rows, row, id, minute, fingerprint);
+	if (!recalls)
+		segment_rows_close(&own);
+	return rc;
 }
 
 static int recall_ask(const struct segment_recall *recall, struct tp_id id, uint32_t minute, uint64_t fingerprint)
 {
 	const struct recall_entry *entry = &recall->entry[slot_of(recall, id, minute)];
 	return !entry->used ? STO_ABSENT : entry->fingerprint == fingerprint ? STO_SAME : STO_OTHER;
+}
+
+/* The first row that has the id; `count`: none. */
+static uint64_t id_first(const struct tp_id *ids, uint64_t count, struct tp_id id)
+{
+	uint64_t row = 0;
+	while (row < count && (ids[row].lo != id.lo || ids[row].hi != id.hi))
+		row++;
+	return row;
 }
 
 int segment_lookup(struct segment *segment, struct segment_recalls *recalls, struct tp_id id, uint32_t minute, uint64_t fingerprint)
@@ -166,15 +232,14 @@ int segment_lookup(struct segment *segment, struct segment_recalls *recalls, str
 		rc = -ENOENT;
 	if (rc)
 		return rc == -ENOENT ? segment_damage(segment->sequence, "ids", "other than one a row") : rc;
-	if (!id_there(ids, segment->totals->rows, id))
+	uint64_t row = id_first(ids, segment->totals->rows, id);
+	if (row == segment->totals->rows)
 		return STO_ABSENT;
+	if (!recalls || !recall_due(recalls, segment->sequence))
+		return direct_ask(segment, recalls, row, id, minute, fingerprint);
 	rc = recall_make(segment, &recall);
 	if (rc)
 		return rc;
-	rc = recall_ask(recall, id, minute, fingerprint);
-	if (recalls)
-		recall_keep(recalls, recall);
-	else
-		free(recall);
-	return rc;
+	recall_keep(recalls, recall);
+	return recall_ask(recall, id, minute, fingerprint);
 }
