@@ -60,10 +60,11 @@ static bool cpus_choose(const struct tp_config *config, cpu_set_t *set)
 	return false;
 }
 
-static void give_way(const struct dp_worker *worker)
+static void give_way(struct dp_worker *worker)
 {
 	cpu_set_t set;
 	bool own = cpus_choose(&worker->node->config, &set);
+	worker->shares = !own;
 	/* Of this thread only: Linux keeps all three per thread. None is worth failing for. */
 	id_t self = (id_t)syscall(SYS_gettid);
 	if (CPU_COUNT(&set))
@@ -101,6 +102,12 @@ static void *worker_main(void *context)
 		atomic_store_explicit(&worker->sleeping, 0, memory_order_relaxed);
 	}
 	return NULL;
+}
+
+void dp_worker_yield(void *worker)
+{
+	if (((const struct dp_worker *)worker)->shares)
+		sched_yield();
 }
 
 void dp_worker_wake(struct dp_worker *worker)

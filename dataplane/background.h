@@ -13,7 +13,7 @@
  * Steps of one kind never run at the same time; steps of different kinds may.
  *
  * Where they run: on the CPUs of `cores.background` that no rx or shard core has, when there are such; else on all of
- * `cores.background`, and then with a niceness that gives the cores the better part (see background.c).
+ * `cores.background`, and then with a niceness that gives the cores the better part (see background.c), and in short pieces.
  */
 #ifndef TURNPIKE_BACKGROUND_H
 #define TURNPIKE_BACKGROUND_H
@@ -34,6 +34,7 @@ struct dp_worker {
 	enum dp_background kind;
 	pthread_t thread;
 	bool runs;
+	bool shares; /* its CPUs with rx or shard cores; before it runs: false */
 	int wake_fd;
 	_Alignas(64) _Atomic uint32_t sleeping; /* the worker writes; who made work for it reads */
 	_Atomic uint32_t stop;
@@ -48,6 +49,13 @@ uint64_t dp_merge_step(struct dp_node *node, uint64_t now_ms, uint64_t now_ns); 
 /* Main thread. 0 or -errno; after an error dp_background_stop() is due all the same. */
 int dp_background_start(struct dp_node *node);
 void dp_background_stop(struct dp_node *node);
+
+/*
+ * The yield of sto_seal_options and sto_merge_options; the context is a struct dp_worker. A worker that shares its CPU gives it away
+ * every few hundred microseconds of work: niceness decides how much a core gets, this how long it waits for it, which would else be a
+ * time slice of some milliseconds. The worker's own thread.
+ */
+void dp_worker_yield(void *worker);
 
 /* Any thread, behind a full fence after the work was made. A system call only if the worker sleeps. */
 void dp_worker_wake(struct dp_worker *worker);

@@ -36,9 +36,20 @@ struct sections {
 	uint32_t count;
 };
 
+enum { YIELD_EVENTS = 1024 };
+
+struct showing {
+	struct agg_fold *fold;
+	struct dp_worker *worker;
+	uint64_t events;
+};
+
 static int event_show(void *context, const struct tp_event *event)
 {
-	return agg_fold_show(context, event) ? 0 : -EOVERFLOW;
+	struct showing *showing = context;
+	if (++showing->events % YIELD_EVENTS == 0)
+		dp_worker_yield(showing->worker);
+	return agg_fold_show(showing->fold, event) ? 0 : -EOVERFLOW;
 }
 
 static void sections_free(struct sections *made)
@@ -78,7 +89,8 @@ static int file_fold(struct dp_node *node, uint64_t file_id, struct sections *ma
 		return -ENOMEM;
 	struct sto_log_facts facts;
 	struct agg_fold *fold = agg_fold_init(memory, size.records_max, size.bytes, node->config.session_gap_ms);
-	rc = sto_log_read(node->store, file_id, event_show, fold, &facts);
+	struct showing showing = {.fold = fold, .worker = &node->worker[DP_SEAL]};
+	rc = sto_log_read(node->store, file_id, event_show, &showing, &facts);
 	if (!rc)
 		rc = sections_write(fold, made);
 	munmap(memory, bytes);
@@ -95,7 +107,12 @@ int dp_fold_seal(struct dp_node *node, uint64_t file_id, const struct tp_rollup 
 		tp_logf(TP_WARN, "a log file is sealed without its sessions and sketches", "file=%016" PRIx64 " error=\"%s\"",
 			file_id, strerror(-rc));
 	}
-	const struct sto_seal_options options = {.extra = made.extra, .extras = made.count};
+	const struct sto_seal_options options = {
+		.extra = made.extra,
+		.extras = made.count,
+		.yield = dp_worker_yield, /* in recovery the worker does not run yet, and shares nothing */
+		.yield_context = &node->worker[DP_SEAL],
+	};
 	rc = sto_seal(node->store, file_id, table, &options);
 	sections_free(&made);
 	return rc;

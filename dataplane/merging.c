@@ -21,7 +21,8 @@ uint64_t dp_merge_step(struct dp_node *node, uint64_t now_ms, uint64_t now_ns)
 	if (atomic_load_explicit(&node->failed, memory_order_relaxed) ||
 	    atomic_load_explicit(&node->low_space, memory_order_relaxed))
 		return MERGE_IDLE_NS;
-	int rc = sto_merge_step(node->store, NULL);
+	const struct sto_merge_options options = {.yield = dp_worker_yield, .yield_context = &node->worker[DP_MERGE]};
+	int rc = sto_merge_step(node->store, &options);
 	if (rc >= 0)
 		return rc ? 0 : MERGE_IDLE_NS;
 	if (rc == -ENOSPC)
