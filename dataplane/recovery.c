@@ -1,8 +1,9 @@
 /*
  * Recovery: what the log says happened, happened. Main thread, before any core or background thread runs.
  *
- *   1. the id table is loaded from the segments that reach into the horizon, oldest first; the fraud rules see the last hours again,
- *      in order, without judging anew: the log recorded the verdicts
+ *   1. the segments that reach into the last hours are read once, oldest first: ids inside the horizon go into the id table, and the
+ *      fraud rules see the events again, in order, without judging anew: the log recorded the verdicts. Only a horizon beyond those
+ *      hours needs a pass of its own
  *   2. every log file that is not sealed (the tail) is read once, to the end of its provable prefix: its sums go into a live table,
  *      its ids into the id table, its events before the fraud rules. Which shard wrote it, and how many shards there are now, does not
  *      matter. Then beacons can be taken: sealing these files is left to the background (sealing.c)
@@ -38,7 +39,8 @@ struct recovery {
 	uint64_t *file_id; /* the tail, oldest first */
 	uint32_t files;
 	uint64_t ids;
-	int rotations_left; /* of the id table, before it would forget ids of the tail; -1: not yet to be counted */
+	uint32_t horizon_minute; /* segments: ids from here on */
+	int rotations_left;      /* of the id table, before it would forget ids of the tail; -1: not yet to be counted */
 	/* what the last events say about time */
 	uint64_t watermark_ms, high_ms, clock_ms;
 	/* the file that is being read */
@@ -135,6 +137,17 @@ static int tail_event(void *context, const struct tp_event *event)
 	int rc = 0;
 	if (event->verdict == TP_ACCEPTED || event->verdict == TP_LATE)
 		rc = id_load(r, event->id, event->fingerprint, (uint32_t)(event->timestamp_ms / TP_MINUTE_MS));
+	return rc ? rc : event_replay(r, event);
+}
+
+/* Of a segment. Ids from before the horizon would only take room: the late lane answers for them. */
+static int segment_event(void *context, const struct tp_event *event)
+{
+	struct recovery *r = context;
+	uint32_t minute = (uint32_t)(event->timestamp_ms / TP_MINUTE_MS);
+	int rc = 0;
+	if (tp_verdict_counts(event->verdict) && minute >= r->horizon_minute)
+		rc = id_load(r, event->id, event->fingerprint, minute);
 	return rc ? rc : event_replay(r, event);
 }
 
@@ -262,11 +275,13 @@ static int segments_load(struct recovery *r)
 {
 	uint64_t horizon_ms = r->node->config.horizon_ms;
 	uint64_t from_ms = r->watermark_ms > horizon_ms ? r->watermark_ms - horizon_ms : 0;
-	int rc = sto_segments_ids(r->node->store, (uint32_t)(from_ms / TP_MINUTE_MS), segment_id, r);
-	if (rc)
-		return rc;
-	return sto_segments_events(r->node->store, r->watermark_ms > AGG_AGAIN_MS ? r->watermark_ms - AGG_AGAIN_MS : 0,
-				   event_replay, r);
+	uint64_t again_ms = r->watermark_ms > AGG_AGAIN_MS ? r->watermark_ms - AGG_AGAIN_MS : 0;
+	r->horizon_minute = (uint32_t)(from_ms / TP_MINUTE_MS);
+	/* A minute is known as a whole: the first one of the horizon must not begin before the hours that are read. */
+	if (r->horizon_minute * (uint64_t)TP_MINUTE_MS >= again_ms)
+		return sto_segments_events(r->node->store, again_ms, segment_event, r);
+	int rc = sto_segments_ids(r->node->store, r->horizon_minute, segment_id, r);
+	return rc ? rc : sto_segments_events(r->node->store, again_ms, event_replay, r);
 }
 
 static int files_recover(struct recovery *r, const struct sto_log_size *size)
