@@ -153,6 +153,17 @@ def raw_write(_):
     return float(re.search(r"raw disk, same size .*p99 +(\d+) us", acknowledgement.text).group(1))
 
 
+def recovery_sealed(build):
+    """Milliseconds of recovery for each million sealed events that it reads again: for the ids of the horizon and the machines' last two hours."""
+    with harness.node(build, control=False, extra="memory: {dedup: 1GiB}\n") as node:
+        blast(build, "batch://%s:%d" % node.udp[0])
+        node.stop()  # which seals
+        count = sum(item["rows"] for item in node.ctl("segments", "list", "--json")["items"])
+        node.start(control=False)
+        done = re.findall(r"msg=\S*recovered\S* .*took_ms=(\d+)", (node.folder / "data.log").read_text())[-1]
+        return float(done) / (count / 1e6)
+
+
 def recovery(build):
     """Milliseconds of recovery for each GB of log that an earlier run left, killed under load before it could seal."""
     with harness.node(build, control=False, extra="memory: {dedup: 1GiB}\ndurability: {log_file: 512MiB}\n") as node:
@@ -295,6 +306,30 @@ def verify(build):
 
 def scan(build):
     return first_number(bench_segment(build, "scan", "2"), "rows/s")
+
+
+def beside_sealing(cpu, unit, nice):
+    """How much less, in percent, the shard path does while log files are sealed on `cpu` without a pause; by turns, medians of three."""
+    def measured(build):
+        def once():
+            with harness.folder() as folder:
+                return first_number(output(pinned([build / "perf/bench_shard", folder / "data", "2", "null"], [0])), unit)
+        alone, beside = [], []
+        if cpu not in os.sched_getaffinity(0):
+            raise harness.Skip("needs 2 CPUs")
+        for _ in range(3):
+            alone.append(once())
+            with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+                seal = subprocess.Popen(["nice", "-n", str(nice), *pinned([build / "perf/bench_segment", "write", folder, "100000000"], [cpu])],
+                                        stdout=subprocess.DEVNULL)
+                try:
+                    time.sleep(0.5)
+                    beside.append(once())
+                finally:
+                    seal.kill()
+                    seal.wait()
+        return 100 * (1 - statistics.median(beside) / statistics.median(alone))
+    return measured
 
 
 def lookup(build):
@@ -444,6 +479,9 @@ ROWS = [
     ("log: p99 of an acknowledgement at 100,000 events/s", "us", acknowledgement(100000), "raw disk, p99 of such a write", raw_write, 5000, "most"),
     ("log: p99 of an acknowledgement at 1,000,000 events/s", "us", acknowledgement(1000000), "raw disk, p99 of such a write", raw_write, 5000, "most"),
     ("recovery, of each GB of log", "ms/GB", recovery, None, None, 1500, "most"),
+    ("recovery, of each million sealed events of the last two hours", "ms/million", recovery_sealed, None, None, None, None),
+    ("shard path beside sealing on another CPU, slower by", "%", beside_sealing(1, "shard-events/s", 10), None, None, 5, "most"),
+    ("shard path beside sealing on the same CPU, slower by", "%", beside_sealing(0, "events/s of both roles", 19), None, None, 5, "most"),
     ("one campaign's month by hours, p99 inside the reader", "us", rollups("month"), None, None, 1000, "most"),
     ("rollup file of minutes, sparse rows", "bytes/row", rollups("bytes"), None, None, None, None),
     ("merging rollup files, one core", "rows/s", rollups("merge"), None, None, None, None),
