@@ -34,6 +34,7 @@ int ctl_tool_token(struct ctl_tool *tool, int words, char **word);
 
 int ctl_tool_why(struct ctl_tool *tool, int words, char **word);
 
+int ctl_tool_perf(struct ctl_tool *tool, int words, char **word);
 int ctl_tool_ports(struct ctl_tool *tool, int words, char **word);
 int ctl_tool_connections(struct ctl_tool *tool, int words, char **word);
 int ctl_tool_trace(struct ctl_tool *tool, int words, char **word);

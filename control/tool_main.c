@@ -33,6 +33,7 @@ static const struct verb verb[] = {
 	{"log", ctl_tool_log,
 	 "log show                      the write-ahead log files, and whether they are whole\n"
 	 "  log show FILE                 its blocks, and where it is damaged"},
+	{"perf", ctl_tool_perf, "perf [--interval S]           cycles an event, stage by stage"},
 	{"ports", ctl_tool_ports, "ports [--interval S]          ports: driver, link, queues, rates, drops by reason, XDP mode"},
 	{"connections", ctl_tool_connections,
 	 "connections [--limit N] [--peer PREFIX] [--state NAME]  TCP connections: how many in each state, and a list"},

@@ -46,6 +46,7 @@ static void core_list(struct dp_core *core, struct dp_connection_list *list)
 uint32_t dp_core_round(struct dp_core *core, uint64_t now_ms, uint64_t now_ns)
 {
 	uint32_t done = 0;
+	tp_meter_begin(&core->meter, &core->counters);
 	if (core->rx >= 0) {
 		dp_intake_clock(core->intake, now_ms, now_ns);
 		bool drain = atomic_load_explicit(&core->drain, memory_order_relaxed);
@@ -55,6 +56,7 @@ uint32_t dp_core_round(struct dp_core *core, uint64_t now_ms, uint64_t now_ns)
 			if (drain)
 				left += core->port[i].driver->drain(core->port[i].port, now_ns);
 		}
+		tp_meter_enter(&core->meter, TP_STAGE_ANSWER);
 		done += dp_intake_poll(core->intake);
 		done += dp_beacon_poll(core->beacon);
 		if (drain) {
@@ -77,6 +79,7 @@ uint32_t dp_core_round(struct dp_core *core, uint64_t now_ms, uint64_t now_ns)
 		}
 	}
 	if (core->shard) {
+		tp_meter_enter(&core->meter, TP_STAGE_DECIDE);
 		done += dp_shard_poll(core->shard, now_ms, now_ns);
 		uint64_t woke = core->shard->woke;
 		if (woke) {
@@ -93,6 +96,7 @@ uint32_t dp_core_round(struct dp_core *core, uint64_t now_ms, uint64_t now_ns)
 		if (core->shard->failed)
 			atomic_store_explicit(&core->failed, core->shard->failed, memory_order_release);
 	}
+	tp_meter_end(&core->meter, &core->counters, done != 0);
 	return done;
 }
 

@@ -11,6 +11,7 @@
 #include "background.h"
 #include "port/port.h"
 #include "shard.h"
+#include "turnpike/meter.h"
 
 #include <pthread.h>
 
@@ -39,6 +40,7 @@ struct dp_core {
 	pthread_t thread;
 	int wake_fd;
 	_Alignas(64) struct tp_counters counters; /* private to the core */
+	struct tp_meter meter;                    /* its intake and its shard have it too */
 	uint64_t published_ns;
 	struct dp_connection_list *listing; /* what list_port and list_cursor are about */
 	uint32_t list_port, list_cursor;

@@ -108,6 +108,7 @@ static int beacons_create(struct dp_node *node)
 			.requests_max = REQUESTS_MAX,
 			.refusing = &node->live->refusing,
 			.counters = &core->counters,
+			.meter = &core->meter,
 			.ack_latency = core->live->ack_latency,
 			.ack_ns_sum = &core->live->ack_ns_sum,
 			.spans = node->config.tracing_collector ? spans_touch(&core->live->spans) : NULL,

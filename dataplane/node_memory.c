@@ -74,6 +74,7 @@ static void core_add(struct dp_node *node, uint32_t cpu, int32_t rx, struct dp_s
 		core->live->is_shard = 1;
 		core->live->shard = (uint8_t)shard->number;
 		shard->counters = &core->counters;
+		shard->meter = &core->meter;
 		node->shard_cores[shard->number] = core;
 	}
 }

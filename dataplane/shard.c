@@ -19,6 +19,8 @@ int dp_shard_init(struct dp_shard *shard)
 	shard->mark_bytes = (uint32_t)(sizeof(struct dp_mark) + shard->rx_count * sizeof(uint64_t));
 	shard->mark = calloc(DP_SHARD_MARKS, shard->mark_bytes);
 	shard->owing = true;
+	if (!shard->meter)
+		shard->meter = &shard->no_meter;
 	shard->lane.entry = calloc(DP_LATE_LANE, sizeof(*shard->lane.entry));
 	if (!shard->mark || !shard->lane.entry) {
 		dp_shard_fini(shard);
@@ -147,15 +149,20 @@ static void event_record(struct dp_shard *shard, void *record, const struct tp_e
 			 uint64_t now_ns)
 {
 	struct tp_event *copy = record;
+	const uint32_t before = tp_meter_enter(shard->meter, TP_STAGE_LOG);
 	memcpy(copy, event, event->bytes);
 	copy->verdict = (uint8_t)verdict;
 	if (verdict != TP_CONFLICT) {
+		tp_meter_enter(shard->meter, TP_STAGE_MACHINES);
 		for (uint32_t m = 0; m < shard->machines; m++)
 			shard->owing |= shard->machine[m].ops->show(shard->machine[m].self, copy);
+		tp_meter_enter(shard->meter, TP_STAGE_ROLLUP);
 		if (tp_rollup_add_hashed(shard->table, copy, row_hash))
 			TP_COUNT(shard->counters, ROLLUP_OVERFLOW);
+		tp_meter_enter(shard->meter, TP_STAGE_LOG);
 	}
 	sto_wal_append(shard->wal, copy->bytes, now_ns);
+	tp_meter_leave(shard->meter, before);
 }
 
 /* How many records the machines still want in the log. They are the next to be appended. */
@@ -288,16 +295,20 @@ static uint32_t hops_take(struct dp_shard *shard, uint64_t now_ms, uint64_t now_
 		uint32_t count = 0;
 		while (count < DP_SHARD_BURST && (burst[count] = tp_hop_take(hop)) != NULL)
 			agg_dedup_prefetch(shard->dedup, burst[count++]->event.id);
+		const uint32_t before = tp_meter_enter(shard->meter, TP_STAGE_ROLLUP);
 		for (uint32_t k = 0; k < count; k++) {
 			row_hash[k] = tp_rollup_hash(&burst[k]->event);
 			if (shard->table)
 				tp_rollup_prefetch(shard->table, row_hash[k]);
 		}
+		tp_meter_enter(shard->meter, TP_STAGE_MACHINES);
 		for (uint32_t m = 0; m < shard->machines; m++)
 			for (uint32_t k = 0; shard->machine[m].ops->prefetch && k < count; k++)
 				shard->machine[m].ops->prefetch(shard->machine[m].self, &burst[k]->event);
+		tp_meter_enter(shard->meter, TP_STAGE_ROLLUP);
 		for (uint32_t k = 0; shard->table && k < count; k++)
 			tp_rollup_prefetch_row(shard->table, row_hash[k]);
+		tp_meter_leave(shard->meter, before);
 		uint32_t done = 0;
 		const uint64_t first = hop->taken_slots - count;
 		uint8_t verdict;
@@ -478,7 +489,9 @@ static void figures_update(struct dp_shard *shard, uint64_t durable)
 
 uint32_t dp_shard_poll(struct dp_shard *shard, uint64_t now_ms, uint64_t now_ns)
 {
+	const uint32_t before = tp_meter_enter(shard->meter, TP_STAGE_LOG);
 	int completed = sto_wal_poll(shard->wal);
+	tp_meter_leave(shard->meter, before);
 	if (completed < 0) {
 		shard->failed = completed;
 		return 0;
@@ -503,6 +516,7 @@ uint32_t dp_shard_poll(struct dp_shard *shard, uint64_t now_ms, uint64_t now_ns)
 		done++;
 	}
 
+	tp_meter_enter(shard->meter, TP_STAGE_LOG);
 	/* With nothing more to take and the disk idle, waiting for the interval would only add latency. */
 	int submitted = sto_wal_flush(shard->wal, now_ns, shard->watermark_ms, !done && !sto_wal_busy(shard->wal));
 	if (submitted < 0) {
@@ -518,6 +532,7 @@ uint32_t dp_shard_poll(struct dp_shard *shard, uint64_t now_ms, uint64_t now_ns)
 	dead_publish(shard, durable);
 	if (completed || submitted || shard->stalled)
 		figures_update(shard, durable);
+	tp_meter_leave(shard->meter, before);
 	return done + (uint32_t)submitted;
 }
 

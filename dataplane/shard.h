@@ -17,6 +17,7 @@
 #include "turnpike/dedup.h"
 #include "turnpike/live.h"
 #include "turnpike/machine.h"
+#include "turnpike/meter.h"
 #include "turnpike/wal.h"
 #include "turnpike/watermark.h"
 
@@ -66,7 +67,8 @@ struct dp_shard {
 	uint64_t horizon_ms;
 	struct tp_live *live;
 	struct tp_counters *counters;
-	bool traces; /* sampled events get the time of their decision */
+	struct tp_meter *meter; /* the core's; NULL before dp_shard_init(): nobody asks where cycles go */
+	bool traces;            /* sampled events get the time of their decision */
 	/* own state */
 	struct agg_watermark watermark;
 	uint64_t watermark_ms;
@@ -81,6 +83,7 @@ struct dp_shard {
 	uint64_t woke;             /* bit set: rx cores that were told something since asked */
 	struct sto_wal_stats told; /* already in the counters */
 	int failed;                /* -errno of the disk */
+	struct tp_meter no_meter;  /* never on */
 	bool stalled;
 	bool lane_given; /* since asked: the late thread has work */
 	bool owing;      /* a machine may have records for the log; true at start: a restart may have found some missing */

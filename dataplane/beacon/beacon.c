@@ -17,6 +17,7 @@ int dp_beacon_create(struct dp_beacon **out, const struct dp_beacon_options *opt
 	beacon->options = *options;
 	beacon->intake = options->intake;
 	beacon->counters = dp_intake_counters(options->intake);
+	beacon->meter = dp_intake_meter(options->intake);
 	beacon->json = dp_json_scratch_new();
 	beacon->rejects = calloc(DP_BODY_EVENTS_MAX, sizeof(*beacon->rejects));
 	int result = beacon->json == NULL || beacon->rejects == NULL ? -ENOMEM : 0;

@@ -25,6 +25,7 @@ struct dp_beacon {
 	struct dp_beacon_options options;
 	struct dp_intake *intake;     /* options.intake */
 	struct tp_counters *counters; /* dp_intake_counters(intake) */
+	struct tp_meter *meter;       /* dp_intake_meter(intake) */
 	struct dp_json_scratch *json;
 	struct dp_body_reject *rejects; /* DP_BODY_EVENTS_MAX entries */
 	struct dp_pool small, large;

@@ -289,9 +289,9 @@ static struct dp_body_result single(struct body *b)
 	return taken(b);
 }
 
-struct dp_body_result dp_body_stage(struct dp_intake *intake, struct dp_json_scratch *scratch, struct dp_request *request,
-				    const char *body, size_t bytes, const struct dp_json_limits *limits,
-				    const struct dp_body_source *source, struct dp_body_reject *rejects)
+static struct dp_body_result body_read(struct dp_intake *intake, struct dp_json_scratch *scratch, struct dp_request *request,
+				       const char *body, size_t bytes, const struct dp_json_limits *limits,
+				       const struct dp_body_source *source, struct dp_body_reject *rejects)
 {
 	struct body b = {
 		.intake = intake,
@@ -311,4 +311,15 @@ struct dp_body_result dp_body_stage(struct dp_intake *intake, struct dp_json_scr
 	if (b.text[0] == '[')
 		return array_is_a_line(&b) ? lines(&b, NULL) : array(&b);
 	return single(&b);
+}
+
+struct dp_body_result dp_body_stage(struct dp_intake *intake, struct dp_json_scratch *scratch, struct dp_request *request,
+				    const char *body, size_t bytes, const struct dp_json_limits *limits,
+				    const struct dp_body_source *source, struct dp_body_reject *rejects)
+{
+	struct tp_meter *meter = dp_intake_meter(intake);
+	const uint32_t before = tp_meter_enter(meter, TP_STAGE_PARSE);
+	const struct dp_body_result result = body_read(intake, scratch, request, body, bytes, limits, source, rejects);
+	tp_meter_leave(meter, before);
+	return result;
 }

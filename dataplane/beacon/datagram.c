@@ -209,8 +209,8 @@ struct batch_books {
 };
 
 /* Decodes and stages all events of a batch that dp_batch_open() let pass. -EAGAIN: a ring is full. */
-static int batch_stage(struct dp_beacon *beacon, struct dp_request *request, struct pending_batch *pending, const uint8_t *bytes,
-		       const struct dp_body_source *source, struct batch_books *books)
+static int batch_read(struct dp_beacon *beacon, struct dp_request *request, struct pending_batch *pending, const uint8_t *bytes,
+		      const struct dp_body_source *source, struct batch_books *books)
 {
 	const struct dp_json_limits limits = dp_beacon_json_limits(beacon);
 	const uint32_t list_max = dp_batch_ack_room(&pending->batch);
@@ -240,6 +240,15 @@ static int batch_stage(struct dp_beacon *beacon, struct dp_request *request, str
 			return fault;
 	}
 	return 0;
+}
+
+static int batch_stage(struct dp_beacon *beacon, struct dp_request *request, struct pending_batch *pending, const uint8_t *bytes,
+		       const struct dp_body_source *source, struct batch_books *books)
+{
+	const uint32_t before = tp_meter_enter(beacon->meter, TP_STAGE_PARSE);
+	const int rc = batch_read(beacon, request, pending, bytes, source, books);
+	tp_meter_leave(beacon->meter, before);
+	return rc;
 }
 
 /* The answer to a hello: how the node spreads events, and which core this flow came to. */
@@ -453,9 +462,11 @@ static void input_shown(struct dp_beacon *beacon, const struct dp_datagram_path 
 
 void dp_datagram_input(struct dp_beacon *beacon, const struct dp_datagram_path *path, const uint8_t *bytes, size_t count)
 {
+	const uint32_t before = tp_meter_enter(beacon->meter, TP_STAGE_BEACON);
 	TP_COUNT(beacon->counters, DATAGRAMS_RECEIVED);
 	if (tp_sight_on(beacon->options.sight, TP_SIGHT_DATAGRAM))
 		input_shown(beacon, path, bytes, count);
 	else
 		input(beacon, path, bytes, count);
+	tp_meter_leave(beacon->meter, before);
 }

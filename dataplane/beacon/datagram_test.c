@@ -78,6 +78,7 @@ static void node_open(uint32_t requests_max, uint64_t hop_bytes)
 	node.beacon.options.blocked = peer_blocked;
 	node.beacon.intake = node.intake;
 	node.beacon.counters = &node.counters;
+	node.beacon.meter = dp_intake_meter(node.intake);
 	node.beacon.json = dp_json_scratch_new();
 	node.beacon.rejects = malloc(DP_BODY_EVENTS_MAX * sizeof(struct dp_body_reject));
 	assert_int_equal(dp_datagram_create(&node.beacon), 0);

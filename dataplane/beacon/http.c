@@ -127,6 +127,8 @@ size_t dp_stream_input(struct dp_stream *stream, const uint8_t *input, size_t co
 	struct dp_http_connection *c = stream->app;
 	if (c == NULL)
 		return count;
+	struct tp_meter *meter = stream->beacon->meter;
+	const uint32_t before = tp_meter_enter(meter, TP_STAGE_BEACON);
 	dp_http_enter(c);
 	c->wait = DP_WAIT_NONE;
 	c->took_less = false;
@@ -139,6 +141,7 @@ size_t dp_stream_input(struct dp_stream *stream, const uint8_t *input, size_t co
 	if (taken == count)
 		c->took_less = false;
 	dp_http_leave(c);
+	tp_meter_leave(meter, before);
 	return taken;
 }
 

@@ -18,6 +18,7 @@ enum { NONE = UINT32_MAX };
 
 struct dp_intake {
 	struct tp_counters *counters;
+	struct tp_meter *meter;
 	const _Atomic uint32_t *refusing;
 	uint64_t now_ms, now_ns;
 	uint64_t staged_shards; /* bit set: hops with staged, uncommitted slots */
@@ -34,6 +35,7 @@ struct dp_intake {
 	uint16_t cpu;
 	struct dp_request *request;
 	struct dp_dead dead;
+	struct tp_meter no_meter; /* never on */
 	uint32_t dead_shard;
 };
 
@@ -54,6 +56,7 @@ int dp_intake_create(struct dp_intake **out, const struct dp_intake_options *opt
 	memcpy(intake->late, options->late, options->shards * sizeof(*intake->late));
 	intake->refusing = options->refusing;
 	intake->counters = options->counters;
+	intake->meter = options->meter ? options->meter : &intake->no_meter;
 	intake->ack_latency = options->ack_latency;
 	intake->ack_ns_sum = options->ack_ns_sum;
 	intake->spans = options->spans;
@@ -123,6 +126,11 @@ struct tp_counters *dp_intake_counters(struct dp_intake *intake)
 	return intake->counters;
 }
 
+struct tp_meter *dp_intake_meter(struct dp_intake *intake)
+{
+	return intake->meter;
+}
+
 struct dp_dead *dp_intake_dead(struct dp_intake *intake)
 {
 	return &intake->dead;
@@ -178,7 +186,7 @@ static void event_trace(struct dp_request *request, struct tp_event *event)
 	request->traced |= sampled(event);
 }
 
-int dp_intake_stage(struct dp_intake *intake, struct dp_request *request, const struct tp_parsed *parsed, uint32_t index)
+static int event_stage(struct dp_intake *intake, struct dp_request *request, const struct tp_parsed *parsed, uint32_t index)
 {
 	uint32_t shard = (uint32_t)(((unsigned __int128)parsed->fixed.shard_hash * intake->shards) >> 64);
 	uint64_t owner = (uint64_t)request->generation << 32 | (uint32_t)(request - intake->request);
@@ -195,6 +203,14 @@ int dp_intake_stage(struct dp_intake *intake, struct dp_request *request, const 
 	intake->staged_shards |= 1ULL << shard;
 	request->pending++;
 	return 0;
+}
+
+int dp_intake_stage(struct dp_intake *intake, struct dp_request *request, const struct tp_parsed *parsed, uint32_t index)
+{
+	const uint32_t before = tp_meter_enter(intake->meter, TP_STAGE_STAGE);
+	const int rc = event_stage(intake, request, parsed, index);
+	tp_meter_leave(intake->meter, before);
+	return rc;
 }
 
 void dp_intake_commit(struct dp_intake *intake, struct dp_request *request)

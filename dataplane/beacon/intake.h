@@ -15,6 +15,7 @@
 #include "turnpike/counter.h"
 #include "turnpike/event.h"
 #include "turnpike/hop.h"
+#include "turnpike/meter.h"
 #include "turnpike/span.h"
 
 #include <stdbool.h>
@@ -61,6 +62,7 @@ struct dp_intake_options {
 	uint32_t requests_max;
 	const _Atomic uint32_t *refusing; /* enum tp_refusing; TP_TAKING is 0 */
 	struct tp_counters *counters;
+	struct tp_meter *meter;        /* the core's; NULL: nobody asks where cycles go */
 	_Atomic uint64_t *ack_latency; /* TP_LATENCY_BUCKETS of them, this core the writer */
 	_Atomic uint64_t *ack_ns_sum;
 	struct tp_span_ring *spans; /* NULL: no traces are wanted */
@@ -113,5 +115,6 @@ void dp_intake_dead_commit(struct dp_intake *intake);
 uint64_t dp_intake_now_ms(const struct dp_intake *intake);
 uint64_t dp_intake_now_ns(const struct dp_intake *intake);
 struct tp_counters *dp_intake_counters(struct dp_intake *intake);
+struct tp_meter *dp_intake_meter(struct dp_intake *intake);
 
 #endif

@@ -198,7 +198,26 @@
 	X(SEGMENTS_SEALED, CORE, OTHER, "segments_sealed_total", "Segments published") \
 	X(CORE_BUSY_NS, CORE, OTHER, "core_busy_seconds_total", "Time in loop rounds that found work") \
 	X(CORE_IDLE_NS, CORE, OTHER, "core_idle_seconds_total", "Time in loop rounds that found none, sleep included") \
-	X(CORE_ROUNDS, CORE, OTHER, "core_rounds_total", "Loop rounds that found work")
+	X(CORE_ROUNDS, CORE, OTHER, "core_rounds_total", "Loop rounds that found work") \
+	/* where cycles go, of sampled rounds only: turnpike/meter.h; in the order of enum tp_stage */ \
+	X(STAGE_RECEIVE_CYCLES, CORE, OTHER, "stage_receive_cycles_total", \
+	  "Cycles of sampled rounds in the port's driver and our TCP, sending included") \
+	X(STAGE_BEACON_CYCLES, CORE, OTHER, "stage_beacon_cycles_total", \
+	  "Cycles of sampled rounds in HTTP, datagrams and batches") \
+	X(STAGE_PARSE_CYCLES, CORE, OTHER, "stage_parse_cycles_total", "Cycles of sampled rounds from bytes to finished events") \
+	X(STAGE_STAGE_CYCLES, CORE, OTHER, "stage_stage_cycles_total", \
+	  "Cycles of sampled rounds in writing records into hop rings") \
+	X(STAGE_ANSWER_CYCLES, CORE, OTHER, "stage_answer_cycles_total", \
+	  "Cycles of sampled rounds in taking verdicts back and answering") \
+	X(STAGE_DECIDE_CYCLES, CORE, OTHER, "stage_decide_cycles_total", \
+	  "Cycles of sampled rounds in the shard's loop and the id table") \
+	X(STAGE_MACHINES_CYCLES, CORE, OTHER, "stage_machines_cycles_total", \
+	  "Cycles of sampled rounds in fraud rules and other machines") \
+	X(STAGE_ROLLUP_CYCLES, CORE, OTHER, "stage_rollup_cycles_total", "Cycles of sampled rounds in the minutes' sums") \
+	X(STAGE_LOG_CYCLES, CORE, OTHER, "stage_log_cycles_total", "Cycles of sampled rounds in the log") \
+	X(STAGE_READ, CORE, OTHER, "stage_read_events_total", "Events received in sampled rounds") \
+	X(STAGE_DECIDED, CORE, OTHER, "stage_decided_events_total", "Events decided in sampled rounds") \
+	X(STAGE_ANSWERED, CORE, OTHER, "stage_answered_events_total", "Events whose verdicts came back in sampled rounds")
 
 enum tp_counter {
 #define X(name, layer, kind, label, help) TP_C_##name,
