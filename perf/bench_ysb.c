@@ -230,7 +230,8 @@ static void size_set(struct run *run, uint64_t million, uint64_t buffer)
 
 static int usage(void)
 {
-	fprintf(stderr, "usage: bench_ysb cache|memory|json|beacons [--million N] [--buffer N] [--seed N] [--rounds N] [--step-us N]\n");
+	fprintf(stderr,
+		"usage: bench_ysb cache|memory|json|beacons [--million N] [--buffer N] [--seed N] [--rounds N] [--step-us N]\n");
 	return 2;
 }
 
@@ -295,8 +296,9 @@ int main(int argc, char **argv)
 		took_ns[r] = round_run(&run, parser);
 	qsort(took_ns, rounds, sizeof(*took_ns), by_size);
 	const double events = (double)(run.tuples * run.laps), ns = (double)took_ns[rounds / 2];
-	printf("%s: %.0f events/s, %.2f GB/s; events=%.0f laps=%" PRIu64 " buffer_mib=%.1f bytes_per_event=%.0f last_level_cache_mib=%" PRIu64
-	       " windows=%" PRIu64 " equal to the naive count\n",
+	printf("%s: %.0f events/s, %.2f GB/s; events=%.0f laps=%" PRIu64
+	       " buffer_mib=%.1f bytes_per_event=%.0f last_level_cache_mib=%" PRIu64 " windows=%" PRIu64
+	       " equal to the naive count\n",
 	       mode_name[run.mode], events * 1e9 / ns, (double)bytes * (double)run.laps / ns, events, run.laps,
 	       (double)bytes / (1 << 20), (double)bytes / (double)run.tuples, last_level_cache_bytes() >> 20, run.wanted.rows);
 	ysb_parser_free(parser);

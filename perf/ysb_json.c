@@ -36,13 +36,8 @@ struct field_name {
 		name "\":", (1u << (sizeof(name) + 1)) - 1, sizeof(name) - 1 \
 	}
 static const struct field_name fields[FIELDS] = {
-	[USER] = FIELD("user_id"),
-	[PAGE] = FIELD("page_id"),
-	[AD] = FIELD("ad_id"),
-	[AD_TYPE] = FIELD("ad_type"),
-	[EVENT_TYPE] = FIELD("event_type"),
-	[TIME] = FIELD("event_time"),
-	[IP] = FIELD("ip_address"),
+	[USER] = FIELD("user_id"),          [PAGE] = FIELD("page_id"),    [AD] = FIELD("ad_id"),      [AD_TYPE] = FIELD("ad_type"),
+	[EVENT_TYPE] = FIELD("event_type"), [TIME] = FIELD("event_time"), [IP] = FIELD("ip_address"),
 };
 
 struct ysb_parser {

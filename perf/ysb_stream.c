@@ -96,7 +96,8 @@ uint32_t ysb_tuple_json(const struct ysb_tuple *tuple, char *to)
 }
 
 /* What an event is to our node. The join is the sender's: an ad server knows the campaign of an ad that it has served. */
-static void beacon_write(const struct ysb_stream *stream, const struct ysb_tuple *tuple, struct tp_id id, uint32_t campaign, char *to)
+static void beacon_write(const struct ysb_stream *stream, const struct ysb_tuple *tuple, struct tp_id id, uint32_t campaign,
+			 char *to)
 {
 	static const char *const type[YSB_EVENT_TYPES] = {"impression", "click", "conversion"};
 	char *at = ysb_id_text(id, put(to, "{\"event_id\":\""));
