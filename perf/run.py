@@ -25,6 +25,7 @@ sys.path[:0] = [str(ROOT / "tests/integration"), str(ROOT / "perf")]
 import baseline  # noqa: E402
 import harness  # noqa: E402  (the path is set just above)
 import whole_path  # noqa: E402
+import ysb  # noqa: E402
 
 RUNS = int(os.environ.get("RUNS", "5"))
 SECONDS = float(os.environ.get("SECONDS_EACH", "4"))
@@ -504,6 +505,7 @@ ROWS = [
     ("HTTP batches of 100, sockets", "events/s", http_batches, None, None, 2e6, "median"),
     ("HTTP single events, sockets", "requests/s", http_single, "nginx 204 with access log, loopback", nginx_loopback, 1, "ratio"),
     ("HTTP single events, AF_XDP on veth", "requests/s", http_single_bypass, "nginx 204 with access log, veth", nginx_veth, 1, "ratio"),
+    *ysb.rows(),
 ]
 
 
