@@ -105,6 +105,9 @@ struct gather {
 	struct world *world;
 	struct counted_list list;
 	uint8_t *seen; /* by id */
+	struct amendment {
+		uint32_t fact, left, count;
+	} * amendment; /* by id */
 };
 
 static bool is(struct tp_str have, const char *kind, uint32_t n, bool optional)
@@ -112,6 +115,11 @@ static bool is(struct tp_str have, const char *kind, uint32_t n, bool optional)
 	char want[40] = "";
 	if (n || !optional)
 		script_name(want, sizeof(want), kind, n);
+	return have.bytes == strlen(want) && memcmp(have.at, want, have.bytes) == 0;
+}
+
+static bool is_text(struct tp_str have, const char *want)
+{
 	return have.bytes == strlen(want) && memcmp(have.at, want, have.bytes) == 0;
 }
 
@@ -128,8 +136,10 @@ static bool same(const struct fact *f, const struct tp_event *e)
 	       is(tp_event_string(e, TP_USER_ID), "user", f->user, true) &&
 	       is(tp_event_string(e, TP_REGION), "region", f->region, true) && memcmp(e->currency, currency, 3) == 0 &&
 	       (f->country ? memcmp(e->country, country, 2) == 0 : e->country[0] == 0) &&
-	       strcmp(tp_device_name((enum tp_device_type)e->device), script_device(f->device)) == 0 &&
-	       !(e->flags & TP_HAS_IP) == !f->ip && (!f->ip || (e->ip[14] == (f->ip >> 8) && e->ip[15] == (f->ip & 255)));
+	       strcmp(tp_device_name((enum tp_device_type)e->device), script_device(f)) == 0 &&
+	       is_text(tp_event_string(e, TP_USER_AGENT), script_agent(f->agent)) && !(e->flags & TP_HAS_MOUSE) == !f->mouse &&
+	       (!f->mouse || e->mouse_moves == (f->mouse == 2 ? 17 : 0)) && !(e->flags & TP_HAS_IP) == !f->ip &&
+	       (!f->ip || (e->ip[14] == (f->ip >> 8) && e->ip[15] == (f->ip & 255)));
 }
 
 static int record(void *context, const struct tp_event *event)
@@ -150,6 +160,8 @@ static int record(void *context, const struct tp_event *event)
 	const struct identity *identity = &w->identity[id];
 	if (event->verdict == TP_CONFLICT && identity->counted == n)
 		complain(w, "id %u: the payload that counts lies there as a conflict", id);
+	if (event->verdict == TP_AMENDED)
+		g->amendment[id] = (struct amendment){n, event->fraud, g->amendment[id].count + 1};
 	if (!tp_verdict_counts(event->verdict))
 		return 0;
 	if (g->seen[id]++)
@@ -187,7 +199,7 @@ static const char *value_of(const struct fact *f, enum ctl_dimension dimension, 
 	case CTL_COUNTRY:
 		return script_country(f->country);
 	case CTL_DEVICE:
-		return script_device(f->device);
+		return script_device(f);
 	case CTL_CURRENCY:
 		return script_currency(f->currency);
 	default:
@@ -198,12 +210,12 @@ static const char *value_of(const struct fact *f, enum ctl_dimension dimension, 
 
 static void tally_add(struct tally *t, const struct fact *f, const struct counted *c)
 {
-	t->late += c->late;
+	t->late += c->late + (c->amended && !c->left); /* what an amendment changes, a revision tells */
 	if (f->type == 0)
 		t->impressions++;
 	else if (f->type == 2)
 		t->conversions++;
-	else if (c->tags)
+	else if (tags_left(c))
 		t->flagged++;
 	else {
 		t->clicks++;
@@ -310,6 +322,7 @@ static void queries(struct world *w, struct ctl_store *store, const struct count
 void check_end(struct world *w)
 {
 	struct gather gather = {.world = w, .list.at = calloc(FACTS_MAX, sizeof(struct counted)), .seen = calloc(IDS_MAX, 1)};
+	gather.amendment = calloc(IDS_MAX, sizeof(*gather.amendment));
 	struct sto_reader *reader;
 	int rc = reader_open(&reader, "var/data", sim_disk_io(w->disk));
 	if (!rc)
@@ -318,6 +331,21 @@ void check_end(struct world *w)
 		rc = sto_reader_events(reader, i, record, &gather);
 	if (rc < 0)
 		complain(w, "the segments cannot be read: %s", strerror(-rc));
+	for (uint32_t i = 0; i < gather.list.count; i++) {
+		struct counted *c = &gather.list.at[i];
+		struct amendment *a = &gather.amendment[w->fact[c->fact].id];
+		if (a->count > 1 || (a->count && a->fact != c->fact))
+			complain(w, "id %u: %u amendments, of fact %u for fact %u", w->fact[c->fact].id, a->count, a->fact,
+				 c->fact);
+		c->amended = a->count != 0;
+		c->left = a->left;
+		a->count = 0;
+	}
+	for (uint32_t id = 0; id < w->ids; id++)
+		if (gather.amendment[id].count)
+			complain(w, "id %u: an amendment of a click that is not there", id);
+	if (rc >= 0)
+		check_folds(w, reader, &gather.list);
 	sto_reader_close(reader);
 	for (uint32_t id = 0; id < w->ids; id++)
 		if (w->identity[id].acked && !gather.seen[id])
@@ -331,4 +359,5 @@ void check_end(struct world *w)
 	}
 	free(gather.list.at);
 	free(gather.seen);
+	free(gather.amendment);
 }

@@ -41,10 +41,11 @@ void life_rules(struct world *w, bool first)
 	w->rule_changes += n != w->rule_kind;
 	w->rule_kind = n;
 	struct agg_fraud_rules *rules = &w->rules[w->rule_version++ % 16];
-	*rules = (struct agg_fraud_rules){.version = w->rule_version,
-					  .clicks_per_ip_hour = ip[n],
-					  .clicks_per_device_hour = device[n],
-					  .min_ms_since_impression = soon[n]};
+	*rules = w->also;
+	rules->version = w->rule_version;
+	rules->clicks_per_ip_hour = ip[n];
+	rules->clicks_per_device_hour = device[n];
+	rules->min_ms_since_impression = soon[n];
 	if (first) {
 		w->ip_limit_min = w->ip_limit_max = ip[n];
 		w->device_limit_min = w->device_limit_max = device[n];
@@ -92,7 +93,7 @@ static void config_make(struct world *w)
 		.memory_dedup_bytes = w->id_bytes,
 		.memory_connections = 64,
 		.memory_hop_bytes = HOP_BYTES,
-		.memory_fraud_bytes = 4 << 20,
+		.memory_fraud_bytes = 16 << 20,
 		.dlq_per_second = chance(w, 8) ? 1 : 1000,
 		.dlq_bytes_per_second = 1 << 20,
 		.log_file_bytes = LOG_FILE_BYTES,
@@ -364,6 +365,8 @@ void life_end(struct world *w, bool clean)
 	w->tally_rotations += agg_dedup_rotations(node->dedup);
 	w->tally_segments += atomic_load(&node->segments_sealed);
 	w->tally_lanes += atomic_load(&node->late_lookups);
+	for (uint32_t c = 0; c < node->cores; c++)
+		w->waiting_full += node->core[c].counters.v[TP_C_FRAUD_WAITING_FULL];
 	w->tally_crashes += !clean || w->down_wanted;
 	if (w->verbose)
 		printf("  %8.3f s: life %u ends%s\n", (double)w->now_ns / 1e9, w->life, clean && !w->down_wanted ? " cleanly" : "");

@@ -24,7 +24,7 @@ void model_delivered(struct world *w, struct message *m)
 		if (!m->deliveries)
 			m->known[i] = id->acked;
 		if (!fact->copies)
-			fact->first_delivered_ns = w->now_ns;
+			fact->first_delivered_ns = w->now_ns, fact->first_life = w->life;
 		if (fact->flaw)
 			continue;
 		fact->copies++;
@@ -157,89 +157,4 @@ uint64_t model_sent(const struct world *w)
 	for (uint32_t i = 0; i < w->ids; i++)
 		n += w->identity[i].copies != 0;
 	return n;
-}
-
-/* ---- fraud ---- */
-
-enum { HOUR_MS = 3600000 };
-
-/* Clicks of an hour by one key: how many must be tagged. A restart may have shown the rules less than all of the hour. */
-static void velocity(struct world *w, const struct counted_list *list, bool address, uint32_t bit, uint32_t limit_min,
-		     uint32_t limit_max)
-{
-	for (uint32_t i = 0; i < list->count; i++) {
-		const struct fact *f = &w->fact[list->at[i].fact];
-		uint32_t key = address ? f->ip : f->who;
-		if (f->type != 1 || !key)
-			continue;
-		uint32_t clicks = 0, tagged = 0;
-		bool first = true;
-		for (uint32_t k = 0; k < list->count && first; k++) {
-			const struct fact *other = &w->fact[list->at[k].fact];
-			if (other->type != 1 || (address ? other->ip : other->who) != key ||
-			    other->stamp_ms / HOUR_MS != f->stamp_ms / HOUR_MS)
-				continue;
-			first = k >= i; /* each key and hour once */
-			clicks++;
-			tagged += (list->at[k].tags & bit) != 0;
-		}
-		if (!first)
-			continue;
-		uint64_t most = clicks > limit_min ? clicks - limit_min : 0, least = clicks > limit_max ? clicks - limit_max : 0;
-		/* an address is counted only until it is over the limit of then: a higher limit later lets that many more pass */
-		uint64_t slack = address ? (uint64_t)w->rule_changes * (limit_max - limit_min) : 0;
-		least = least > slack ? least - slack : 0;
-		/* what a start did not show again was counted from zero: two hours of event time are shown */
-		for (uint32_t life = 1; life < w->life && life < 256; life++)
-			if (f->stamp_ms / HOUR_MS * HOUR_MS + UINT64_C(7000000) < w->life_from_watermark_ms[life])
-				least = 0;
-		if (tagged > most || tagged < least)
-			complain(w, "%s %u: %u clicks in the hour, %u tagged, limit %u to %u", address ? "address" : "device", key,
-				 clicks, tagged, limit_min, limit_max);
-	}
-}
-
-/* Impressions of the click's ad by the same device or user that make it too soon. */
-static void too_soon(struct world *w, const struct counted_list *list)
-{
-	for (uint32_t i = 0; i < list->count; i++) {
-		const struct fact *click = &w->fact[list->at[i].fact];
-		const bool tagged = list->at[i].tags & TP_FRAUD_BIT(TP_FRAUD_TOO_SOON);
-		if (click->type != 1)
-			continue;
-		bool may = false, must = false;
-		uint32_t seen = 0;
-		for (uint32_t k = 0; k < list->count; k++) {
-			const struct fact *f = &w->fact[list->at[k].fact];
-			const bool who = f->who && f->who == click->who, user = f->user && f->user == click->user;
-			if (f->type != 0 || f->ad != click->ad || !(who || user))
-				continue;
-			seen++;
-			if (f->stamp_ms > click->stamp_ms)
-				continue;
-			uint64_t gap = click->stamp_ms - f->stamp_ms;
-			const struct identity *id = &w->identity[f->id];
-			may |= gap < w->soon_max;
-			must |= who && gap < w->soon_min && id->acked && id->acked_ns < click->first_delivered_ns &&
-				f->stamp_ms + UINT64_C(6000000) > w->wall_ms_max;
-		}
-		if (tagged && !may)
-			complain(w, "id %u is tagged too_soon without such an impression", click->id);
-		if (!tagged && must && seen == 1)
-			complain(w, "id %u came too soon after its impression, and is not tagged", click->id);
-	}
-}
-
-void model_tags(struct world *w, const struct counted_list *list)
-{
-	const uint32_t known =
-		TP_FRAUD_BIT(TP_FRAUD_IP_VELOCITY) | TP_FRAUD_BIT(TP_FRAUD_DEVICE_VELOCITY) | TP_FRAUD_BIT(TP_FRAUD_TOO_SOON);
-	for (uint32_t i = 0; i < list->count; i++) {
-		w->tally_flagged += list->at[i].tags != 0;
-		if (list->at[i].tags & ~known || (list->at[i].tags && w->fact[list->at[i].fact].type != 1))
-			complain(w, "id %u has tags of rules that are off: %#x", w->fact[list->at[i].fact].id, list->at[i].tags);
-	}
-	velocity(w, list, true, TP_FRAUD_BIT(TP_FRAUD_IP_VELOCITY), w->ip_limit_min, w->ip_limit_max);
-	velocity(w, list, false, TP_FRAUD_BIT(TP_FRAUD_DEVICE_VELOCITY), w->device_limit_min, w->device_limit_max);
-	too_soon(w, list);
 }

@@ -20,9 +20,25 @@ const char *script_currency(uint32_t n)
 	return n ? currencies[n] : "USD";
 }
 
-const char *script_device(uint32_t n)
+/* A user agent, and the device that it tells of. */
+static const struct {
+	const char *text, *told;
+} agents[AGENTS] = {
+	{"", "other"},
+	{"Mozilla/5.0 (iPhone; CPU iPhone OS 17_0 like Mac OS X)", "mobile"},
+	{"Mozilla/5.0 (Windows NT 10.0; Win64; x64) Firefox/128.0", "desktop"},
+	{"Mozilla/5.0 (compatible; Googlebot/2.1)", "bot"},
+	{"Mozilla/5.0 (SMART-TV; Tizen 6.0)", "tv"},
+};
+
+const char *script_agent(uint32_t n)
 {
-	return n ? devices[n] : "other";
+	return agents[n].text;
+}
+
+const char *script_device(const struct fact *f)
+{
+	return f->device ? devices[f->device] : agents[f->agent].told;
 }
 
 void script_name(char *to, size_t bytes, const char *kind, uint32_t n)
@@ -77,6 +93,8 @@ static uint32_t fact_add(struct world *w, uint32_t id)
 					       : 0),
 		.user = (uint32_t)(dice(w, 2) ? 1 + dice(w, 40) : 0),
 		.ip = (uint32_t)(dice(w, 4) ? 1 + dice(w, dice(w, 2) ? 4 : 200) : 0),
+		.agent = (uint8_t)(dice(w, 3) ? 0 : dice(w, AGENTS)),
+		.mouse = (uint8_t)(dice(w, 3) ? 0 : dice(w, 3)),
 		.stamp_ms = stamp_pick(w),
 		.micros = (int64_t)(dice(w, 8)   ? dice(w, 2000000)
 				    : dice(w, 2) ? 0
@@ -109,18 +127,26 @@ static uint32_t variant_add(struct world *w, uint32_t id)
 	return n;
 }
 
+/* A click of a run keeps its place: nobody sends it alone before the run has arrived. */
+static bool of_run(const struct world *w, uint32_t id)
+{
+	return w->fact[w->identity[id].fact[0]].who >= RUN_WHO && !w->identity[id].acked;
+}
+
 static uint32_t part_pick(struct world *w)
 {
 	uint32_t id;
 	switch (w->ids && w->facts < FACTS_MAX - PARTS_MAX ? dice(w, 16) : 15) {
 	case 0: /* again, some time later */
 		id = (uint32_t)dice(w, w->ids);
-		return w->identity[id].fact[dice(w, w->identity[id].facts)];
+		return of_run(w, id) ? fact_add(w, id_add(w)) : w->identity[id].fact[dice(w, w->identity[id].facts)];
 	case 1:
 		id = w->ids > 40 ? w->ids - 1 - (uint32_t)dice(w, 40) : (uint32_t)dice(w, w->ids);
-		return w->identity[id].fact[dice(w, w->identity[id].facts)];
+		return of_run(w, id) ? fact_add(w, id_add(w)) : w->identity[id].fact[dice(w, w->identity[id].facts)];
 	case 2:
 		id = w->ids > 10 ? w->ids - 1 - (uint32_t)dice(w, 10) : (uint32_t)dice(w, w->ids);
+		if (of_run(w, id))
+			return fact_add(w, id_add(w));
 		if (w->identity[id].facts < VARIANTS_MAX && !w->fact[w->identity[id].fact[0]].flaw)
 			return variant_add(w, id);
 		return w->identity[id].fact[0];
@@ -138,6 +164,20 @@ static uint32_t part_pick(struct world *w)
 		fact->stamp_ms = old.stamp_ms + dice(w, 2 * w->soon_max);
 		return n;
 	}
+	case 5: { /* an impression that comes after its click, mostly soon enough to save it */
+		const struct fact *before = &w->fact[w->facts - 1 - (w->facts > 1 ? dice(w, 2) : 0)];
+		if (!w->also.no_impression || before->type != 1 || before->flaw || before->who < 100 || before->who >= RUN_WHO)
+			return fact_add(w, id_add(w));
+		const struct fact old = *before;
+		uint32_t n = fact_add(w, id_add(w));
+		struct fact *fact = &w->fact[n];
+		fact->type = 0;
+		fact->ad = old.ad;
+		fact->who = old.who;
+		fact->user = dice(w, 2) ? old.user : 0;
+		fact->stamp_ms = old.stamp_ms + w->also.impression_wait_ms + dice(w, 1000) - dice(w, 12000);
+		return n;
+	}
 	case 4: { /* broken */
 		uint32_t n = fact_add(w, id_add(w));
 		w->fact[n].flaw = (uint8_t)(1 + dice(w, FLAWS - 1));
@@ -147,6 +187,22 @@ static uint32_t part_pick(struct world *w)
 	}
 	default:
 		return fact_add(w, id_add(w));
+	}
+}
+
+/* A device that clicks every so many seconds, to some milliseconds; all in one message, in order. */
+static void run_add(struct world *w, struct message *message)
+{
+	const uint64_t gap_ms = 2000 + dice(w, 4000), end_ms = wall_ms(w);
+	const uint32_t who = RUN_WHO + w->runs++;
+	for (uint32_t i = 0; i < RUN_CLICKS; i++) {
+		uint32_t n = fact_add(w, id_add(w));
+		struct fact *fact = &w->fact[n];
+		fact->type = 1;
+		fact->who = who;
+		fact->user = 0;
+		fact->stamp_ms = end_ms - (RUN_CLICKS - 1 - i) * gap_ms + dice(w, 5);
+		message->part[message->parts++] = n;
 	}
 }
 
@@ -162,6 +218,10 @@ uint32_t script_message(struct world *w)
 	uint32_t parts = chance(w, 2) ? 1 : 1 + (uint32_t)dice(w, PARTS_MAX);
 	if (message->way == WAY_TEXT && parts > 4)
 		parts = 4;
+	if (w->also.regular_timing_ms && message->way != WAY_TEXT && chance(w, 12)) {
+		run_add(w, message);
+		parts = RUN_CLICKS;
+	}
 	while (message->parts < parts) {
 		uint32_t n = part_pick(w);
 		/* the batch format cannot even say most of what is wrong, and a flawed JSON value would take its neighbours along */
@@ -209,6 +269,10 @@ uint32_t script_json(const struct world *w, const struct fact *f, char *to, size
 		ADD(",\"geo\":{\"region\":\"region-%u\"}", f->region);
 	if (f->device)
 		ADD(",\"device_type\":\"%s\"", devices[f->device]);
+	if (f->agent)
+		ADD(",\"user_agent\":\"%s\"", agents[f->agent].text);
+	if (f->mouse)
+		ADD(",\"mouse_moves\":%u", f->mouse == 1 ? 0 : 17);
 	if (f->currency)
 		ADD(",\"currency\":\"%s\"", currencies[f->currency]);
 	if (f->flaw == FLAW_TWICE)
@@ -266,6 +330,9 @@ uint32_t script_batch(const struct world *w, struct message *m, uint8_t *to, siz
 			.ip_address = f->ip ? ip : NULL,
 			.country = f->country ? countries[f->country] : NULL,
 			.region = f->region ? region : NULL,
+			.user_agent = f->agent ? agents[f->agent].text : NULL,
+			.has_mouse = f->mouse != 0,
+			.mouse_moves = f->mouse == 2 ? 17 : 0,
 			.device_type = f->device ? devices[f->device] : NULL,
 			.currency = f->currency ? currencies[f->currency] : NULL,
 			.has_bid = f->micros != 0,

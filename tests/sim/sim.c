@@ -15,6 +15,7 @@
 
 #include "commit.h"
 #include "turnpike/log.h"
+#include "turnpike/rules.h"
 
 #include <stdarg.h>
 #include <time.h>
@@ -92,6 +93,7 @@ static void time_move(struct world *w)
 		w->step_ms += step;
 		w->clock_stepped |= step < 0;
 		w->clock_stepped_ever |= step < 0;
+		w->step_ms_ever = true;
 		for (uint32_t i = 0; i < w->messages; i++)
 			if (!w->message[i].done && w->message[i].wall_ms_low > wall_ms(w))
 				w->message[i].wall_ms_low = wall_ms(w);
@@ -161,6 +163,32 @@ static void turn(struct world *w)
 	}
 }
 
+static bool listed(const void *context, const struct tp_addr *addr)
+{
+	(void)context;
+	return addr->family == 4 && model_listed((uint32_t)addr->byte[14] << 8 | addr->byte[15]);
+}
+
+/* Which rules are on beyond those of every seed. */
+static void rules_draw(struct world *w)
+{
+	static const char *const word[] = {"googlebot", "crawler"};
+	static struct agg_words *words;
+	if (!words && rul_words_build(word, 2, &words))
+		abort();
+	w->also.no_impression = chance(w, 2);
+	w->also.impression_lookback_ms = 1800000;
+	w->also.impression_wait_ms = 5000;
+	w->also.blocklisted = chance(w, 2);
+	w->also.listed = listed;
+	w->also.no_mouse = chance(w, 2);
+	w->also.device_mismatch = chance(w, 2);
+	w->also.bot_user_agents = chance(w, 2) ? words : NULL;
+	w->also.regular_timing_ms = chance(w, 3) ? 30 : 0;
+	w->also.regular_timing_gaps = 4;
+	w->also.addresses_per_device_hour = chance(w, 3) ? 3 : 0;
+}
+
 static void draw(struct world *w, uint64_t events, uint64_t faults)
 {
 	w->events_wanted = (uint32_t)(chance(w, 20) ? 3000 : 100 + dice(w, chance(w, 4) ? 1500 : 400));
@@ -169,6 +197,7 @@ static void draw(struct world *w, uint64_t events, uint64_t faults)
 	w->table_rows = chance(w, 3) ? 32 + (uint32_t)dice(w, 200) : 4096;
 	w->id_bytes = chance(w, 3) ? 32768 + dice(w, 65536) : 1 << 20;
 	w->rule_kind = (uint32_t)dice(w, 3);
+	rules_draw(w);
 	if (events)
 		w->events_wanted = (uint32_t)events;
 	if (faults != UINT64_MAX)
@@ -323,11 +352,16 @@ int main(int argc, char **argv)
 	printf("seeds=%" PRIu64 " failed=%" PRIu64 " commit=%s events=%" PRIu64 " copies=%" PRIu64 " retries=%" PRIu64
 	       " late=%" PRIu64 " conflicts=%" PRIu64 " flagged=%" PRIu64 " crashes=%" PRIu64 " stops=%" PRIu64
 	       " other_shards=%" PRIu64 " segments=%" PRIu64 " lane=%" PRIu64 " rotations=%" PRIu64 " full=%" PRIu64
-	       " reloads=%" PRIu64 " queries=%" PRIu64 " turns=%" PRIu64 " simulated_s=%.0f wall_s=%.1f faster=%.0f\n",
+	       " reloads=%" PRIu64 " amended=%" PRIu64 " queries=%" PRIu64 " turns=%" PRIu64
+	       " simulated_s=%.0f wall_s=%.1f faster=%.0f\n",
 	       seeds, failed, COMMIT, w->tally_events, w->tally_copies, w->tally_retries, w->tally_late, w->tally_conflicts,
 	       w->tally_flagged, w->tally_crashes, w->tally_stops, w->tally_restarts_shards, w->tally_segments, w->tally_lanes,
-	       w->tally_rotations, w->tally_full, w->tally_reloads, w->tally_queries, w->tally_steps, (double)w->tally_ns / 1e9,
-	       wall, (double)w->tally_ns / 1e9 / wall);
+	       w->tally_rotations, w->tally_full, w->tally_reloads, w->tally_amended, w->tally_queries, w->tally_steps,
+	       (double)w->tally_ns / 1e9, wall, (double)w->tally_ns / 1e9 / wall);
+	for (int r = 0; r < TP_FRAUD_REASONS; r++)
+		if (w->tally_reasons[r])
+			printf("%s=%" PRIu64 " ", tp_fraud_reason_name((enum tp_fraud_reason)r), w->tally_reasons[r]);
+	printf("\n");
 	free(w);
 	return failed != 0;
 }

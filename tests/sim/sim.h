@@ -6,7 +6,9 @@
  *   crowd.c    clients and the network between them and the node: retries, loss, duplicates, reorder, broken connections
  *   life.c     one run of the data process on the simulated disk: start, turns of cores and workers, clean stop, crash
  *   model.c    what must be true: a slow, obvious account of the facts, which shares nothing with the product
+ *   model_fraud.c   …of the fraud rules
  *   check.c    holds the product's answers, segments and counters against the model
+ *   check_folds.c   …and its sessions, distinct users and top sources
  *
  * Facts come first: the generator makes them, and both the bytes for the node and the model's account are made from them. The model
  * never sees a byte that the product wrote, but for which of several allowed outcomes it chose.
@@ -42,6 +44,9 @@ enum {
 	COUNTRIES = 3,
 	REGIONS = 3,
 	DEVICES = 4,
+	AGENTS = 5,
+	RUN_WHO = 50000, /* devices from here on click like clockwork, and do nothing else */
+	RUN_CLICKS = 7,
 	CURRENCIES = 3,
 };
 
@@ -56,12 +61,14 @@ struct fact {
 	uint32_t id;
 	uint8_t type; /* 0 impression, 1 click, 2 conversion */
 	uint8_t ad, campaign, advertiser, publisher, country, region, device, currency, flaw;
+	uint8_t agent, mouse;   /* user agent; mouse_moves: 0 not sent, 1 none, 2 some */
 	uint32_t who, user, ip; /* device id, user id, address */
 	uint64_t stamp_ms;
 	int64_t micros;
 	/* what became of it */
 	uint32_t copies; /* delivered to a node */
 	uint64_t first_delivered_ns;
+	uint32_t first_life;
 };
 
 /* One event id. */
@@ -129,10 +136,14 @@ struct world {
 	uint64_t high_ms;           /* the highest stamp that was told to be in time, or the clock of then if that was less */
 	bool clock_stepped;         /* back, in this life */
 	bool clock_stepped_ever;
+	bool step_ms_ever; /* in either direction */
 	/* what this seed is like */
 	uint32_t events_wanted, faults; /* faults: bits of enum fault */
 	uint32_t rate;                  /* how eager clients are */
 	struct tp_config_fraud limits;
+	struct agg_fraud_rules also; /* rules beyond those, the same for the whole seed */
+	uint64_t waiting_full;       /* clicks that found no slot to wait in */
+	uint32_t runs;
 	uint32_t ip_limit_min, ip_limit_max, device_limit_min, device_limit_max, soon_max, soon_min;
 	uint32_t table_rows;
 	uint64_t id_bytes; /* of the id table */
@@ -166,7 +177,7 @@ struct world {
 	/* tallies over seeds */
 	uint64_t tally_events, tally_copies, tally_crashes, tally_stops, tally_queries, tally_retries, tally_late, tally_conflicts,
 		tally_full, tally_flagged, tally_restarts_shards, tally_rotations, tally_segments, tally_lanes, tally_reloads,
-		tally_steps, tally_ns;
+		tally_steps, tally_ns, tally_amended, tally_reasons[TP_FRAUD_REASONS];
 };
 
 enum fault {
@@ -208,7 +219,8 @@ uint32_t script_body(const struct world *w, const struct message *message, char 
 uint32_t script_batch(const struct world *w, struct message *message, uint8_t *to, size_t bytes);
 const char *script_country(uint32_t n);
 const char *script_currency(uint32_t n);
-const char *script_device(uint32_t n);
+const char *script_device(const struct fact *fact); /* as it is counted: sent, or what the user agent tells */
+const char *script_agent(uint32_t n);
 
 /* ---- crowd.c ---- */
 void crowd_turn(struct world *w);                     /* clients act */
@@ -231,9 +243,15 @@ struct tally {
 /* One counted event as the segments have it: which fact, and what the node decided of it. */
 struct counted {
 	uint32_t fact;
-	uint32_t tags;
+	uint32_t tags; /* when it was judged */
 	bool late;
+	bool amended; /* an impression saved it: `left` is what is left of the tags */
+	uint32_t left;
 };
+static inline uint32_t tags_left(const struct counted *c)
+{
+	return c->amended ? c->left : c->tags;
+}
 struct counted_list {
 	struct counted *at;
 	uint32_t count;
@@ -244,11 +262,17 @@ void model_answered(struct world *w, struct message *message, bool report, const
 void model_rejected(struct world *w, struct message *message);
 uint64_t model_acked(const struct world *w);
 uint64_t model_sent(const struct world *w);
+
+/* ---- model_fraud.c ---- */
 void model_tags(struct world *w, const struct counted_list *list);
+bool model_listed(uint32_t ip); /* is this address on the blocklist? */
 
 /* ---- check.c ---- */
 void check_live(struct world *w);  /* a look at a running node */
 void check_books(struct world *w); /* its counters */
 void check_end(struct world *w);   /* all is sealed: every figure */
+
+/* ---- check_folds.c ---- */
+void check_folds(struct world *w, struct sto_reader *reader, const struct counted_list *list);
 
 #endif
