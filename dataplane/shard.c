@@ -112,6 +112,7 @@ static bool shard_roll(struct dp_shard *shard)
 		atomic_store_explicit(&shard->previous_file, atomic_load_explicit(&shard->table->file_id, memory_order_relaxed),
 				      memory_order_relaxed);
 	tp_rollup_reset(spare, file_id);
+	shard->file_from = sto_wal_appended(shard->wal);
 	/* release: the spares thread may put the next one in */
 	atomic_store_explicit(&shard->spare_table, NULL, memory_order_release);
 	shard->table = spare;
@@ -175,7 +176,10 @@ static uint64_t records_waiting(const struct dp_shard *shard)
 	return waiting;
 }
 
-/* Appends what the machines left. False: no room now; until then nothing else is decided. */
+/*
+ * Appends what the machines left. False: not now; until then nothing else is decided. Such a record may mean one in the file before,
+ * whose end a crash could still cut off while this file stays: so it waits until that end is durable.
+ */
 static bool records_append(struct dp_shard *shard, uint64_t now_ns)
 {
 	for (uint32_t m = 0; shard->owing && m < shard->machines; m++) {
@@ -183,7 +187,7 @@ static bool records_append(struct dp_shard *shard, uint64_t now_ns)
 		const struct tp_event *next;
 		while (machine->ops->record && (next = machine->ops->record(machine->self)) != NULL) {
 			void *record = room_for_record(shard) ? sto_wal_reserve(shard->wal, next->bytes) : NULL;
-			if (!record)
+			if (!record || sto_wal_durable(shard->wal) < shard->file_from)
 				return false;
 			memcpy(record, next, next->bytes);
 			if (tp_rollup_add(shard->table, next))

@@ -79,6 +79,7 @@ struct dp_shard {
 	uint64_t mark_first, mark_next;
 	uint32_t mark_bytes;
 	uint32_t next_hop;
+	uint64_t file_from;        /* records appended before the open log file was begun */
 	uint32_t rolled;           /* machines that know of the open log file */
 	uint64_t woke;             /* bit set: rx cores that were told something since asked */
 	struct sto_wal_stats told; /* already in the counters */
