@@ -277,8 +277,8 @@ static int batch_store(struct batch *batch)
 		for (uint32_t i = 0; i < batch->segments; i++)
 			if (slot->segments >> i & 1)
 				from[count++] = batch->segment[i].sequence;
-		rc = ctl_ledger_correction_put(issuing->ledger, &slot->report, issuing->now_ms, last, &batch->delta, first,
-					       end - first, from, count);
+		rc = ctl_ledger_correction_put(issuing->ledger, &slot->report, ctl_issuing_date(issuing), last, &batch->delta,
+					       first, end - first, from, count);
 		if (rc == 0)
 			tp_logf(TP_INFO, "a bill was corrected", "report=%s revision=%" PRIu64 " lines=%u", slot->report.id,
 				slot->report.revision + 1, end - first);

@@ -80,7 +80,7 @@ static int part_put(const struct ctl_issuing *issuing, struct ctl_report *report
 			rc = ctl_ledger_hold(issuing->ledger);
 		if (rc != 0)
 			return rc;
-		rc = ctl_ledger_report_put(issuing->ledger, report, issuing->now_ms, sum, first, end - first);
+		rc = ctl_ledger_report_put(issuing->ledger, report, ctl_issuing_date(issuing), sum, first, end - first);
 		*issued += rc == 0;
 		if (rc == -EEXIST)
 			rc = 0;
@@ -268,7 +268,8 @@ int ctl_issuer_open(struct ctl_issuer **out, const struct tp_config *config, str
 
 	if (!issuer)
 		return -ENOMEM;
-	issuer->issuing = (struct ctl_issuing){.config = config, .ledger = ledger, .stopping = issuer_stops, .context = issuer};
+	issuer->issuing = (struct ctl_issuing){
+		.config = config, .ledger = ledger, .clock_ms = tp_now_ms, .stopping = issuer_stops, .context = issuer};
 	issuer->views = views;
 	int rc = ctl_store_open(&issuer->issuing.store, config->data_dir);
 	if (rc != 0) {

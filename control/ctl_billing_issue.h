@@ -21,11 +21,16 @@ struct ctl_store;
 struct ctl_issuing {
 	const struct tp_config *config;
 	struct ctl_ledger *ledger;
-	struct ctl_store *store; /* its own */
-	uint64_t now_ms;
+	struct ctl_store *store;         /* its own */
+	uint64_t now_ms;                 /* what has ended */
+	uint64_t (*clock_ms)(void);      /* the date of each bill and correction: a round may take long; NULL: now_ms */
 	bool (*stopping)(void *context); /* looked at between steps; NULL: never */
 	void *context;
 };
+static inline uint64_t ctl_issuing_date(const struct ctl_issuing *issuing)
+{
+	return issuing->clock_ms ? issuing->clock_ms() : issuing->now_ms;
+}
 /*
  * Takes in the segments that are new, corrects, and issues what has ended. `live` NULL: nothing is issued, because nobody can say how
  * far time is. 0 or -errno; what was done stays.

@@ -369,6 +369,20 @@ static void bills_are_what_was_sealed_whatever_the_order(void **state)
 	free(world);
 }
 
+static uint64_t later(void)
+{
+	return NOW_MS + HOUR_MS;
+}
+
+static bool issue_take(void *context, const struct ctl_report_issue *issue)
+{
+	uint64_t *issued_ms = context;
+
+	if (issue->revision <= 2)
+		issued_ms[issue->revision - 1] = issue->issued_ms;
+	return true;
+}
+
 /* An open log file with events of the period holds the bill back, and not for ever. */
 static void what_is_not_sealed_is_waited_for(void **state)
 {
@@ -410,11 +424,16 @@ static void what_is_not_sealed_is_waited_for(void **state)
 	assert_int_equal(ctl_issuing_round(&issuing, world->stand_in.live), 0);
 	assert_int_equal(ctl_ledger_report(world->ledger, report.id, &report), 0);
 	assert_int_equal(report.revision, 1);
-	/* what was open then is a correction */
+	/* what was open then is a correction, with the date of the moment it was made and not that of the round's begin */
 	stand_in_seal(&world->stand_in);
+	issuing.clock_ms = later;
 	assert_int_equal(ctl_issuing_round(&issuing, world->stand_in.live), 0);
 	assert_int_equal(ctl_ledger_report(world->ledger, report.id, &report), 0);
 	assert_int_equal(report.revision, 2);
+	uint64_t issued_ms[2] = {0};
+	assert_int_equal(ctl_ledger_issues(world->ledger, report.id, issue_take, issued_ms), 0);
+	assert_int_equal(issued_ms[0], NOW_MS);
+	assert_int_equal(issued_ms[1], NOW_MS + HOUR_MS);
 
 	ctl_ledger_close(world->ledger);
 	ctl_store_close(world->store);
