@@ -72,9 +72,12 @@ static bool prefix_take(const char *text, size_t bytes, const char *parameter, c
 
 static void list(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply)
 {
+	static const char *const names[] = {"after", "limit"};
 	const struct ctl_text *after = ctl_target_param(target, "after"), *limit = ctl_target_param(target, "limit");
 	char line[160] = "blocklist list", prefix[TP_PREFIX_TEXT_BYTES];
 
+	if (!ctl_target_known(target, names, 2, reply))
+		return;
 	if (limit && (limit->bytes == 0 || limit->bytes > 5 || strspn(limit->at, "0123456789") != limit->bytes ||
 		      atoi(limit->at) < 1 || atoi(limit->at) > 10000)) {
 		ctl_reply_problem(reply, 400, "bad-parameter", "limit", "expected a number from 1 to 10000");
@@ -161,8 +164,11 @@ static void del(struct ctl *ctl, const struct ctl_target *target, struct ctl_rep
 {
 	/* …/blocklist/192.0.2.0%2F24, or …/blocklist?prefix=192.0.2.0/24 */
 	const struct ctl_text *text = target->segments == 4 ? &target->segment[3] : ctl_target_param(target, "prefix");
+	static const char *const names[] = {"prefix"};
 	char line[128], prefix[TP_PREFIX_TEXT_BYTES];
 
+	if (!ctl_target_known(target, names, target->segments != 4, reply))
+		return;
 	if (!prefix_take(text ? text->at : NULL, text ? text->bytes : 0, "prefix", prefix, reply))
 		return;
 	snprintf(line, sizeof(line), "blocklist del %s", prefix);

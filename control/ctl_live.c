@@ -119,18 +119,19 @@ void ctl_live_refused(struct ctl *ctl, const struct ctl_target *target, struct c
 	static const char *const names[2] = {"from", "to"};
 	uint64_t limit[2] = {0, UINT64_MAX};
 
-	for (uint32_t i = 0; i < target->params; i++) {
-		const struct ctl_text *name = &target->param[i].name, *value = &target->param[i].value;
-		uint32_t which = ctl_text_is(name, names[0]) ? 0 : ctl_text_is(name, names[1]) ? 1 : 2;
-		if (which == 2) {
-			ctl_reply_problem(reply, 400, "bad-parameter", name->at, "expected from and to, found %.32s", name->at);
+	if (!ctl_target_known(target, names, 2, reply))
+		return;
+	for (int i = 0; i < 2; i++) {
+		const struct ctl_text *value = ctl_target_param(target, names[i]);
+		if (value && tp_time_parse(value->at, value->bytes, &limit[i]) != 0) {
+			ctl_reply_problem(reply, 400, "bad-parameter", names[i],
+					  "%s: expected RFC 3339 or milliseconds since 1970, found \"%.40s\"", names[i], value->at);
 			return;
 		}
-		if (tp_time_parse(value->at, value->bytes, &limit[which]) != 0) {
-			ctl_reply_problem(reply, 400, "bad-parameter", names[which],
-					  "expected RFC 3339 or milliseconds since 1970, found \"%.40s\"", value->at);
-			return;
-		}
+	}
+	if (limit[0] > limit[1]) {
+		ctl_reply_problem(reply, 400, "bad-parameter", "from", "from: expected a time not after to");
+		return;
 	}
 	ctl_reply_json(reply, ctl_refused_json(ctl_pulse_refused(ctl->pulse), limit[0], limit[1]));
 }

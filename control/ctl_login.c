@@ -103,9 +103,12 @@ void ctl_act_run(struct ctl *ctl, const struct ctl_target *target, struct ctl_re
 
 void ctl_audit_log(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply)
 {
+	static const char *const names[] = {"limit", "cursor"};
 	const struct ctl_text *limit = ctl_target_param(target, "limit"), *cursor = ctl_target_param(target, "cursor");
 	int error;
 
+	if (!ctl_target_known(target, names, 2, reply))
+		return;
 	if (limit && (limit->bytes == 0 || limit->bytes > 4 || strspn(limit->at, "0123456789") != limit->bytes ||
 		      atoi(limit->at) < 1 || atoi(limit->at) > CTL_AUDIT_ITEMS_MAX)) {
 		ctl_reply_problem(reply, 400, "bad-parameter", "limit", "expected a number from 1 to %d", CTL_AUDIT_ITEMS_MAX);

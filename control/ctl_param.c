@@ -189,6 +189,9 @@ static bool read_groups(const struct reading *reading, struct ctl_query *query)
 				   "country, region, device, currency, found \"%.64s\"",
 				   value->at);
 		query->group[query->group_count++] = (uint8_t)found;
+		if (at[bytes] == ',' && at[bytes + 1] == '\0')
+			return BAD(reading, "group_by",
+				   "group_by: expected another dimension after the last comma, found \"%.64s\"", value->at);
 		at += bytes + (at[bytes] == ',');
 	}
 	return true;
@@ -287,6 +290,9 @@ static bool read_filters(const struct reading *reading, struct ctl_query *query)
 			return BAD(reading, "filter", "filter: no row has such a %s: \"%.64s\"", ctl_dimension_name(dimension), at);
 		if (!ctl_query_filter(query, dimension, text, (size_t)length))
 			return BAD(reading, "filter", "filter: expected at most %d values", CTL_FILTERS_MAX);
+		if (at[bytes] == ',' && at[bytes + 1] == '\0')
+			return BAD(reading, "filter",
+				   "filter: expected another dimension:value after the last comma, found \"%.64s\"", value->at);
 		at += bytes + (at[bytes] == ',');
 	}
 	return true;

@@ -182,6 +182,9 @@ static const struct bad bad[] = {
 	 "currency, "
 	 "found "
 	 "\"ad,ad\""},
+	{"group_by=ad,", 400, "group_by", "group_by: expected another dimension after the last comma, found \"ad,\""},
+	{"filter=country:US,", 400, "filter",
+	 "filter: expected another dimension:value after the last comma, found \"country:US,\""},
 	{"group_by=ad,,device", 400, "group_by",
 	 "group_by: expected each once, separated by commas, of ad, campaign, advertiser, publisher, country, region, device, "
 	 "currency, "
@@ -272,9 +275,9 @@ static void filters_are_read_in_any_order(void **state)
 	assert_true(query.compare);
 	char many[512] = "filter=";
 	for (int i = 0; i < CTL_FILTERS_MAX; i++)
-		strcat(many, "ad:x,");
+		strcat(many, i ? ",ad:x" : "ad:x");
 	assert_true(read_query(many, &query, &reply));
-	strcat(many, "ad:y");
+	strcat(many, ",ad:y");
 	assert_false(read_query(many, &query, &reply));
 	assert_int_equal(reply.status, 400);
 	free(reply.body);

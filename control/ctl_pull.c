@@ -102,7 +102,8 @@ static json_t *segment_json(const struct sto_segment_info *info)
 }
 
 /* A parameter of decimal digits. False: the reply says what is wrong. */
-static bool number_param(const struct ctl_target *target, const char *name, uint64_t max, uint64_t *number, struct ctl_reply *reply)
+static bool number_param(const struct ctl_target *target, const char *name, uint64_t min, uint64_t max, uint64_t *number,
+			 struct ctl_reply *reply)
 {
 	const struct ctl_text *text = ctl_target_param(target, name);
 
@@ -111,9 +112,10 @@ static bool number_param(const struct ctl_target *target, const char *name, uint
 	char *end = NULL;
 	errno = 0;
 	unsigned long long value = strtoull(text->at, &end, 10);
-	if (!text->bytes || text->at[strspn(text->at, "0123456789")] || errno || *end || value > max) {
-		ctl_reply_problem(reply, 400, "bad-parameter", name, "%s: expected a number up to %" PRIu64 ", found \"%.40s\"",
-				  name, max, text->at);
+	if (!text->bytes || text->at[strspn(text->at, "0123456789")] || errno || *end || value < min || value > max) {
+		ctl_reply_problem(reply, 400, "bad-parameter", name,
+				  "%s: expected a number from %" PRIu64 " to %" PRIu64 ", found \"%.40s\"", name, min, max,
+				  text->at);
 		return false;
 	}
 	*number = value;
@@ -125,8 +127,8 @@ void ctl_pull_list(struct ctl *ctl, const struct ctl_target *target, struct ctl_
 	static const char *const names[] = {"after", "limit"};
 	uint64_t after = 0, limit = LIMIT;
 
-	if (!ctl_target_known(target, names, 2, reply) || !number_param(target, "after", INT64_MAX, &after, reply) ||
-	    !number_param(target, "limit", LIMIT_MAX, &limit, reply))
+	if (!ctl_target_known(target, names, 2, reply) || !number_param(target, "after", 0, INT64_MAX, &after, reply) ||
+	    !number_param(target, "limit", 1, LIMIT_MAX, &limit, reply))
 		return;
 	struct sto_reader *reader = reader_take(ctl, reply);
 	if (!reader)

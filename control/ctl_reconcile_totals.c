@@ -418,6 +418,10 @@ void ctl_reconcile_runs(struct ctl *ctl, const struct ctl_target *target, struct
 	if (!ctl_target_known(target, names, sizeof(names) / sizeof(names[0]), reply) ||
 	    !time_read(target, "from", &from_ms, reply) || !time_read(target, "to", &to_ms, reply))
 		return;
+	if (from_ms > to_ms) {
+		ctl_reply_problem(reply, 400, "bad-parameter", "from", "from: expected a time not after to");
+		return;
+	}
 	if (limit) {
 		count = limit->bytes && limit->bytes < 5 && !limit->at[strspn(limit->at, "0123456789")]
 				? strtoull(limit->at, NULL, 10)
