@@ -30,6 +30,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { STATE_MODE = 0750 };
 
@@ -94,9 +95,14 @@ static int parts_open(struct ctl *ctl, struct ctl_http **http, char text[TP_ENDP
 	int rc = tp_folder_make(ctl->config.control_state_dir, STATE_MODE);
 	if (rc != 0)
 		return said("cannot make control.state_dir", ctl->config.control_state_dir, rc);
+	if (access(ctl->config.control_state_dir, R_OK | W_OK | X_OK) != 0)
+		return said("control.state_dir has to be writable: bills, logins and the audit log are kept there",
+			    ctl->config.control_state_dir, -errno);
 	rc = ctl_ledger_open(&ctl->ledger, ctl->config.control_state_dir);
 	if (rc != 0)
-		return said("cannot open the ledger", ctl->config.control_state_dir, rc);
+		return said(rc == -EBADMSG ? "the ledger is damaged: restore it from a copy, or move it away"
+					   : "cannot open the ledger",
+			    ctl->config.control_state_dir, rc);
 	rc = ctl_views_open(&ctl->views, ctl->config.data_dir);
 	if (rc != 0)
 		return said("cannot watch the data process", ctl->config.data_dir, rc);
