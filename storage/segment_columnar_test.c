@@ -194,6 +194,78 @@ static void test_version(void **state)
 	free(file);
 }
 
+/* One row of the segment below: an id that others have too. */
+static void copy_add(struct segment_build *build, const char *ad, uint64_t at_ms, uint8_t verdict, uint64_t fingerprint)
+{
+	_Alignas(8) uint8_t room[TP_EVENT_BYTES_MAX];
+	struct tp_parsed parsed;
+	memset(&parsed, 0, sizeof(parsed));
+	parsed.fixed.id = (struct tp_id){.hi = 5, .lo = 6};
+	parsed.fixed.type = TP_CLICK;
+	parsed.fixed.timestamp_ms = parsed.fixed.received_ms = at_ms;
+	parsed.string[TP_CAMPAIGN_ID] = parsed.string[TP_ADVERTISER_ID] = (struct tp_str){"x", 1};
+	parsed.string[TP_AD_ID] = (struct tp_str){ad, (uint16_t)strlen(ad)};
+	tp_event_finish(&parsed);
+	struct tp_event *event = (struct tp_event *)(void *)room;
+	tp_event_encode(&parsed, event);
+	event->verdict = verdict;
+	event->fingerprint = fingerprint;
+	assert_int_equal(segment_build_event(build, event), 0);
+}
+
+/* The id alone decides nothing: of its rows, the counted one of the asked minute answers, wherever it lies and whatever lies before. */
+static void test_lookup_of_an_id_with_several_rows(void **state)
+{
+	static const uint8_t node_id[16] = "node";
+	static const uint64_t minute = SAMPLE_MS / TP_MINUTE_MS;
+	static const struct {
+		uint64_t minute, fingerprint;
+		int expected;
+	} table[] = {
+		{minute, 20, STO_SAME},      {minute, 10, STO_OTHER},      {minute, 40, STO_OTHER},      {minute, 60, STO_OTHER},
+		{minute + 2, 40, STO_SAME},  {minute + 2, 20, STO_OTHER},  {minute + 2, 50, STO_OTHER},  {minute + 4, 60, STO_SAME},
+		{minute + 4, 20, STO_OTHER}, {minute + 1, 20, STO_ABSENT}, {minute + 3, 60, STO_ABSENT},
+	};
+	struct segment_build *build = segment_build_new(NULL);
+	struct segment_build_options options = {
+		.sequence = 1, .file_id = 2, .sealed_ms = 3, .node_id = node_id, .zstd_level = SEGMENT_ZSTD_LEVEL};
+	struct buffer file = {0};
+	(void)state;
+	copy_add(build, "a", SAMPLE_MS + 1, TP_CONFLICT, 10);
+	copy_add(build, "b", SAMPLE_MS + 2, TP_ACCEPTED, 20);
+	copy_add(build, "c", SAMPLE_MS + 2, TP_AMENDED, 30);
+	copy_add(build, "d", SAMPLE_MS + 2 * TP_MINUTE_MS, TP_LATE, 40);
+	copy_add(build, "e", SAMPLE_MS + 2 * TP_MINUTE_MS, TP_CONFLICT, 50);
+	copy_add(build, "f", SAMPLE_MS + 4 * TP_MINUTE_MS, TP_ACCEPTED, 60);
+	assert_int_equal(segment_build_sort(build), 0);
+	assert_int_equal(segment_build_file(build, &options, &file), 0);
+	segment_build_free(build);
+	uint8_t *at = aligned_alloc(64, file.bytes);
+	memcpy(at, file.at, file.bytes);
+	for (int remembered = 0; remembered < 2; remembered++) {
+		struct segment segment;
+		struct segment_recalls recalls = {0};
+		const struct tp_id id = {.hi = 5, .lo = 6};
+		assert_int_equal(segment_take(&segment, at, file.bytes, 1), 0);
+		for (int i = 0; remembered && !recalls.recall[0]; i++) {
+			assert_true(i < 100);
+			assert_int_equal(segment_lookup(&segment, &recalls, id, (uint32_t)minute, 20), STO_SAME);
+		}
+		for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+			int found = segment_lookup(&segment, remembered ? &recalls : NULL, id, (uint32_t)table[i].minute,
+						   table[i].fingerprint);
+			if (found != table[i].expected)
+				fail_msg("%s: minute +%lu, fingerprint %lu: expected %d, found %d",
+					 remembered ? "from the table" : "from its rows", table[i].minute - minute,
+					 table[i].fingerprint, table[i].expected, found);
+		}
+		segment_recalls_fini(&recalls);
+		segment_close(&segment);
+	}
+	free(at);
+	buffer_fini(&file);
+}
+
 static void test_lookup(void **state)
 {
 	enum { EVENTS = 3000 };
@@ -381,9 +453,11 @@ static void test_archive(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_round_trip), cmocka_unit_test(test_sections), cmocka_unit_test(test_damage),
-		cmocka_unit_test(test_version),    cmocka_unit_test(test_lookup),   cmocka_unit_test(test_twice),
-		cmocka_unit_test(test_rollup),     cmocka_unit_test(test_archive),
+		cmocka_unit_test(test_round_trip), cmocka_unit_test(test_sections),
+		cmocka_unit_test(test_damage),     cmocka_unit_test(test_version),
+		cmocka_unit_test(test_lookup),     cmocka_unit_test(test_lookup_of_an_id_with_several_rows),
+		cmocka_unit_test(test_twice),      cmocka_unit_test(test_rollup),
+		cmocka_unit_test(test_archive),
 	};
 	tp_log_level_set(TP_ERROR + 1);
 	return cmocka_run_group_tests(tests, NULL, NULL);
