@@ -156,7 +156,7 @@ def raw_write(_):
 
 def recovery_sealed(build):
     """Milliseconds of recovery for each million sealed events that it reads again: for the ids of the horizon and the machines' last two hours."""
-    with harness.node(build, control=False, extra="memory: {dedup: 1GiB}\n") as node:
+    with harness.node(build, control=False) as node:
         blast(build, "batch://%s:%d" % node.udp[0])
         node.stop()  # which seals
         count = sum(item["rows"] for item in node.ctl("segments", "list", "--json")["items"])
