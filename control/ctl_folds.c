@@ -32,9 +32,10 @@ struct followed {
 struct ctl_folds {
 	const char *data_dir;
 	uint64_t log_file_bytes, gap_ms;
-	pthread_mutex_t lock; /* over the files that are followed, and their folds */
+	pthread_rwlock_t lock; /* over the files that are followed, and their folds: written to follow, read to show */
 	struct followed *followed;
 	uint32_t count, max;
+	uint64_t broken; /* how often a file was dropped because it could not be followed */
 	/* sections that were found good, for who asks again; any thread, and a lost word costs a check */
 	_Atomic uint64_t checked[CHECKED_SLOTS];
 };
@@ -61,12 +62,23 @@ static int memory_map(struct mapping *memory, uint64_t events, uint64_t record_b
 	return 0;
 }
 
+/* Who brings folds up to date goes first: readers that come one after another would keep it waiting for ever. */
+static void lock_init(pthread_rwlock_t *lock)
+{
+	pthread_rwlockattr_t attributes;
+
+	pthread_rwlockattr_init(&attributes);
+	pthread_rwlockattr_setkind_np(&attributes, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+	pthread_rwlock_init(lock, &attributes);
+	pthread_rwlockattr_destroy(&attributes);
+}
+
 int ctl_folds_open(struct ctl_folds **folds, const char *data_dir, uint64_t log_file_bytes, uint64_t gap_ms)
 {
 	struct ctl_folds *made = calloc(1, sizeof(*made));
 	if (!made)
 		return -ENOMEM;
-	pthread_mutex_init(&made->lock, NULL);
+	lock_init(&made->lock);
 	made->data_dir = data_dir;
 	made->log_file_bytes = log_file_bytes;
 	made->gap_ms = gap_ms;
@@ -89,11 +101,11 @@ void ctl_folds_close(struct ctl_folds *folds)
 	while (folds->count)
 		followed_drop(folds, folds->count - 1);
 	free(folds->followed);
-	pthread_mutex_destroy(&folds->lock);
+	pthread_rwlock_destroy(&folds->lock);
 	free(folds);
 }
 
-/* ---- what is not sealed; with the lock ---- */
+/* ---- what is not sealed; with the lock, to write ---- */
 
 static struct followed *followed_of(struct ctl_folds *folds, uint64_t file_id)
 {
@@ -161,6 +173,7 @@ static int files_follow(struct ctl_folds *folds, const struct sto_reader *reader
 		used += agg_fold_used(one->memory.fold);
 		rc = given < 0 ? (int)given : used > CTL_FOLDS_BYTES_MAX ? -EOVERFLOW : 0;
 		if (given < 0) { /* part of a block may be in the fold: begin anew next time */
+			folds->broken++;
 			followed_drop(folds, (uint32_t)(one - folds->followed));
 			break;
 		}
@@ -276,13 +289,37 @@ static int segment_show(struct question *question, uint32_t index)
 	return rc == -ENOENT ? segment_fold(question, index) : rc;
 }
 
+static bool segment_is_asked(const struct ctl_folds_ask *ask, const struct sto_segment_info *info)
+{
+	return info->from_ms < ask->to_ms && info->to_ms > ask->from_ms;
+}
+
+void ctl_folds_sealed(const struct sto_reader *reader, const struct ctl_folds_ask *ask, uint64_t to_sequence,
+		      struct ctl_folds_sealed *sealed)
+{
+	*sealed = (struct ctl_folds_sealed){0};
+	uint32_t segments = sto_reader_segments(reader);
+	for (uint32_t i = 0; i < segments; i++) {
+		const struct sto_segment_info *info = sto_reader_segment(reader, i);
+		uint64_t hash;
+		if (info->sequence > to_sequence || !segment_is_asked(ask, info))
+			continue;
+		memcpy(&hash, info->chain_sha256, sizeof(hash));
+		sealed->sum += hash + info->sequence * UINT64_C(0x9e3779b97f4a7c15);
+		sealed->segments++;
+		if (sealed->to_sequence < info->sequence)
+			sealed->to_sequence = info->sequence;
+	}
+}
+
 static int segments_show(struct question *question, struct ctl_facts *facts)
 {
 	const struct ctl_folds_ask *ask = question->ask;
 	uint32_t segments = sto_reader_segments(question->reader);
+	uint64_t kept = ask->kept ? ask->kept(ask->context, question->reader) : 0;
 	for (uint32_t i = 0; i < segments; i++) {
 		const struct sto_segment_info *info = sto_reader_segment(question->reader, i);
-		if (info->from_ms >= ask->to_ms || info->to_ms <= ask->from_ms)
+		if (!segment_is_asked(ask, info) || info->sequence <= kept)
 			continue;
 		int rc = segment_show(question, i);
 		if (rc) {
@@ -309,22 +346,45 @@ static int files_read(struct question *question)
 	return rc;
 }
 
-/* The common folds, brought up to date and shown. -EAGAIN: what is sealed has changed meanwhile. */
-static int files_show(struct question *question)
+/* 0: the common folds have all that was durable when it was called. -EAGAIN: what is sealed has changed meanwhile. */
+static int files_update(struct question *question, uint64_t *broken)
 {
 	struct ctl_folds *folds = question->folds;
-	const struct ctl_folds_ask *ask = question->ask;
-	pthread_mutex_lock(&folds->lock);
+	pthread_rwlock_wrlock(&folds->lock);
 	/* others may have followed while this one waited */
 	int rc = sto_reader_refresh(question->reader);
 	if (rc >= 0)
 		rc = files_follow(folds, question->reader);
-	if (rc == 0)
-		rc = sto_reader_refresh(question->reader) == 0 ? 0 : -EAGAIN;
+	*broken = folds->broken;
+	pthread_rwlock_unlock(&folds->lock);
+	return rc;
+}
+
+/*
+ * The common folds, brought up to date and shown, the latter to many at a time (but for sources: these are put in order in the fold).
+ * -EAGAIN: what is sealed has changed meanwhile.
+ *
+ * Between the two another question may follow. If the manifest is the same once the folds are held to be shown, it dropped no file
+ * that this one's segments lack (or `broken` tells), and none goes while they are held; what it added came later than this question.
+ */
+static int files_show(struct question *question)
+{
+	struct ctl_folds *folds = question->folds;
+	const struct ctl_folds_ask *ask = question->ask;
+	uint64_t broken;
+	int rc = files_update(question, &broken);
+	if (rc)
+		return rc;
+	if (ask->kind == STO_SECTION_SOURCES)
+		pthread_rwlock_wrlock(&folds->lock);
+	else
+		pthread_rwlock_rdlock(&folds->lock);
+	int changed = sto_reader_refresh(question->reader);
+	rc = changed < 0 ? changed : changed || broken != folds->broken ? -EAGAIN : 0;
 	for (uint32_t i = 0; i < folds->count && rc == 0; i++)
 		if (folds->followed[i].ms_min < ask->to_ms && folds->followed[i].ms_max >= ask->from_ms)
 			rc = ask->fold(ask->context, folds->followed[i].memory.fold) ? 0 : -ECANCELED;
-	pthread_mutex_unlock(&folds->lock);
+	pthread_rwlock_unlock(&folds->lock);
 	return rc;
 }
 

@@ -16,8 +16,8 @@
  * A question that is narrow (one advertiser's rows alone) has no use for sections and common folds, which do not tell advertisers
  * apart: its events are read one by one, into folds of its own.
  *
- * Any thread may ask, each with a store that it has to itself. Folds of unsealed files are shared: they are brought up to date and shown
- * under a lock; sections are read without it. What was shown is valid only inside the call that shows it, but for sections, which stay
+ * Any thread may ask, each with a store that it has to itself. Folds of unsealed files are shared: they are brought up to date under a
+ * lock, and shown to many at a time; sections are read without it. What was shown is valid only inside the call that shows it, but for sections, which stay
  * until the store is asked again.
  */
 #ifndef TURNPIKE_CTL_FOLDS_H
@@ -49,9 +49,25 @@ struct ctl_folds_ask {
 	bool (*fold)(void *context, struct agg_fold *fold);
 	/* Whether an event can matter, where rows have to be read one by one; NULL: all do. */
 	bool (*want)(void *context, const struct tp_event *event);
+	/*
+	 * Before the first segment, after all folds of unsealed files: up to which sequence the caller has what segments show; these are
+	 * left out (ctl_folds_sealed() tells whether they are still the same). NULL: none. Not with `narrow`.
+	 */
+	uint64_t (*kept)(void *context, const struct sto_reader *reader);
 	/* Only events that want() takes may show. section() is asked first, if there is one: false leaves the segment out. */
 	bool narrow;
 };
+
+/*
+ * Which segments a question reads, of those up to a sequence. A segment's events never change, and new ones have higher sequences; so
+ * equal sums are equal sets, whatever was archived meanwhile, and any other says that some have been deleted.
+ */
+struct ctl_folds_sealed {
+	uint64_t to_sequence; /* of the last one; 0: none */
+	uint64_t segments, sum;
+};
+void ctl_folds_sealed(const struct sto_reader *reader, const struct ctl_folds_ask *ask, uint64_t to_sequence,
+		      struct ctl_folds_sealed *sealed);
 
 /* As ctl_store_scan(), and -EOVERFLOW as above. `live` may be NULL. */
 int ctl_folds_ask(struct ctl_folds *folds, struct ctl_store *store, const struct tp_live *live, const struct ctl_folds_ask *ask,

@@ -6,6 +6,7 @@
 #include "ctl_meter.h"
 #include "ctl_metrics.h"
 #include "ctl_otlp.h"
+#include "ctl_users_kept.h"
 #include "turnpike/text.h"
 
 #include <inttypes.h>
@@ -171,11 +172,40 @@ void ctl_metrics_node(FILE *to, const struct tp_live *live, const struct tp_coun
 	processes(to, process, count);
 }
 
+/* What is kept of answers over sealed files, and of the users in them. */
+static void caches(FILE *to, const struct ctl *ctl)
+{
+	static const char *const name[] = {"answers", "users"};
+	struct ctl_cache_facts facts[2];
+	static const struct {
+		const char *name, *type, *help;
+		size_t at;
+	} row[] = {
+		{"control_cache_hits_total", "counter", "Questions whose part over sealed files was kept, or most of it",
+		 offsetof(struct ctl_cache_facts, hits)},
+		{"control_cache_misses_total", "counter", "Questions for which sealed files had to be read",
+		 offsetof(struct ctl_cache_facts, misses)},
+		{"control_cache_bytes", "gauge", "Bytes of what is kept", offsetof(struct ctl_cache_facts, bytes)},
+		{"control_cache_entries", "gauge", "How many are kept", offsetof(struct ctl_cache_facts, entries)},
+	};
+
+	ctl_cache_facts(ctl_store_pool_cache(ctl->stores), &facts[0]);
+	ctl_users_kept_facts(&facts[1]);
+	for (size_t r = 0; r < sizeof(row) / sizeof(row[0]); r++) {
+		ctl_family(to, row[r].name, row[r].type, row[r].help);
+		for (size_t i = 0; i < 2; i++)
+			fprintf(to, "turnpike_%s{cache=\"%s\"} %" PRIu64 "\n", row[r].name, name[i],
+				*(const uint64_t *)(const void *)((const char *)&facts[i] + row[r].at));
+	}
+}
+
 void ctl_metrics_control(FILE *to, const struct ctl *ctl)
 {
 	ctl_family(to, "build_info", "gauge", "1; the label says which version answers");
 	fprintf(to, "turnpike_build_info{version=\"%s\"} 1\n", ctl->version ? ctl->version : "");
 	if (ctl->meter)
 		ctl_meter_print(ctl->meter, to);
+	if (ctl->stores)
+		caches(to, ctl);
 	ctl_otlp_print(ctl->otlp, to);
 }
