@@ -24,6 +24,7 @@ sys.path[:0] = [str(ROOT / "tests/integration"), str(ROOT / "perf")]
 
 import baseline  # noqa: E402
 import harness  # noqa: E402  (the path is set just above)
+import questions as asking  # noqa: E402
 import whole_path  # noqa: E402
 import ysb  # noqa: E402
 
@@ -490,9 +491,12 @@ ROWS = [
     ("daily bill of 1,000 campaigns, days of Berlin, p99 through HTTP", "ms", bill("Europe/Berlin"), None, None, 100, "most"),
     ("daily bill of 1,000 campaigns, days of Kolkata, p99 through HTTP", "ms", bill("Asia/Kolkata"), None, None, 100, "most"),
     ("campaign total and minute series of a day, 1,000 questions/s, p99", "us",
-     questions(1000, "campaigns/%c?from={yesterday}&to={today}&step=1h", "campaigns/%c?from={yesterday}&to={today}&step=1m"), None, None, 5000, "most"),
+     questions(1000, "campaigns/%c?from={yesterday}&to={today}&step=1h", "campaigns/%c?from={yesterday}&to={today}&step=1m"),
+     "ClickHouse 18.16, the same, one after the other", asking.clickhouse("day", MONTH_EVENTS, MONTH_ROWS), 5000, "most"),
     ("an advertiser's month by three dimensions, p99", "us",
-     questions(5, "advertisers/%a?from={month}&to={today}&step=1d&group_by=campaign,country,device&limit=100"), None, None, 50000, "most"),
+     questions(5, "advertisers/%a?from={month}&to={today}&step=1d&group_by=campaign,country,device&limit=100"),
+     "ClickHouse 18.16, the same, one after the other", asking.clickhouse("three", MONTH_EVENTS, MONTH_ROWS), 50000, "most"),
+    *asking.rows(),
     ("segment: bytes of a sealed event", "bytes/event", sealed_bytes, "ClickHouse 18.16, the same columns", clickhouse_bytes, 30, "most"),
     ("segment: sealing, one core's own time", "events/s", sealing, None, None, None, None),
     ("segment: checking every byte, one core's own time", "MB/s", verify, None, None, 2000, "median"),
@@ -539,7 +543,8 @@ def arguments():
     return parser.parse_intermixed_args()  # `run.py BUILD --list NAME` as well
 
 
-PEER_PROGRAM = {nginx_loopback: "nginx", nginx_veth: "nginx", nginx_connections: "nginx", redis: "redis-server", whole_path.clickhouse: "clickhouse-server"}
+PEER_PROGRAM = {nginx_loopback: "nginx", nginx_veth: "nginx", nginx_connections: "nginx", redis: "redis-server", whole_path.clickhouse: "clickhouse-server",
+                **asking.PEERS}
 
 
 def without_missing_peer(row):
