@@ -98,7 +98,7 @@ static void what_was_sealed_is_read_once(void **state)
 	assert_int_equal(counted().entries, before.entries + 1);
 	assert_int_equal(users_ask(&fixture), agg_distinct_estimate(&fixture.truth));
 	assert_int_equal(counted().hits, before.hits + 1);
-	/* what is not sealed is in the answer, and not in what is kept: else it were there still, should the log lose it */
+	/* with some that are not sealed, then sealed and more of them */
 	users_send(&fixture);
 	assert_int_equal(users_ask(&fixture), agg_distinct_estimate(&fixture.truth));
 	stand_in_seal(&fixture.stand_in);
