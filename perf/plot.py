@@ -89,6 +89,8 @@ def measure(build, name, runs, scale):
                 key = label if len(found[0]) == 1 else f"{label}, {unit}"
                 values = [one[unit] for one in found]
                 series.setdefault(key, []).append({"x": x, "median": statistics.median(values), "low": min(values), "high": max(values)})
+                if any(one.get("saturated") for one in found):
+                    series[key][-1]["saturated"] = True
             if all(one.get("saturated") for one in found):
                 break
     model = re.search(r"^model name\s*: (.*)$", pathlib.Path("/proc/cpuinfo").read_text(), re.M)
@@ -166,7 +168,8 @@ def draw(curve):
             px, py = x.at(p["x"]), y.at(p["median"])
             if p["low"] != p["high"]:
                 out.append(f'<path d="M{px:.1f} {y.at(p["low"]):.1f}V{y.at(p["high"]):.1f}" stroke="{colour}" stroke-opacity="0.45" stroke-width="5"/>')
-            out.append(f'<circle cx="{px:.1f}" cy="{py:.1f}" r="3.5" fill="{colour}"><title>{escaped(label)}: {p["median"]:,.6g} at {p["x"]:,}</title></circle>')
+            fill = "#fff" if p.get("saturated") else colour  # hollow: the node did not keep the rate in every run
+            out.append(f'<circle cx="{px:.1f}" cy="{py:.1f}" r="3.5" fill="{fill}" stroke="{colour}" stroke-width="2"><title>{escaped(label)}: {p["median"]:,.6g} at {p["x"]:,}</title></circle>')
         place = LEFT + number * (WIDTH - LEFT - RIGHT) / max(3, len(curve["series"]))
         out.append(f'<rect x="{place:.0f}" y="{HEIGHT - 24}" width="14" height="4" fill="{colour}"/><text x="{place + 20:.0f}" y="{HEIGHT - 18}">{escaped(label)}</text>')
     out.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 4}" text-anchor="end" font-size="9" fill="#777">commit {curve["commit"]}, {escaped(curve["machine"])}, '
