@@ -262,8 +262,9 @@ static int segment_map(struct sto_reader *reader, struct reader_segment *segment
 	if (!rc)
 		rc = segment_open(&segment->file, reader->io, path, &segment->facts);
 	segment->refused = rc == -EBADMSG;
+	segment->missing = segment->missing && rc == -ENOENT;
 	reader->mapped += !rc;
-	return rc;
+	return segment->missing ? -EBADMSG : rc;
 }
 
 static int used_compare(const void *left, const void *right)
@@ -297,14 +298,29 @@ static void segments_trim(struct sto_reader *reader)
 	free(used);
 }
 
-/* Maps what sums come from. -ENOENT: a file was let go this moment, read on in the manifest. */
-static int files_map(struct sto_reader *reader)
+/* Notes a file that the manifest lists and that is not there; told once. */
+static int file_miss(bool *missing, const char *kind, uint64_t sequence)
+{
+	if (!*missing)
+		tp_logf(TP_ERROR, "a published file is missing: put it back from a backup", "%s=%016" PRIx64, kind, sequence);
+	*missing = true;
+	return 0;
+}
+
+/*
+ * Maps what sums come from. -ENOENT: a file was let go this moment, read on in the manifest. `last`: that was done as often as it helps,
+ * so what is not there now is lost, which is damage.
+ */
+static int files_map(struct sto_reader *reader, bool last)
 {
 	int rc = 0;
 	segments_trim(reader);
 	/* A damaged one stays unmapped: who needs it is told. */
 	for (uint32_t i = segment_at(reader, reader->manifest.facts.covered + 1); i < reader->segments && !rc; i++) {
-		rc = segment_map(reader, &reader->segment[i]);
+		struct reader_segment *segment = &reader->segment[i];
+		rc = segment_map(reader, segment);
+		if (rc == -ENOENT && last)
+			rc = file_miss(&segment->missing, "segment", segment->facts.sequence);
 		rc = rc == -EBADMSG ? 0 : rc;
 	}
 	for (uint32_t i = 0; i < reader->rollups && !rc; i++) {
@@ -316,6 +332,9 @@ static int files_map(struct sto_reader *reader)
 		if (!rc)
 			rc = rollup_file_open(&rollup->file, reader->io, path, &rollup->facts);
 		rollup->refused = rc == -EBADMSG;
+		if (rc == -ENOENT && (last || rollup->missing))
+			rc = file_miss(&rollup->missing, "rollup", rollup->facts.sequence);
+		rollup->missing = rollup->missing && !rollup->file.base;
 		rc = rollup->refused ? 0 : rc;
 	}
 	return rc;
@@ -384,13 +403,9 @@ int sto_reader_refresh(struct sto_reader *reader)
 			rc = manifest_read(reader);
 		if (rc)
 			return rc;
-		rc = files_map(reader);
+		rc = files_map(reader, tries == READ_TRIES - 1);
 		if (rc != -ENOENT)
 			break;
-	}
-	if (rc == -ENOENT) {
-		tp_logf(TP_ERROR, "a published file is missing", "data_dir=%s", reader->data_dir);
-		rc = -EBADMSG;
 	}
 	if (rc)
 		return rc;

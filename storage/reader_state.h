@@ -13,13 +13,14 @@ struct reader_segment {
 	struct segment file; /* file.base NULL: not mapped now */
 	uint64_t used;       /* reader->clock at the last use */
 	bool refused;        /* damaged: told once */
+	bool missing;        /* listed, and not there: looked for again at each refresh */
 };
 
 struct reader_rollup {
 	struct sto_rollup_info info;
 	struct manifest_rollup facts;
 	struct rollup_file file;
-	bool refused;
+	bool refused, missing; /* as above */
 };
 
 struct sto_reader {

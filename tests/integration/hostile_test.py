@@ -1,10 +1,10 @@
-"""Questions that are wrong, and a state folder that cannot be used: what is said names what is wrong."""
+"""Wrong questions, a data folder from which a file is gone, a state folder that cannot be used: what is said names what is wrong."""
 import json
 import os
 import subprocess
 import urllib.parse
 
-from harness import Skip, node
+from harness import Skip, event, node, now_ms, wait_until
 
 TIMES = ("abc", "", "-1", "1e3", "2026-02-30T00:00:00Z", "2026-01-01T25:00:00Z", "2026-01-01T00:00:00", "99999999999999999999",
          "10000-01-01T00:00:00Z", "1969-12-31T23:59:59Z", "1.5")
@@ -57,6 +57,36 @@ def test_a_wrong_parameter_is_named(build):
                 problem(made, f"{path}{joint}from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z", "from")
         # and the node is as it was
         assert made.get("/api/v1/analytics/campaigns/c1")["totals"]["impressions"] == 0
+
+
+def test_a_missing_segment_is_named_and_costs_only_who_needs_it(build):
+    with node(build) as made:
+        hour, stamp = 3_600_000, now_ms() - 3 * 3_600_000
+        for number in range(3):
+            assert made.post([event(timestamp=stamp + number * hour + i) for i in range(5)])[0] == 204
+            made.ctl("segments", "seal")
+            wait_until("sealed", lambda: len(made.ctl("segments", "list", "--json")["items"]) == number + 1)
+
+        def asked(number, status=200):
+            at = stamp + number * hour
+            return made.get(f"/api/v1/analytics/campaigns/camp_1?from={at}&to={at + 1000}&step=1m", status)
+        lost = made.data_dir / "segments" / "0000000000000002.seg"
+        away = lost.rename(made.folder / "away.seg")
+        made.control.kill()
+        made.control.popen.wait()
+        made.start_control()
+        for number in (0, 2):
+            assert asked(number)["totals"]["gross_clicks"] == 5
+        for path in ("analytics/campaigns/camp_1?window=12h", "billing/reports?advertiser=adv_1",
+                     f"reconcile/totals?from={stamp}&to={stamp + 3 * hour}"):
+            told = made.get(f"/api/v1/{path}", 500)
+            assert "segment 2 " in told["detail"], (path, told)
+        assert asked(1, 500)["type"] == "urn:turnpike:problem:damaged-segment"
+        listed = made.get("/api/v1/reconcile/segments")["items"]
+        assert [one["sequence"] for one in listed] == [1, 2, 3]
+        # put back, nothing has to be restarted
+        away.rename(lost)
+        assert asked(1)["totals"]["gross_clicks"] == 5
 
 
 def test_a_state_folder_that_cannot_be_used_is_named(build):
