@@ -18,8 +18,8 @@
 #ifndef SIM_H
 #define SIM_H
 
-#include "../../control/ctl_query.h"
-#include "../../control/ctl_store.h"
+#include "../../control/query/ctl_query.h"
+#include "../../control/query/ctl_store.h"
 #include "../../dataplane/node.h"
 #include "../../storage/io_sim.h"
 #include "../../storage/store_state.h"

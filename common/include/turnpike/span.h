@@ -1,5 +1,5 @@
 /*
- * Spans: when a sampled event passed each step, from an rx core to whoever exports traces (control/ctl_otlp.c). One ring per rx core in
+ * Spans: when a sampled event passed each step, from an rx core to whoever exports traces (control/sight/ctl_otlp.c). One ring per rx core in
  * the live view. The core writes over the oldest and never waits; a slot's stamp is odd while it is written and 2 · (number + 1)
  * afterwards, so a reader sees that it was overtaken, and counts what it lost (as turnpike/sight.h).
  *
