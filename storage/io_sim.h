@@ -66,6 +66,8 @@ void sim_clock_set(struct sim_disk *disk, uint64_t now_ms);
 
 /* The bytes of a file as programs see them, to be looked at and spoiled. NULL: no such file. */
 uint8_t *sim_file(struct sim_disk *disk, const char *path, uint64_t *bytes);
+/* Of all names and bytes as programs see them: equal for two runs that wrote the same. */
+uint64_t sim_digest(const struct sim_disk *disk);
 /* Writes a whole file, synced. */
 int sim_file_put(struct sim_disk *disk, const char *path, const void *from, uint64_t bytes);
 

@@ -8,6 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
 /* ---- the queue ---- */
 
 static int sim_queue_attach(struct sto_queue *queue, int fd)
@@ -264,6 +267,22 @@ uint8_t *sim_file(struct sim_disk *disk, const char *path, uint64_t *bytes)
 		return NULL;
 	*bytes = disk->node[entry->now].now.bytes;
 	return disk->node[entry->now].now.at;
+}
+
+uint64_t sim_digest(const struct sim_disk *disk)
+{
+	uint64_t digest = 0;
+	for (int i = 0; i < disk->entries; i++) {
+		const struct sim_entry *entry = &disk->entry[i];
+		if (entry->now < 0)
+			continue;
+		const struct sim_node *node = &disk->node[entry->now];
+		uint64_t one = XXH3_64bits(entry->path, strlen(entry->path));
+		if (!node->folder)
+			one = XXH3_64bits_withSeed(node->now.at, node->now.bytes, one);
+		digest += one * (one | 1); /* whatever the order of names */
+	}
+	return digest;
 }
 
 int sim_file_put(struct sim_disk *disk, const char *path, const void *from, uint64_t bytes)

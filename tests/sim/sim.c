@@ -3,6 +3,7 @@
  *
  *   sim [--seeds N] [--from SEED] [--stop]   N seeds; prints a line of totals; --stop: the first failure ends it
  *   sim --seed SEED [--verbose]          one, told step by step
+ *   sim --twice …                            each seed a second time: log, segments and manifest have to come out byte for byte the same
  *       [--events N] [--faults MASK]     with fewer events or without some faults (enum fault), to find what a failure needs
  *
  * A seed first draws what it is like (how many events, which faults, how eager the clients, how large the tables), then moves one actor
@@ -307,6 +308,7 @@ static bool seed_run(struct world *w, uint64_t seed, uint64_t events, uint64_t f
 		life_end(w, false);
 	}
 	w->tally_ns += w->now_ns;
+	w->digest = sim_digest(w->disk);
 	sim_disk_free(w->disk);
 	return !w->broken;
 }
@@ -314,7 +316,7 @@ static bool seed_run(struct world *w, uint64_t seed, uint64_t events, uint64_t f
 int main(int argc, char **argv)
 {
 	struct world *w = calloc(1, sizeof(*w));
-	bool stop = false;
+	bool stop = false, twice = false;
 	uint64_t seeds = 100, from = 1, events = 0, faults = UINT64_MAX, failed = 0;
 	for (int i = 1; i < argc; i++) {
 		if (!strcmp(argv[i], "--seeds") && i + 1 < argc)
@@ -329,11 +331,14 @@ int main(int argc, char **argv)
 			faults = strtoull(argv[++i], NULL, 0);
 		else if (!strcmp(argv[i], "--stop"))
 			stop = true;
+		else if (!strcmp(argv[i], "--twice"))
+			twice = true;
 		else if (!strcmp(argv[i], "--verbose"))
 			w->verbose = true;
 		else
-			return fprintf(stderr, "usage: sim [--seeds N] [--from SEED] [--seed SEED] [--events N] [--faults MASK] "
-					       "[--verbose]\n"),
+			return fprintf(stderr,
+				       "usage: sim [--seeds N] [--from SEED] [--seed SEED] [--events N] [--faults MASK] [--twice] "
+				       "[--verbose]\n"),
 			       2;
 	}
 	setvbuf(stdout, NULL, _IOLBF, 0);
@@ -341,7 +346,13 @@ int main(int argc, char **argv)
 	struct timespec a, b;
 	clock_gettime(CLOCK_MONOTONIC, &a);
 	for (uint64_t seed = from; seed < from + seeds; seed++) {
-		if (!seed_run(w, seed, events, faults)) {
+		bool fine = seed_run(w, seed, events, faults);
+		const uint64_t digest = w->digest;
+		if (fine && twice && (!seed_run(w, seed, events, faults) || w->digest != digest)) {
+			fine = false;
+			fprintf(stderr, "seed %" PRIu64 ": another run of it wrote other bytes\n", seed);
+		}
+		if (!fine) {
 			failed++;
 			seeds = stop ? seed - from + 1 : seeds;
 			fprintf(stderr, "replay with: sim --seed %" PRIu64 " --verbose (commit %s)\n", seed, COMMIT);

@@ -175,6 +175,7 @@ struct world {
 	uint64_t seen_all; /* events in the last answer of this life */
 	uint64_t told_new; /* in this life, by kind of the counter */
 	/* tallies over seeds */
+	uint64_t digest; /* of the disk at the end */
 	uint64_t tally_events, tally_copies, tally_crashes, tally_stops, tally_queries, tally_retries, tally_late, tally_conflicts,
 		tally_full, tally_flagged, tally_restarts_shards, tally_rotations, tally_segments, tally_lanes, tally_reloads,
 		tally_steps, tally_ns, tally_amended, tally_reasons[TP_FRAUD_REASONS];
