@@ -32,6 +32,14 @@ enum {
 	RECOVERY_HEAP_BYTES = 4 * DP_TABLE_HEAP_BYTES,
 	RECOVERY_WAIT_US = 200000,
 	PROGRESS_NS = 1000000000,
+	AHEAD = 32,
+};
+
+/* Events that wait for the cache lines that they need: records in the order in which they were read. */
+struct ahead {
+	uint32_t count;
+	uint64_t row_hash[AHEAD];
+	_Alignas(8) uint8_t record[AHEAD][TP_EVENT_BYTES_MAX];
 };
 
 struct recovery {
@@ -48,6 +56,7 @@ struct recovery {
 	bool overflow;
 	uint64_t file_bytes;
 	uint64_t told_ns;
+	struct ahead ahead; /* of that file, or of segments */
 };
 
 /* ---- progress ---- */
@@ -121,39 +130,65 @@ static int event_replay(void *context, const struct tp_event *event)
 	return 0;
 }
 
-static void event_sum(struct recovery *r, const struct tp_event *event)
+static void event_sum(struct recovery *r, const struct tp_event *event, uint64_t row_hash)
 {
 	r->overflow = r->overflow || !tp_rollup_has_room(r->table);
 	if (!r->overflow)
-		tp_rollup_add(r->table, event);
+		tp_rollup_add_hashed(r->table, event, row_hash);
 }
 
-/* All of it in one pass. */
-static int tail_event(void *context, const struct tp_event *event)
+/* Of the tail when there is a table, else of a segment: there, ids from before the horizon would only take room. */
+static int event_load(struct recovery *r, const struct tp_event *event, uint64_t row_hash)
 {
-	struct recovery *r = context;
-	progress(r, event->bytes);
-	event_sum(r, event);
-	int rc = 0;
-	if (event->verdict == TP_ACCEPTED || event->verdict == TP_LATE)
-		rc = id_load(r, event->id, event->fingerprint, (uint32_t)(event->timestamp_ms / TP_MINUTE_MS));
-	return rc ? rc : event_replay(r, event);
-}
-
-/* Of a segment. Ids from before the horizon would only take room: the late lane answers for them. */
-static int segment_event(void *context, const struct tp_event *event)
-{
-	struct recovery *r = context;
 	uint32_t minute = (uint32_t)(event->timestamp_ms / TP_MINUTE_MS);
 	int rc = 0;
-	if (tp_verdict_counts(event->verdict) && minute >= r->horizon_minute)
+	if (r->table)
+		event_sum(r, event, row_hash);
+	if (tp_verdict_counts(event->verdict) && (r->table || minute >= r->horizon_minute))
 		rc = id_load(r, event->id, event->fingerprint, minute);
 	return rc ? rc : event_replay(r, event);
 }
 
+static int ahead_load(struct recovery *r)
+{
+	struct ahead *ahead = &r->ahead;
+	int rc = 0;
+	for (uint32_t i = 0; r->table && i < ahead->count; i++)
+		tp_rollup_prefetch_row(r->table, ahead->row_hash[i]);
+	for (uint32_t i = 0; i < ahead->count && !rc; i++)
+		rc = event_load(r, (const struct tp_event *)(const void *)ahead->record[i], ahead->row_hash[i]);
+	ahead->count = 0;
+	return rc;
+}
+
+/*
+ * Like the shard's burst: what an event needs is fetched while those before it are dealt with. A record is copied, because it is valid
+ * in this call only.
+ */
+static int event_ahead(void *context, const struct tp_event *event)
+{
+	struct recovery *r = context;
+	struct ahead *ahead = &r->ahead;
+	const struct dp_node *node = r->node;
+	uint32_t shard = (uint32_t)(((unsigned __int128)event->shard_hash * node->config.shard_count) >> 64);
+	agg_dedup_prefetch(node->dedup, event->id);
+	for (uint32_t m = 0; m < node->shard[shard].machines; m++) {
+		const struct agg_machine *machine = &node->shard[shard].machine[m];
+		if (machine->ops->prefetch)
+			machine->ops->prefetch(machine->self, event);
+	}
+	if (r->table) {
+		progress(r, event->bytes);
+		ahead->row_hash[ahead->count] = tp_rollup_hash(event);
+		tp_rollup_prefetch(r->table, ahead->row_hash[ahead->count]);
+	}
+	memcpy(ahead->record[ahead->count++], event, event->bytes);
+	return ahead->count == AHEAD ? ahead_load(r) : 0;
+}
+
 static int sums_event(void *context, const struct tp_event *event)
 {
-	event_sum(context, event);
+	event_sum(context, event, tp_rollup_hash(event));
 	return ((struct recovery *)context)->overflow ? -EOVERFLOW : 0;
 }
 
@@ -224,14 +259,18 @@ static int file_read(struct recovery *r, uint64_t file_id)
 		return -ENOBUFS;
 	/* It gets its file's id at the end: no reader sees half of it. */
 	r->overflow = false;
-	int rc = sto_log_read(node->store, file_id, tail_event, r, &facts);
+	int rc = sto_log_read(node->store, file_id, event_ahead, r, &facts);
+	if (!rc)
+		rc = ahead_load(r);
 	if (rc) {
 		dp_table_give(node, r->table);
+		r->table = NULL;
 		return refuse(file_id, rc);
 	}
 	tell(r, &facts);
 	if (r->overflow) {
 		dp_table_give(node, r->table);
+		r->table = NULL;
 		return file_seal_now(r, file_id, false);
 	}
 	/* release: who sees the id sees the rows */
@@ -239,6 +278,7 @@ static int file_read(struct recovery *r, uint64_t file_id)
 	uint32_t n = atomic_load_explicit(&node->recovered_left, memory_order_relaxed);
 	node->recovered[n] = (struct dp_recovered){.file_id = file_id, .table = r->table};
 	atomic_store_explicit(&node->recovered_left, n + 1, memory_order_relaxed);
+	r->table = NULL;
 	return 0;
 }
 
@@ -271,6 +311,12 @@ static int tail_sizes(struct recovery *r, struct sto_log_size **size)
 	return rc;
 }
 
+static int segments_events(struct recovery *r, uint64_t again_ms)
+{
+	int rc = sto_segments_events(r->node->store, again_ms, event_ahead, r);
+	return rc ? rc : ahead_load(r);
+}
+
 static int segments_load(struct recovery *r)
 {
 	uint64_t horizon_ms = r->node->config.horizon_ms;
@@ -279,7 +325,7 @@ static int segments_load(struct recovery *r)
 	r->horizon_minute = (uint32_t)(from_ms / TP_MINUTE_MS);
 	/* A minute is known as a whole: the first one of the horizon must not begin before the hours that are read. */
 	if (r->horizon_minute * (uint64_t)TP_MINUTE_MS >= again_ms)
-		return sto_segments_events(r->node->store, again_ms, segment_event, r);
+		return segments_events(r, again_ms);
 	int rc = sto_segments_ids(r->node->store, r->horizon_minute, segment_id, r);
 	return rc ? rc : sto_segments_events(r->node->store, again_ms, event_replay, r);
 }
@@ -330,7 +376,8 @@ static void time_set(struct recovery *r, uint64_t now_ms)
 int dp_recover(struct dp_node *node, uint64_t now_ms)
 {
 	uint64_t began_ns = tp_mono_ns();
-	struct recovery r = {
+	static struct recovery r; /* too large for a stack; there is one recovery, on the main thread */
+	r = (struct recovery){
 		.node = node, .rotations_left = -1, .watermark_ms = sto_segments_watermark(node->store), .told_ns = began_ns};
 	struct sto_log_size *size = NULL;
 	int rc = tail_sizes(&r, &size);

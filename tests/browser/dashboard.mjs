@@ -369,7 +369,7 @@ async function advertiser() {
 	await page.locator("input[name=token]").fill(secret);
 	await page.locator("button[type=submit]").click();
 	quiet = false;
-	await page.waitForSelector("#tabs a");
+	await page.waitForSelector("#tabs a:visible");
 	const tabs = await until("an advertiser sees its views", () => page.locator("#tabs a:visible").allTextContents(), (list) => list.length > 0 && list.length < 6);
 	check("and no other", JSON.stringify(tabs) === JSON.stringify(["Campaigns", "Fraud", "Billing"]), tabs);
 	await page.locator("#tabs a:has-text('Billing')").click();
