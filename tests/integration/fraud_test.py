@@ -19,7 +19,7 @@ NEW_YORK = {"country": {"iso_code": "US"}, "location": {"latitude": 40.7128, "lo
 
 def metrics(made):
     _, _, content = made.request("GET", "/metrics", at=made.api)
-    return {line.split()[0]: float(line.split()[1]) for line in content.decode().splitlines()
+    return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in content.decode().splitlines()
             if line and not line.startswith("#") and " " in line}
 
 

@@ -384,7 +384,7 @@ def test_audit_balances_layer_by_layer_while_load_runs(build):
         try:
             for _ in range(15):
                 sheet = n.ctl("audit", "--json")
-                assert [layer["layer"] for layer in sheet["layers"]] == ["xdp", "frames", "datagrams", "requests", "batches", "events"], sheet
+                assert [layer["layer"] for layer in sheet["layers"]] == ["xdp", "frames", "datagrams", "requests", "batches", "events", "dead_letters"], sheet
         finally:
             stop.set()
             for thread in threads:

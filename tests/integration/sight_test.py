@@ -293,7 +293,7 @@ def test_installation_is_whole(build):
     build = pathlib.Path(build).resolve()
     with folder() as path:
         run("meson", "install", "-C", str(build), "--no-rebuild", "--quiet", "--destdir", str(path))
-        wanted = {"sbin/turnpiked", "sbin/turnpike-control", "bin/turnpikectl", "bin/turnpike-blast", "lib/systemd/system/turnpiked.service",
+        wanted = {"sbin/turnpiked", "sbin/turnpike-control", "bin/turnpike-fraud-train", "bin/turnpikectl", "bin/turnpike-blast", "lib/systemd/system/turnpiked.service",
                   "lib/systemd/system/turnpike-control.service", "lib/sysusers.d/turnpike.conf", "share/man/man8/turnpiked.8",
                   "share/man/man8/turnpike-control.8", "share/man/man1/turnpikectl.1", "share/man/man1/turnpike-blast.1",
                   "share/man/man5/turnpike.yaml.5", "share/bash-completion/completions/turnpikectl", "share/turnpike/grafana/turnpike.json",
