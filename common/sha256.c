@@ -63,6 +63,8 @@ void tp_sha256_add(struct tp_sha256 *hash, const void *bytes, size_t count)
 {
 	const uint8_t *at = bytes;
 	size_t held = hash->bytes % 64;
+	if (count == 0)
+		return; /* nothing may be NULL */
 	hash->bytes += count;
 	if (held > 0) {
 		size_t n = count < 64 - held ? count : 64 - held;
