@@ -60,7 +60,7 @@ int tp_hop_init(struct tp_hop *hop, uint64_t capacity_bytes)
 	hop->capacity_bytes = capacity_bytes;
 	hop->slots = capacity_bytes / SLOT_BYTES_LEAST;
 	hop->ticket = aligned_alloc(64, hop->slots * sizeof(*hop->ticket));
-	hop->verdict = aligned_alloc(64, hop->slots);
+	hop->verdict = aligned_alloc(64, (hop->slots + 63) / 64 * 64); /* which wants whole lines */
 	if (!hop->ticket || !hop->verdict) {
 		tp_hop_fini(hop);
 		return -ENOMEM;
