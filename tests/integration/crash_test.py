@@ -190,7 +190,8 @@ def test_full_disk_refuses_and_comes_back(build):
             starting.join(60)
             wait_until("beacons are taken again", lambda: made.post(event(event_id=str(uuid.UUID(int=7)), event_type="impression"))[0] == 204, 20)
             assert made.request("GET", "/healthz")[0] == 200
-            assert made.totals("campaigns", "camp_1")["impressions"] == counted["impressions"] + 1
+            # the control process has to find the new data process first
+            wait_until("the new event shows", lambda: made.totals("campaigns", "camp_1")["impressions"] == counted["impressions"] + 1)
             made.audit()
             made.stop()
         finally:
