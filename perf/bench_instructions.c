@@ -10,15 +10,18 @@
  *
  *   parse    JSON to fields                              shard    dp_shard_poll(), all of what follows in one
  *   finish   id, address, fingerprint, shard hash        dedup    the id table alone
- *   stage    the record into the hop, and its request    fraud    the default rules alone
- *   answer   verdicts back, counted, the request done    rollup   the minute's sums alone
- *                                                        log      a record into the log block, checksum and hand-over
+ *   batch    a UDP batch: checksum, events, finish       fraud    the default rules alone
+ *   stage    the record into the hop, and its request    rollup   the minute's sums alone
+ *   answer   verdicts back, counted, the request done    log      a record into the log block, checksum and hand-over
  */
+#include "../client/encode.h"
 #include "../dataplane/shard.h"
 #include "../storage/store_state.h"
+#include "batch_format.h"
 #include "json_parse.h"
 #include "make_events.h"
 #include "null_disk.h"
+#include "turnpike/addr.h"
 #include "turnpike/fraud.h"
 #include "turnpike/log.h"
 #include "turnpike/store.h"
@@ -34,13 +37,20 @@ enum {
 	DEDUP_BYTES = 16 << 20,
 	FRAUD_ENTRIES = 1 << 15,
 	HOP_BYTES = 16 << 20,
-	LOG_FILE_BYTES = 64 << 20
+	LOG_FILE_BYTES = 64 << 20,
+	DATAGRAM_BYTES = 1472, /* of UDP in a frame of 1500 bytes */
+	TEXT_BYTES_MAX = 128   /* of any string of make_events.h, its NUL included */
 };
 
 static struct {
 	struct perf_events text;
 	struct dp_json_scratch *scratch;
 	struct tp_parsed parsed[EVENTS];
+	char kept[EVENTS][TP_STRINGS]
+		 [TEXT_BYTES_MAX];                /* their strings, which a parser's own memory has until the next event only */
+	uint8_t datagram[EVENTS][DATAGRAM_BYTES]; /* the same events */
+	uint32_t datagram_bytes[EVENTS];
+	uint32_t datagrams;
 	uint8_t *record[EVENTS];
 	uint64_t row_hash[EVENTS];
 	struct tp_hop hop;
@@ -177,6 +187,17 @@ static struct dp_json_result event_read(uint32_t i, bool fields_only)
 			   : dp_json_event(bench.scratch, text, bytes, &limits, &bench.parsed[i]);
 }
 
+static void strings_keep(uint32_t i)
+{
+	struct tp_parsed *parsed = &bench.parsed[i];
+	for (int k = 0; k < TP_STRINGS; k++) {
+		must(parsed->string[k].bytes < TEXT_BYTES_MAX, "a string is too long");
+		if (parsed->string[k].bytes > 0)
+			memcpy(bench.kept[i][k], parsed->string[k].at, parsed->string[k].bytes);
+		parsed->string[k].at = bench.kept[i][k];
+	}
+}
+
 static void parse(void)
 {
 	uint32_t bad = 0;
@@ -193,6 +214,86 @@ static void parse(void)
 	measure_end();
 	measured("event");
 	must(bad == 0, "an event was rejected");
+	for (uint32_t i = 0; i < EVENTS; i++) {
+		event_read(i, false);
+		strings_keep(i);
+	}
+}
+
+/* The same events as an ad server sends them. */
+static void datagrams_make(void)
+{
+	uint32_t at = 0, events = 0;
+	for (uint32_t i = 0; i <= EVENTS; i++) {
+		uint8_t one[DATAGRAM_BYTES];
+		struct tpc_plan plan = {.bytes = DATAGRAM_BYTES}; /* behind the last event: the datagram is full */
+		if (i < EVENTS) {
+			const struct tp_parsed *parsed = &bench.parsed[i];
+			const char(*text)[TEXT_BYTES_MAX] = bench.kept[i];
+			char id[TP_ID_BYTES_MAX + 1], ip[TP_ADDR_TEXT_BYTES];
+			const char country[3] = {parsed->fixed.country[0], parsed->fixed.country[1]};
+			struct tp_addr addr = {.family = 4};
+			memcpy(addr.byte, parsed->fixed.ip, sizeof(addr.byte));
+			tp_addr_text(&addr, ip);
+			tp_event_id_text(&(struct tp_event){.id = parsed->fixed.id}, id);
+			const struct tpc_event fields = {.event_id = id,
+							 .type = parsed->fixed.type,
+							 .timestamp_ms = parsed->fixed.timestamp_ms,
+							 .ad_id = text[TP_AD_ID],
+							 .campaign_id = text[TP_CAMPAIGN_ID],
+							 .advertiser_id = text[TP_ADVERTISER_ID],
+							 .publisher_id = text[TP_PUBLISHER_ID],
+							 .user_id = text[TP_USER_ID],
+							 .device_id = text[TP_DEVICE_ID],
+							 .ip_address = ip,
+							 .user_agent = text[TP_USER_AGENT],
+							 .referer = text[TP_REFERER],
+							 .country = country,
+							 .region = text[TP_REGION],
+							 .city = text[TP_CITY],
+							 .has_bid = true,
+							 .bid_micros = parsed->fixed.bid_micros,
+							 .has_position = true,
+							 .click_position = parsed->fixed.click_position};
+			must(!tpc_plan(&plan, &fields), "an event has no place in a batch");
+			tpc_encode(&plan, one);
+		}
+		uint8_t *datagram = bench.datagram[bench.datagrams];
+		if (events > 0 && at + plan.bytes > DATAGRAM_BYTES) {
+			tpc_batch_seal(datagram, 2, at, 1, bench.datagrams + 1, events, NULL);
+			bench.datagram_bytes[bench.datagrams++] = at;
+			datagram += DATAGRAM_BYTES;
+			events = 0;
+		}
+		if (events == 0)
+			at = tpc_batch_begin(2, NULL);
+		if (i < EVENTS)
+			memcpy(datagram + at, one, plan.bytes);
+		at += plan.bytes;
+		events++;
+	}
+}
+
+static void batch(void)
+{
+	uint32_t bad = 0, events = 0;
+	measure_begin();
+	for (uint32_t d = 0; d < bench.datagrams; d++) {
+		struct dp_batch head;
+		bad += dp_batch_open(bench.datagram[d], bench.datagram_bytes[d], &head) != DP_BATCH_OK;
+		const uint8_t *at = bench.datagram[d] + head.events_at;
+		for (uint32_t i = 0; i < head.events; i++) {
+			struct tp_parsed parsed;
+			struct dp_batch_event event = dp_batch_event(at, &limits, &parsed);
+			at += event.bytes;
+			bad += event.reason != TP_OK;
+			tp_event_finish(&parsed);
+			bad += parsed.fixed.fingerprint != bench.parsed[events++].fixed.fingerprint;
+		}
+	}
+	measure_end();
+	measured("batch");
+	must(bad == 0 && events == EVENTS, "a batch does not have the events that JSON has");
 }
 
 /* One event a request, as a beacon from a page comes. */
@@ -335,6 +436,8 @@ int main(int argc, char **argv)
 	start(argv[1]);
 	printf("events %d\n", EVENTS);
 	parse();
+	datagrams_make();
+	batch();
 	stage();
 	shard();
 	answer();
