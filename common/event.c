@@ -2,21 +2,24 @@
  * The event record: encoding, checking, and the fingerprint that tells a retry from a conflict.
  *
  * Any parser thread enters tp_event_finish() and tp_event_encode(), once per event; readers of logs and segments enter
- * tp_event_valid(). No state but the hashing key (key.h).
+ * tp_event_valid(). No state but the hashing key (key.h) and what an rx core gives to tp_event_finish_with().
  *
  * The fingerprint is XXH3-64, under the node's key, of one packed buffer:
  *
- *   ├ fixed fields, 88 bytes: lengths of all strings, numbers, flags, … ┤ event_id │ ad │ campaign │ … │ referer ┤
+ *   ├ fixed fields, 88 bytes: lengths of all strings, numbers, flags, … ┤ event_id │ ad │ campaign │ … │ referer │ zeros ┤
  *
  * All lengths come first, so a byte cannot move from one string to its neighbour unseen. A field that was not sent is zero and
  * has its flag clear; what was derived from the connection or from another field (address, device) is zero unless it was sent,
- * and `trace` and the receive time are left out: a retry over another path has other ones.
+ * and `trace` and the receive time are left out: a retry over another path has other ones. The strings in it lie as they do in the
+ * record, so on an rx core they are copied together once, and the record takes them from there with the zeros behind them.
  * Source: contract section 4 ("Counting").
  */
 #include "turnpike/event.h"
 
 #include "key.h"
+#include "turnpike/event_scratch.h"
 
+#include <emmintrin.h>
 #include <stdbool.h>
 #include <string.h>
 
@@ -34,7 +37,7 @@ static const uint16_t string_bytes_max[TP_STRINGS] = {
 enum { STRING_BYTES_SUM_MAX = TP_SENT_BYTES_MAX - TP_EVENT_FIXED_BYTES };
 static_assert(TP_SENT_BYTES_MAX % 8 == 0, "the longest record needs no padding");
 
-/* The fixed part of what is hashed. No padding: every byte is set. */
+/* What is hashed, and behind it zeros. No hidden padding in the fixed part: every byte of it is set. */
 struct payload {
 	struct tp_id id;
 	uint64_t timestamp_ms;
@@ -49,11 +52,11 @@ struct payload {
 	uint8_t type;
 	uint8_t device;
 	uint8_t flags;
-	char strings[STRING_BYTES_SUM_MAX];
+	char strings[STRING_BYTES_SUM_MAX + 2 * TP_SLACK_BYTES];
 };
 
-enum { PAYLOAD_FIXED_BYTES = offsetof(struct payload, strings) };
-static_assert(PAYLOAD_FIXED_BYTES == 88, "no hidden padding in the bytes that are hashed");
+static_assert(offsetof(struct payload, strings) == TP_PAYLOAD_FIXED_BYTES, "no hidden padding in the bytes that are hashed");
+static_assert(sizeof(struct payload) == sizeof(((struct tp_event_scratch *)NULL)->payload), "the room that an rx core has for it");
 
 static inline uint32_t padded(uint32_t bytes)
 {
@@ -67,28 +70,59 @@ static inline char upper(char c)
 
 uint32_t tp_event_encoded_bytes(const struct tp_parsed *parsed)
 {
+	if (parsed->lie == TP_STRINGS_PACKED)
+		return TP_EVENT_FIXED_BYTES + padded(parsed->packed_bytes);
 	uint32_t bytes = TP_EVENT_FIXED_BYTES;
 	for (int i = 0; i < TP_STRINGS; i++)
 		bytes += parsed->string[i].bytes;
 	return padded(bytes);
 }
 
-void tp_event_encode(const struct tp_parsed *parsed, struct tp_event *to)
+/* The strings end to end from `to`; notes their lengths in fixed.string_bytes, returns the sum. */
+static inline uint32_t strings_pack(const struct tp_parsed *parsed, uint16_t string_bytes[TP_STRINGS], char *to)
 {
-	*to = parsed->fixed;
-	char *const strings = (char *)(to + 1);
-	char *at = strings;
+	char *at = to;
 	for (int i = 0; i < TP_STRINGS; i++) {
 		uint16_t bytes = parsed->string[i].bytes;
 		assert(bytes <= string_bytes_max[i]); /* the parser's promise; the room behind `to` rests on it */
-		to->string_bytes[i] = bytes;
+		string_bytes[i] = bytes;
 		if (bytes > 0)
 			memcpy(at, parsed->string[i].at, bytes);
 		at += bytes;
 	}
-	uint32_t unpadded = (uint32_t)(at - strings);
-	memset(at, 0, padded(unpadded) - unpadded);
-	to->bytes = TP_EVENT_FIXED_BYTES + padded(unpadded);
+	return (uint32_t)(at - to);
+}
+
+/* The same in whole vectors, reading and writing up to one too far, which spares the branches on what a length is not a multiple of. */
+static inline uint32_t strings_pack_slack(const struct tp_parsed *parsed, uint16_t string_bytes[TP_STRINGS], char *to)
+{
+	char *at = to;
+	for (int i = 0; i < TP_STRINGS; i++) {
+		const char *from = parsed->string[i].at;
+		uint16_t bytes = parsed->string[i].bytes;
+		assert(bytes <= string_bytes_max[i]);
+		string_bytes[i] = bytes;
+		char *const end = at + bytes;
+		for (; at < end; at += TP_SLACK_BYTES, from += TP_SLACK_BYTES)
+			_mm_storeu_si128((__m128i *)at, _mm_loadu_si128((const __m128i *)from));
+		at = end;
+	}
+	return (uint32_t)(at - to);
+}
+static_assert(TP_SLACK_BYTES == sizeof(__m128i), "one vector too far");
+
+void tp_event_encode(const struct tp_parsed *parsed, struct tp_event *to)
+{
+	*to = parsed->fixed;
+	char *const strings = (char *)(to + 1);
+	if (parsed->lie == TP_STRINGS_PACKED) {
+		to->bytes = TP_EVENT_FIXED_BYTES + padded(parsed->packed_bytes);
+		memcpy(strings, parsed->packed, padded(parsed->packed_bytes));
+	} else {
+		uint32_t unpadded = strings_pack(parsed, to->string_bytes, strings);
+		memset(strings + unpadded, 0, padded(unpadded) - unpadded);
+		to->bytes = TP_EVENT_FIXED_BYTES + padded(unpadded);
+	}
 	to->verdict = TP_UNDECIDED;
 	to->fraud = 0;
 	to->rule_version = 0;
@@ -97,9 +131,8 @@ void tp_event_encode(const struct tp_parsed *parsed, struct tp_event *to)
 }
 
 /* Puts what was not sent to its one canonical value, so that records and fingerprints depend on nothing that a parser left over. */
-static void defaults_fill(struct tp_parsed *parsed)
+static inline void defaults_fill(struct tp_event *fixed)
 {
-	struct tp_event *fixed = &parsed->fixed;
 	if (!(fixed->flags & TP_HAS_IP)) {
 		fixed->flags &= (uint8_t)~TP_IP_SENT;
 		memset(fixed->ip, 0, sizeof fixed->ip);
@@ -121,42 +154,34 @@ static void defaults_fill(struct tp_parsed *parsed)
 	fixed->country[1] = upper(fixed->country[1]);
 	if (fixed->currency[0] == 0)
 		memcpy(fixed->currency, "USD", 3);
-	if (!(fixed->flags & TP_DEVICE_SENT)) {
-		struct tp_str agent = parsed->string[TP_USER_AGENT];
-		fixed->device = (uint8_t)tp_device_from_user_agent(agent.at, agent.bytes);
-	}
 }
 
-static uint64_t fingerprint(const struct tp_parsed *parsed)
+/* The fixed part of the payload, from defaults and lengths that are in place. */
+static inline void payload_fill(struct payload *payload, const struct tp_event *fixed)
 {
-	const struct tp_event *fixed = &parsed->fixed;
 	bool ip_sent = fixed->flags & TP_IP_SENT;
 	uint8_t derived = TP_HAS_TRACE | (ip_sent ? 0 : TP_HAS_IP);
-	struct payload payload; /* 2.8 KiB of stack, of which only what is hashed is ever touched */
-	payload.id = fixed->id;
-	payload.timestamp_ms = fixed->timestamp_ms;
-	payload.bid_micros = fixed->bid_micros;
-	memset(payload.ip, 0, sizeof payload.ip);
+	payload->id = fixed->id;
+	payload->timestamp_ms = fixed->timestamp_ms;
+	payload->bid_micros = fixed->bid_micros;
 	if (ip_sent)
-		memcpy(payload.ip, fixed->ip, sizeof payload.ip);
-	payload.click_position = fixed->click_position;
-	payload.timezone_offset_min = fixed->timezone_offset_min;
-	payload.mouse_moves = fixed->mouse_moves;
-	memcpy(payload.country, fixed->country, sizeof payload.country);
-	memcpy(payload.currency, fixed->currency, sizeof payload.currency);
-	payload.type = fixed->type;
-	payload.device = fixed->flags & TP_DEVICE_SENT ? fixed->device : 0;
-	payload.flags = fixed->flags & (uint8_t)~derived;
-	char *at = payload.strings;
-	for (int i = 0; i < TP_STRINGS; i++) {
-		uint16_t bytes = parsed->string[i].bytes;
-		assert(bytes <= string_bytes_max[i]); /* the parser's promise; the size of the buffer rests on it */
-		payload.string_bytes[i] = bytes;
-		if (bytes > 0)
-			memcpy(at, parsed->string[i].at, bytes);
-		at += bytes;
-	}
-	return XXH3_64bits_withSecret(&payload, PAYLOAD_FIXED_BYTES + (size_t)(at - payload.strings), tp_key, TP_KEY_BYTES);
+		memcpy(payload->ip, fixed->ip, sizeof payload->ip);
+	else
+		memset(payload->ip, 0, sizeof payload->ip);
+	memcpy(payload->string_bytes, fixed->string_bytes, sizeof payload->string_bytes);
+	payload->click_position = fixed->click_position;
+	payload->timezone_offset_min = fixed->timezone_offset_min;
+	payload->mouse_moves = fixed->mouse_moves;
+	memcpy(payload->country, fixed->country, sizeof payload->country);
+	memcpy(payload->currency, fixed->currency, sizeof payload->currency);
+	payload->type = fixed->type;
+	payload->device = fixed->flags & TP_DEVICE_SENT ? fixed->device : 0;
+	payload->flags = fixed->flags & (uint8_t)~derived;
+}
+
+static inline uint64_t fingerprint(const struct payload *payload, uint32_t string_bytes)
+{
+	return XXH3_64bits_withSecret(payload, TP_PAYLOAD_FIXED_BYTES + (size_t)string_bytes, tp_key, TP_KEY_BYTES);
 }
 
 /*
@@ -177,20 +202,56 @@ static uint64_t shard_hash(const struct tp_parsed *parsed)
 
 void tp_event_finish(struct tp_parsed *parsed)
 {
-	defaults_fill(parsed);
-	parsed->fixed.fingerprint = fingerprint(parsed);
-	parsed->fixed.shard_hash = shard_hash(parsed);
+	struct tp_event *fixed = &parsed->fixed;
+	struct payload payload; /* 2.8 KiB of stack, of which only what is hashed is ever touched */
+	defaults_fill(fixed);
+	const struct tp_str *agent = &parsed->string[TP_USER_AGENT];
+	if (!(fixed->flags & TP_DEVICE_SENT))
+		fixed->device = (uint8_t)tp_device_from_user_agent(agent->at, agent->bytes);
+	uint32_t string_bytes = strings_pack(parsed, fixed->string_bytes, payload.strings);
+	payload_fill(&payload, fixed);
+	fixed->fingerprint = fingerprint(&payload, string_bytes);
+	fixed->shard_hash = shard_hash(parsed);
+}
+
+void tp_event_finish_with(struct tp_event_scratch *scratch, struct tp_parsed *parsed)
+{
+	struct tp_event *fixed = &parsed->fixed;
+	struct payload *payload = (struct payload *)(void *)scratch->payload;
+	uint32_t string_bytes = parsed->packed_bytes;
+	if (parsed->lie == TP_STRINGS_TOGETHER)
+		memcpy(payload->strings, parsed->packed, string_bytes);
+	else if (parsed->lie == TP_STRINGS_SLACK)
+		string_bytes = strings_pack_slack(parsed, fixed->string_bytes, payload->strings);
+	else
+		string_bytes = strings_pack(parsed, fixed->string_bytes, payload->strings);
+	memset(payload->strings + string_bytes, 0, 8); /* the most that a record is padded */
+	parsed->packed = payload->strings;
+	parsed->packed_bytes = (uint16_t)string_bytes;
+	parsed->lie = TP_STRINGS_PACKED;
+	defaults_fill(fixed);
+	const struct tp_str *agent = &parsed->string[TP_USER_AGENT];
+	if (!(fixed->flags & TP_DEVICE_SENT))
+		fixed->device = (uint8_t)tp_agent_memo_device(&scratch->agents, agent->at, agent->bytes);
+	payload_fill(payload, fixed);
+	fixed->fingerprint = fingerprint(payload, string_bytes);
+	fixed->shard_hash = shard_hash(parsed);
 }
 
 void tp_event_hashes(const struct tp_event *event, uint64_t *fingerprint_of, uint64_t *shard_hash_of)
 {
 	struct tp_parsed parsed = {.fixed = *event};
+	struct payload payload;
 	const char *at = (const char *)(event + 1);
 	for (int i = 0; i < TP_STRINGS; i++) {
+		assert(event->string_bytes[i] <= string_bytes_max[i]); /* tp_event_valid() */
 		parsed.string[i] = (struct tp_str){.at = at, .bytes = event->string_bytes[i]};
 		at += event->string_bytes[i];
 	}
-	*fingerprint_of = fingerprint(&parsed);
+	uint32_t string_bytes = (uint32_t)(at - (const char *)(event + 1));
+	memcpy(payload.strings, event + 1, string_bytes);
+	payload_fill(&payload, event);
+	*fingerprint_of = fingerprint(&payload, string_bytes);
 	*shard_hash_of = shard_hash(&parsed);
 }
 

@@ -48,6 +48,7 @@ static struct {
 	struct tp_parsed parsed[EVENTS];
 	char kept[EVENTS][TP_STRINGS]
 		 [TEXT_BYTES_MAX];                /* their strings, which a parser's own memory has until the next event only */
+	char packed[EVENTS][4 * TEXT_BYTES_MAX];  /* … and all of each */
 	uint8_t datagram[EVENTS][DATAGRAM_BYTES]; /* the same events */
 	uint32_t datagram_bytes[EVENTS];
 	uint32_t datagrams;
@@ -196,6 +197,9 @@ static void strings_keep(uint32_t i)
 			memcpy(bench.kept[i][k], parsed->string[k].at, parsed->string[k].bytes);
 		parsed->string[k].at = bench.kept[i][k];
 	}
+	must(parsed->packed_bytes <= sizeof(bench.packed[i]) - 8, "the strings are too long");
+	memcpy(bench.packed[i], parsed->packed, parsed->packed_bytes + 8u);
+	parsed->packed = bench.packed[i];
 }
 
 static void parse(void)
@@ -287,7 +291,7 @@ static void batch(void)
 			struct dp_batch_event event = dp_batch_event(at, &limits, &parsed);
 			at += event.bytes;
 			bad += event.reason != TP_OK;
-			tp_event_finish(&parsed);
+			tp_event_finish_with(&bench.scratch->finish, &parsed);
 			bad += parsed.fixed.fingerprint != bench.parsed[events++].fixed.fingerprint;
 		}
 	}

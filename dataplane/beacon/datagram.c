@@ -215,6 +215,7 @@ static int batch_read(struct dp_beacon *beacon, struct dp_request *request, stru
 	const struct dp_json_limits limits = dp_beacon_json_limits(beacon);
 	const uint32_t list_max = dp_batch_ack_room(&pending->batch);
 	const uint8_t *at = bytes + pending->batch.events_at;
+	struct tp_event_scratch *finish = dp_json_scratch_finish(beacon->json);
 	struct tp_parsed parsed;
 	for (uint32_t i = 0; i < pending->batch.events; i++) {
 		struct dp_batch_event event = dp_batch_event(at, &limits, &parsed);
@@ -234,7 +235,7 @@ static int batch_read(struct dp_beacon *beacon, struct dp_request *request, stru
 			memcpy(parsed.fixed.ip, source->ip.byte, sizeof parsed.fixed.ip);
 			parsed.fixed.flags |= TP_HAS_IP;
 		}
-		tp_event_finish(&parsed);
+		tp_event_finish_with(finish, &parsed);
 		int fault = dp_intake_stage(beacon->intake, request, &parsed, i);
 		if (fault)
 			return fault;

@@ -179,7 +179,9 @@ struct dp_json_result dp_json_event(struct dp_json_scratch *scratch, const char 
 	parsed->fixed.id = tp_id_from_text(id->at, id->bytes, &uuid);
 	if (uuid)
 		*id = (struct tp_str){0};
-	tp_event_finish(parsed);
+	if (s->text == s->copy)
+		parsed->lie = TP_STRINGS_SLACK; /* all strings are in the copy or in the store */
+	tp_event_finish_with(&s->finish, parsed);
 	return result;
 }
 

@@ -30,6 +30,7 @@
 #define TURNPIKE_JSON_PARSE_H
 
 #include "json_event.h"
+#include "turnpike/event_scratch.h"
 
 enum {
 	/* A body is at most 1 MiB; the rest is room for whoever embeds one. */
@@ -162,9 +163,11 @@ struct dp_json_scratch {
 	/* Bit per byte of the copy: it is a stop, or behind the text. Two words more than bytes, so that any 8 bytes can be read. */
 	uint64_t stops[DP_JSON_COPY_MAX / 64 + 2];
 
-	char store[DP_JSON_STORE_MAX];
+	/* Known strings without their escapes, and room for reading on behind the last one. */
+	char store[DP_JSON_STORE_MAX + TP_SLACK_BYTES];
 	struct dp_json_seen_key keys[DP_JSON_KEYS_MAX];
 	struct dp_json_seen_key sorted[DP_JSON_KEYS_MAX];
+	struct tp_event_scratch finish;
 };
 
 /* Records a fault at `at`, if none earlier in the text is known. */

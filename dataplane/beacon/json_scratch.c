@@ -53,3 +53,8 @@ void dp_json_scratch_free(struct dp_json_scratch *scratch)
 {
 	free(scratch);
 }
+
+struct tp_event_scratch *dp_json_scratch_finish(struct dp_json_scratch *scratch)
+{
+	return &scratch->finish;
+}

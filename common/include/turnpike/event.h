@@ -171,10 +171,22 @@ struct tp_str {
 	uint16_t bytes;
 };
 
+/* How the strings of a tp_parsed lie. */
+enum tp_strings_lie {
+	TP_STRINGS_APART,    /* each where string[] says */
+	TP_STRINGS_SLACK,    /* … and TP_SLACK_BYTES from behind each may be read, whatever they hold */
+	TP_STRINGS_TOGETHER, /* end to end from `packed`, in their order; fixed.string_bytes is set */
+	TP_STRINGS_PACKED,   /* … with zeros behind them as a record has them: tp_event_finish_with() made that */
+};
+enum { TP_SLACK_BYTES = 16 };
+
 /* What a parser hands on. Strings point into the beacon or the parser's scratch: valid until the next parse. */
 struct tp_parsed {
 	struct tp_event fixed;            /* .bytes, .verdict, .string_bytes, .fraud are not set yet */
 	struct tp_str string[TP_STRINGS]; /* TP_EVENT_ID has bytes == 0 when the id was a canonical UUID */
+	const char *packed;               /* NULL where they lie apart */
+	uint16_t packed_bytes;
+	uint8_t lie; /* enum tp_strings_lie */
 };
 
 /* Length of the record that `parsed` makes. */
@@ -189,6 +201,13 @@ void tp_event_encode(const struct tp_parsed *parsed, struct tp_event *to);
  * All parsers (JSON, pixel, binary batch) end here, so the same payload has the same fingerprint by every way in.
  */
 void tp_event_finish(struct tp_parsed *parsed);
+
+/*
+ * The same, with an rx core's own memory (turnpike/event_scratch.h), for many events: what user agents say is remembered, and the strings are
+ * packed there once, for the fingerprint and for tp_event_encode(). `parsed` is good for that until the next call with this scratch.
+ */
+struct tp_event_scratch;
+void tp_event_finish_with(struct tp_event_scratch *scratch, struct tp_parsed *parsed);
 
 /* What tp_event_finish() makes of a record's payload, from the record: for readers of formats that leave it out. */
 void tp_event_hashes(const struct tp_event *event, uint64_t *fingerprint, uint64_t *shard_hash);
