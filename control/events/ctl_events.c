@@ -205,6 +205,7 @@ static int tails_show(const struct ctl_events *events, const struct ctl_events_a
 struct chosen {
 	struct sto_segment_info *segment;
 	uint32_t count;
+	uint64_t state[STO_READER_STATE];
 };
 
 static int latest_first(const void *left, const void *right)
@@ -321,6 +322,7 @@ static int view_take(struct ctl_events *events, const struct ctl_events_ask *ask
 	if (rc || changed)
 		return 1;
 	facts->watermark_ms = sto_reader_watermark(events->reader);
+	sto_reader_state(events->reader, chosen->state);
 	return segments_choose(events, ask, want, chosen);
 }
 
@@ -333,6 +335,8 @@ static int view_walk(struct ctl_events *events, const struct ctl_events_ask *ask
 		pthread_mutex_lock(&events->lock);
 		int rc = view_take(events, ask, want, &chosen, unsealed, facts);
 		pthread_mutex_unlock(&events->lock);
+		if (!rc && ask->sealed && ask->sealed(ask->context, chosen.state))
+			chosen.count = 0;
 		for (uint32_t i = 0; i < chosen.count && !rc; i++) {
 			rc = ask->segment(ask->context, &chosen.segment[i]);
 			if (rc == -EBADMSG)

@@ -17,6 +17,7 @@
 #ifndef TURNPIKE_CTL_EVENTS_H
 #define TURNPIKE_CTL_EVENTS_H
 
+#include "turnpike/reader.h"
 #include "turnpike/scan.h"
 
 #define CTL_EVENTS_KEPT_BYTES (UINT64_C(256) << 20)
@@ -51,6 +52,11 @@ struct ctl_events_ask {
 	void (*begin)(void *context);
 	/* A tagged click or an amendment that is not sealed, of any time; newest first. Valid during the call. 0, or -errno ends the asking. */
 	int (*kept)(void *context, const struct ctl_place *place, const struct tp_event *event);
+	/*
+	 * Before the first segment: true leaves all of them out, because the caller has what they make up, as of this state
+	 * (sto_reader_state). NULL: they come.
+	 */
+	bool (*sealed)(void *context, const uint64_t state[STO_READER_STATE]);
 	/* A segment: 0: on to the next, 1: enough; -ESTALE: it is gone, start over; other -errno. */
 	int (*segment)(void *context, const struct sto_segment_info *segment);
 };

@@ -24,7 +24,7 @@ enum { SEEDS = 3, STEPS = 400, SEALS = 30 };
 #else
 enum { SEEDS = 6, STEPS = 700, SEALS = 60 };
 #endif
-enum { RECORDS_MAX = 4096, NAMES = 3, SPAN_MS = 240000 };
+enum { ASKED = 4, RECORDS_MAX = 4096, NAMES = 3, SPAN_MS = 240000 };
 #define START_MS UINT64_C(1767225600000)
 
 /* ---- the model: every record that was written ---- */
@@ -35,6 +35,8 @@ struct record {
 };
 
 struct model {
+	struct ctl_cache *cache;
+	struct ctl_fraud_query asked[ASKED];
 	struct stand_in stand_in;
 	uint64_t seed;
 	struct record record[RECORDS_MAX];
@@ -251,22 +253,18 @@ static void sums_add(struct ctl_fraud_sums *sums, uint32_t fraud)
 	sums->flagged_clicks++;
 }
 
-static void sums_check(struct model *model, struct ctl_events *events)
+/* With and without what is kept. */
+static void sums_are(struct model *model, struct ctl_events *events, const struct ctl_fraud_query *query, struct ctl_cache *cache)
 {
-	struct ctl_fraud_query query = {.filter = filter_draw(model), .step_minutes = draw(model, 4) ? 1 : 60};
 	struct ctl_fraud_answer answer;
 	struct ctl_fraud_sums totals = {0}, bucket[SPAN_MS / TP_MINUTE_MS + 61];
 	memset(bucket, 0, sizeof(bucket));
-	query.filter.from_ms -= query.filter.from_ms % TP_MINUTE_MS;
-	if (!query.filter.from_ms)
-		query.filter.from_ms = START_MS;
-	query.filter.to_ms = query.filter.to_ms ? query.filter.to_ms - query.filter.to_ms % TP_MINUTE_MS : START_MS + SPAN_MS;
-	assert_int_equal(ctl_fraud_sum(events, &query, &answer), 0);
+	assert_int_equal(ctl_fraud_sum(events, cache, query, &answer), 0);
 	for (uint32_t i = 0; i < model->count; i++)
-		if (model_fits(&model->record[i], &query.filter)) {
+		if (model_fits(&model->record[i], &query->filter)) {
 			sums_add(&totals, model->record[i].event->fraud);
 			sums_add(&bucket[(model->record[i].event->timestamp_ms - answer.first_ms) /
-					 (query.step_minutes * TP_MINUTE_MS)],
+					 (query->step_minutes * TP_MINUTE_MS)],
 				 model->record[i].event->fraud);
 		}
 	assert_memory_equal(&answer.totals, &totals, sizeof(totals));
@@ -274,6 +272,22 @@ static void sums_check(struct model *model, struct ctl_events *events)
 	for (uint32_t i = 0; i < answer.buckets; i++)
 		assert_memory_equal(&answer.bucket[i], &bucket[i], sizeof(bucket[i]));
 	ctl_fraud_free(&answer);
+}
+
+static void sums_check(struct model *model, struct ctl_events *events)
+{
+	struct ctl_fraud_query *query = &model->asked[draw(model, ASKED)];
+	if (!query->step_minutes || draw(model, 4) == 0) { /* else one that was asked in an earlier state */
+		*query = (struct ctl_fraud_query){.filter = filter_draw(model), .step_minutes = draw(model, 4) ? 1 : 60};
+		query->filter.from_ms -= query->filter.from_ms % TP_MINUTE_MS;
+		if (!query->filter.from_ms)
+			query->filter.from_ms = START_MS;
+		query->filter.to_ms =
+			query->filter.to_ms ? query->filter.to_ms - query->filter.to_ms % TP_MINUTE_MS : START_MS + SPAN_MS;
+	}
+	sums_are(model, events, query, NULL);
+	sums_are(model, events, query, model->cache);
+	sums_are(model, events, query, model->cache);
 }
 
 static void why_check(struct model *model, struct ctl_events *events)
@@ -333,10 +347,13 @@ static void answers_are_the_models(void **state)
 {
 	(void)state;
 	static struct model model;
+	uint64_t asked = 0, hits = 0;
 	for (uint64_t seed = 1; seed <= SEEDS; seed++) {
 		struct ctl_events *events;
 		model.seed = seed * UINT64_C(0x9e3779b97f4a7c15);
 		stand_in_open(&model.stand_in);
+		memset(model.asked, 0, sizeof(model.asked));
+		assert_int_equal(ctl_cache_open(&model.cache, 16 << 20, 1000), 0);
 		assert_int_equal(ctl_events_open(&events, model.stand_in.data_dir), 0);
 		for (int step = 0; step < STEPS; step++) {
 			uint64_t what = draw(&model, 100);
@@ -360,10 +377,109 @@ static void answers_are_the_models(void **state)
 				why_check(&model, events);
 			}
 		}
+		struct ctl_cache_facts facts;
+		ctl_cache_facts(model.cache, &facts);
+		asked += facts.hits + facts.misses;
+		hits += facts.hits;
+		ctl_cache_close(model.cache);
 		ctl_events_close(events);
 		model_free(&model);
 		stand_in_close(&model.stand_in);
 	}
+	/* each second question of the same, and some of a state that had not changed for them */
+	assert_true(hits > asked / 2 && hits < asked);
+}
+
+static uint64_t hits_of(struct ctl_cache *cache)
+{
+	struct ctl_cache_facts facts;
+	ctl_cache_facts(cache, &facts);
+	return facts.hits;
+}
+
+/* Asks, and says whether what segments make was kept; the answer is the model's in any case. */
+static bool was_kept(struct model *model, struct ctl_events *events, const struct ctl_fraud_query *query)
+{
+	uint64_t before = hits_of(model->cache);
+	stand_in_commit(&model->stand_in);
+	sums_are(model, events, query, model->cache);
+	return hits_of(model->cache) > before;
+}
+
+static void tagged_put(struct model *model, uint64_t n, enum tp_verdict verdict, uint32_t tags)
+{
+	_Alignas(8) uint8_t room[TP_EVENT_BYTES_MAX];
+	struct tp_event *event = (struct tp_event *)(void *)room;
+	struct tp_parsed parsed = {.fixed = {.type = TP_CLICK, .timestamp_ms = START_MS + n, .id = {.hi = 9, .lo = n}}};
+	memcpy(parsed.fixed.currency, "USD", 3);
+	parsed.string[TP_ADVERTISER_ID] = str(names[0][0]);
+	parsed.string[TP_CAMPAIGN_ID] = str(names[1][0]);
+	parsed.string[TP_AD_ID] = str(names[2][0]);
+	parsed.string[TP_PUBLISHER_ID] = str(names[3][0]);
+	tp_event_finish(&parsed);
+	tp_event_encode(&parsed, event);
+	event->verdict = verdict;
+	tags_set(event, tags);
+	if (verdict == TP_AMENDED)
+		for (uint32_t i = 0; i < model->count; i++)
+			model->record[i].last = model->record[i].last && model->record[i].event->id.lo != n;
+	record_put(model, event);
+}
+
+/* Traffic beside it changes nothing for what is kept; what reaches into segments, and another question, does. */
+static void sums_of_segments_are_kept(void **state)
+{
+	(void)state;
+	static struct model model;
+	struct ctl_events *events;
+	struct ctl_fraud_query query = {.filter = {.from_ms = START_MS, .to_ms = START_MS + TP_MINUTE_MS}, .step_minutes = 1};
+	const struct ctl_fraud_query plain = query;
+	stand_in_open(&model.stand_in);
+	assert_int_equal(ctl_cache_open(&model.cache, 16 << 20, 1000), 0);
+	assert_int_equal(ctl_events_open(&events, model.stand_in.data_dir), 0);
+	for (uint64_t n = 1; n <= 20; n++)
+		tagged_put(&model, n, TP_ACCEPTED, 1 + (uint32_t)n % 3);
+	stand_in_seal(&model.stand_in);
+	assert_false(was_kept(&model, events, &query));
+	assert_true(was_kept(&model, events, &query));
+
+	tagged_put(&model, 21, TP_ACCEPTED, 1);
+	assert_true(was_kept(&model, events, &query));
+	tagged_put(&model, 21, TP_AMENDED, 0); /* of a click beside it */
+	assert_true(was_kept(&model, events, &query));
+	tagged_put(&model, 7, TP_AMENDED, 2); /* of a sealed one */
+	assert_false(was_kept(&model, events, &query));
+	assert_true(was_kept(&model, events, &query));
+	stand_in_seal(&model.stand_in);
+	assert_false(was_kept(&model, events, &query));
+	assert_true(was_kept(&model, events, &query));
+
+	struct ctl_flagged_filter *filter = &query.filter;
+	filter->advertiser = str(names[0][1]);
+	assert_false(was_kept(&model, events, &query));
+	query = plain, filter->campaign = str(names[1][1]);
+	assert_false(was_kept(&model, events, &query));
+	query = plain, filter->ad = str(names[2][1]);
+	assert_false(was_kept(&model, events, &query));
+	query = plain, filter->publisher = str(names[3][1]);
+	assert_false(was_kept(&model, events, &query));
+	query = plain, filter->reasons = TP_FRAUD_BIT(1);
+	assert_false(was_kept(&model, events, &query));
+	query = plain, filter->has_class = true;
+	assert_false(was_kept(&model, events, &query));
+	filter->class = TP_SIVT;
+	assert_false(was_kept(&model, events, &query));
+	query = plain, filter->from_ms -= TP_MINUTE_MS;
+	assert_false(was_kept(&model, events, &query));
+	query = plain, filter->to_ms += TP_MINUTE_MS;
+	assert_false(was_kept(&model, events, &query));
+	query = plain, query.step_minutes = 60;
+	assert_false(was_kept(&model, events, &query));
+	assert_true(was_kept(&model, events, &plain));
+	ctl_cache_close(model.cache);
+	ctl_events_close(events);
+	model_free(&model);
+	stand_in_close(&model.stand_in);
 }
 
 /* Segments that all reach to the same stamp have no place between them where a page may end. */
@@ -393,10 +509,10 @@ static void too_much_is_refused(void **state)
 	ctl_flagged_free(&page);
 	struct ctl_fraud_query sums = {
 		.filter = {.from_ms = START_MS, .to_ms = START_MS + TP_MINUTE_MS}, .step_minutes = 1, .work_max = 2000};
-	assert_int_equal(ctl_fraud_sum(events, &sums, &answer), -E2BIG);
+	assert_int_equal(ctl_fraud_sum(events, NULL, &sums, &answer), -E2BIG);
 	ctl_fraud_free(&answer);
 	sums.work_max = 0;
-	assert_int_equal(ctl_fraud_sum(events, &sums, &answer), 0);
+	assert_int_equal(ctl_fraud_sum(events, NULL, &sums, &answer), 0);
 	assert_int_equal(answer.totals.flagged_clicks, 3);
 	ctl_fraud_free(&answer);
 	ctl_events_close(events);
@@ -456,6 +572,7 @@ static void nothing_is_missed_or_shown_twice(void **state)
 	struct ctl_events *events;
 	pthread_t thread;
 	stand_in_open(&sealing.model.stand_in);
+	assert_int_equal(ctl_cache_open(&sealing.model.cache, 16 << 20, 1000), 0);
 	assert_int_equal(ctl_events_open(&events, sealing.model.stand_in.data_dir), 0);
 	assert_int_equal(pthread_create(&thread, NULL, seal, &sealing), 0);
 	for (bool last = false; !last;) {
@@ -468,7 +585,7 @@ static void nothing_is_missed_or_shown_twice(void **state)
 		last = atomic_load(&sealing.done);
 		uint64_t least = atomic_load(&sealing.durable);
 		walk_check(events, least, &sealing);
-		assert_int_equal(ctl_fraud_sum(events, &sums, &answer), 0);
+		assert_int_equal(ctl_fraud_sum(events, sealing.model.cache, &sums, &answer), 0);
 		assert_true(answer.totals.flagged_clicks >= least && answer.totals.flagged_clicks <= atomic_load(&sealing.begun));
 		ctl_fraud_free(&answer);
 		assert_int_equal(ctl_why_find(events, first, strlen(first), 0, 0, &why), 0);
@@ -477,6 +594,7 @@ static void nothing_is_missed_or_shown_twice(void **state)
 	}
 	pthread_join(thread, NULL);
 	walk_check(events, 4 * SEALS, &sealing);
+	ctl_cache_close(sealing.model.cache);
 	ctl_events_close(events);
 	stand_in_close(&sealing.model.stand_in);
 }
@@ -528,9 +646,9 @@ static void report_lines_start_where_they_should(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(answers_are_the_models),
-					   cmocka_unit_test(nothing_is_missed_or_shown_twice),
-					   cmocka_unit_test(cursors_are_checked), cmocka_unit_test(too_much_is_refused),
-					   cmocka_unit_test(report_lines_start_where_they_should)};
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(answers_are_the_models),    cmocka_unit_test(nothing_is_missed_or_shown_twice),
+		cmocka_unit_test(cursors_are_checked),       cmocka_unit_test(too_much_is_refused),
+		cmocka_unit_test(sums_of_segments_are_kept), cmocka_unit_test(report_lines_start_where_they_should)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -125,7 +125,7 @@ void ctl_fraud_summary(struct ctl *ctl, const struct ctl_target *target, struct 
 	struct ctl_fraud_answer answer;
 	if (!ctl_fraud_param_summary(target, tp_now_ms(), &query, reply))
 		return;
-	int rc = ctl_fraud_sum(ctl->events, &query, &answer);
+	int rc = ctl_fraud_sum(ctl->events, ctl_store_pool_cache(ctl->stores), &query, &answer);
 	if (rc)
 		events_fail(reply, rc, &answer.facts);
 	else

@@ -6,11 +6,15 @@
  *
  * Log files are walked from the newest to the oldest: an amendment is never older than its click, so it is known when the click comes.
  *
+ * What segments make up is kept (ctl_cache.h) for as long as the manifest is the same, and while the same amendments that are not sealed
+ * reach into them. Such are those whose click is not among the clicks that are not sealed either; most amendments lie beside theirs.
+ *
  * Any thread; a question keeps all its state to itself.
  */
 #ifndef TURNPIKE_CTL_FRAUD_SUMS_H
 #define TURNPIKE_CTL_FRAUD_SUMS_H
 
+#include "ctl_cache.h"
 #include "ctl_flagged.h"
 
 enum { CTL_FRAUD_BUCKETS_MAX = 10000, CTL_FRAUD_AMENDED_MAX = 1 << 20 };
@@ -38,8 +42,12 @@ struct ctl_fraud_answer {
 /* How many buckets a query has; at most CTL_FRAUD_BUCKETS_MAX is answered. */
 uint64_t ctl_fraud_buckets(const struct ctl_fraud_query *query);
 
-/* 0; -E2BIG: too much to read, or too many amendments: narrow it; or as ctl_events_ask(). The answer is to be freed in any case. */
-int ctl_fraud_sum(struct ctl_events *events, const struct ctl_fraud_query *query, struct ctl_fraud_answer *answer);
+/*
+ * 0; -E2BIG: too much to read, or too many amendments: narrow it; or as ctl_events_ask(). The answer is to be freed in any case. `cache` may
+ * be NULL.
+ */
+int ctl_fraud_sum(struct ctl_events *events, struct ctl_cache *cache, const struct ctl_fraud_query *query,
+		  struct ctl_fraud_answer *answer);
 void ctl_fraud_free(struct ctl_fraud_answer *answer);
 
 #endif

@@ -14,6 +14,7 @@
 #include "turnpike/text.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { SEGMENT_KIND = 3, SEGMENT_ID = 4 };
@@ -25,7 +26,7 @@ struct asking {
 	struct ctl_answer sealed;    /* what sealed files make, when it was not kept */
 	struct ctl_answer *into;     /* where the rows go now */
 	const struct ctl_kept *kept; /* held */
-	uint64_t state[STO_READER_STATE];
+	struct ctl_flight *flight;   /* ours: to be put, or to fail */
 	size_t key_bytes;
 	char key[CTL_CACHE_KEY_BYTES_MAX];
 };
@@ -36,7 +37,10 @@ static void sealed_drop(struct asking *asking)
 		ctl_answer_fini(&asking->sealed);
 	if (asking->kept)
 		ctl_cache_give(asking->cache, asking->kept);
+	if (asking->flight)
+		ctl_cache_fail(asking->cache, asking->flight);
 	asking->kept = NULL;
+	asking->flight = NULL;
 	asking->into = asking->answer;
 }
 
@@ -58,14 +62,33 @@ static bool sealed(void *context, const uint64_t state[STO_READER_STATE])
 	struct asking *asking = context;
 
 	sealed_drop(asking);
-	memcpy(asking->state, state, sizeof(asking->state));
-	asking->kept = ctl_cache_take(asking->cache, asking->key, asking->key_bytes, state);
+	asking->kept = ctl_cache_take(asking->cache, asking->key, asking->key_bytes, state, &asking->flight);
 	if (asking->kept)
 		return true;
 	/* without memory for a second answer the rows go into the first, and nothing is kept */
-	if (ctl_answer_init(&asking->sealed, asking->answer->query) == 0)
+	if (asking->flight && ctl_answer_init(&asking->sealed, asking->answer->query) == 0)
 		asking->into = &asking->sealed;
 	return false;
+}
+
+static void sums_free(void *sums)
+{
+	ctl_answer_fini(sums);
+	free(sums);
+}
+
+/* What sealed files make is shown to who waits for it, and kept. */
+static void sealed_put(struct asking *asking)
+{
+	struct ctl_answer *sums = malloc(sizeof(*sums));
+
+	if (!sums)
+		return; /* sealed_drop() ends the flight */
+	*sums = asking->sealed;
+	sums->query = NULL; /* ours, and gone sooner */
+	asking->into = asking->answer;
+	ctl_cache_put(asking->cache, asking->flight, sums, ctl_answer_bytes(sums), sums_free);
+	asking->flight = NULL;
 }
 
 int ctl_analytics_ask(const struct ctl_analytics_source *source, const struct ctl_query *query, struct ctl_answer *answer,
@@ -92,12 +115,10 @@ int ctl_analytics_ask(const struct ctl_analytics_source *source, const struct ct
 		answer->too_many_rows = asking.sealed.too_many_rows;
 		answer->too_many_groups = asking.sealed.too_many_groups;
 		answer->no_memory = asking.sealed.no_memory;
-		if (rc == 0 && ctl_answer_merge(answer, &asking.sealed)) {
-			ctl_cache_put(asking.cache, asking.key, asking.key_bytes, asking.state, &asking.sealed);
-			asking.into = answer;
-		}
+		if (rc == 0 && ctl_answer_merge(answer, &asking.sealed))
+			sealed_put(&asking);
 	} else if (rc == 0 && asking.kept) {
-		(void)ctl_answer_merge(answer, &asking.kept->sums);
+		(void)ctl_answer_merge(answer, asking.kept->value);
 	}
 	sealed_drop(&asking);
 	if (rc == 0 && answer->no_memory)

@@ -1,31 +1,53 @@
 /* Sealed answers that are kept; see ctl_cache.h. */
 #include "ctl_cache.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
 enum { SLOTS = 4096 };
 
+/* Something that is being made. Of who makes it until it lands, then of those who wait: the last one frees it. */
+struct ctl_flight {
+	struct ctl_flight *next; /* in the air */
+	struct ctl_kept *made;   /* has landed well; held once for each who waits */
+	bool landed;
+	uint32_t waiting;
+	uint64_t hash, state[STO_READER_STATE];
+	size_t key_bytes;
+	char key[];
+};
+
 struct ctl_cache {
-	pthread_mutex_t lock; /* over all below, and over `held` and the links of what is kept */
+	pthread_mutex_t lock; /* over all below, over `held` and the links of what is kept, and over flights */
+	pthread_cond_t landed;
+	struct ctl_flight *flights; /* as many as threads ask, at most */
+	uint32_t wait_ms;
 	struct ctl_kept *slot[SLOTS];
 	struct ctl_kept *newest, *oldest; /* by use */
 	uint64_t bytes_max;
 	struct ctl_cache_facts facts;
 };
 
-int ctl_cache_open(struct ctl_cache **cache, uint64_t bytes_max)
+int ctl_cache_open(struct ctl_cache **cache, uint64_t bytes_max, uint32_t wait_ms)
 {
 	struct ctl_cache *made = calloc(1, sizeof(*made));
+	pthread_condattr_t monotonic;
 
 	if (!made)
 		return -ENOMEM;
 	pthread_mutex_init(&made->lock, NULL);
+	pthread_condattr_init(&monotonic);
+	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	pthread_cond_init(&made->landed, &monotonic);
+	pthread_condattr_destroy(&monotonic);
+	made->wait_ms = wait_ms;
 	made->bytes_max = bytes_max;
 	*cache = made;
 	return 0;
@@ -33,7 +55,7 @@ int ctl_cache_open(struct ctl_cache **cache, uint64_t bytes_max)
 
 static void kept_free(struct ctl_kept *kept)
 {
-	ctl_answer_fini(&kept->sums);
+	kept->value_free((void *)(uintptr_t)kept->value);
 	free(kept);
 }
 
@@ -71,8 +93,10 @@ void ctl_cache_close(struct ctl_cache *cache)
 {
 	if (!cache)
 		return;
+	assert(!cache->flights);
 	while (cache->oldest)
 		drop(cache, cache->oldest);
+	pthread_cond_destroy(&cache->landed);
 	pthread_mutex_destroy(&cache->lock);
 	free(cache);
 }
@@ -86,23 +110,116 @@ static struct ctl_kept *find(struct ctl_cache *cache, const void *key, size_t ke
 	return kept;
 }
 
-const struct ctl_kept *ctl_cache_take(struct ctl_cache *cache, const void *key, size_t key_bytes,
+/* ---- with the lock ---- */
+
+/* What is kept in this state, held once more. */
+static struct ctl_kept *hold(struct ctl_cache *cache, const void *key, size_t key_bytes, uint64_t hash,
+			     const uint64_t state[STO_READER_STATE])
+{
+	struct ctl_kept *kept = find(cache, key, key_bytes, hash);
+
+	if (!kept || memcmp(kept->state, state, sizeof(kept->state)) != 0)
+		return NULL;
+	kept->held++;
+	order_leave(cache, kept);
+	order_enter(cache, kept);
+	return kept;
+}
+
+static struct ctl_flight *flight_find(struct ctl_cache *cache, const void *key, size_t key_bytes, uint64_t hash,
 				      const uint64_t state[STO_READER_STATE])
 {
-	uint64_t hash = XXH3_64bits(key, key_bytes);
+	struct ctl_flight *flight = cache->flights;
 
+	while (flight && (flight->hash != hash || flight->key_bytes != key_bytes || memcmp(flight->key, key, key_bytes) != 0 ||
+			  memcmp(flight->state, state, sizeof(flight->state)) != 0))
+		flight = flight->next;
+	return flight;
+}
+
+/* NULL: no memory. */
+static struct ctl_flight *take_off(struct ctl_cache *cache, const void *key, size_t key_bytes, uint64_t hash,
+				   const uint64_t state[STO_READER_STATE])
+{
+	struct ctl_flight *flight = calloc(1, sizeof(*flight) + key_bytes);
+
+	if (!flight)
+		return NULL;
+	flight->hash = hash;
+	flight->key_bytes = key_bytes;
+	memcpy(flight->key, key, key_bytes);
+	memcpy(flight->state, state, sizeof(flight->state));
+	flight->next = cache->flights;
+	cache->flights = flight;
+	return flight;
+}
+
+/* True: it has landed; *kept is what it brought, held, or NULL. False: it is still in the air. */
+static bool wait_for(struct ctl_cache *cache, struct ctl_flight *flight, const struct timespec *until, struct ctl_kept **kept)
+{
+	int rc = 0;
+
+	flight->waiting++;
+	while (!flight->landed && rc == 0)
+		rc = pthread_cond_timedwait(&cache->landed, &cache->lock, until);
+	bool landed = flight->landed;
+	*kept = flight->made;
+	if (--flight->waiting == 0 && landed)
+		free(flight);
+	return landed;
+}
+
+static void land(struct ctl_cache *cache, struct ctl_flight *flight)
+{
+	struct ctl_flight **at = &cache->flights;
+
+	while (*at != flight)
+		at = &(*at)->next;
+	*at = flight->next;
+	flight->landed = true;
+	if (flight->waiting)
+		pthread_cond_broadcast(&cache->landed);
+	else
+		free(flight);
+}
+
+/* ---- taking and giving ---- */
+
+static struct timespec from_now(uint32_t ms)
+{
+	struct timespec until;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_nsec += (long)(ms % 1000) * 1000000;
+	until.tv_sec += ms / 1000 + until.tv_nsec / 1000000000;
+	until.tv_nsec %= 1000000000;
+	return until;
+}
+
+const struct ctl_kept *ctl_cache_take(struct ctl_cache *cache, const void *key, size_t key_bytes,
+				      const uint64_t state[STO_READER_STATE], struct ctl_flight **flight)
+{
+	const uint64_t hash = XXH3_64bits(key, key_bytes);
+	const struct timespec until = from_now(cache->wait_ms);
+	bool patient = true, shared = false;
+	struct ctl_kept *kept;
+
+	*flight = NULL;
 	pthread_mutex_lock(&cache->lock);
-	struct ctl_kept *kept = find(cache, key, key_bytes, hash);
-	if (kept && memcmp(kept->state, state, sizeof(kept->state)) != 0)
-		kept = NULL;
-	if (kept) {
-		kept->held++;
-		order_leave(cache, kept);
-		order_enter(cache, kept);
-		cache->facts.hits++;
-	} else {
-		cache->facts.misses++;
+	while (!(kept = hold(cache, key, key_bytes, hash, state)) && patient) {
+		struct ctl_flight *other = flight_find(cache, key, key_bytes, hash, state);
+		if (!other) {
+			*flight = take_off(cache, key, key_bytes, hash, state);
+			break;
+		}
+		patient = wait_for(cache, other, &until, &kept);
+		shared = kept != NULL;
+		if (shared)
+			break;
 	}
+	cache->facts.hits += kept != NULL;
+	cache->facts.shared += shared;
+	cache->facts.misses += kept == NULL;
 	pthread_mutex_unlock(&cache->lock);
 	return kept;
 }
@@ -118,37 +235,56 @@ void ctl_cache_give(struct ctl_cache *cache, const struct ctl_kept *kept)
 		kept_free(mine);
 }
 
-void ctl_cache_put(struct ctl_cache *cache, const void *key, size_t key_bytes, const uint64_t state[STO_READER_STATE],
-		   struct ctl_answer *sums)
+void ctl_cache_fail(struct ctl_cache *cache, struct ctl_flight *flight)
 {
-	struct ctl_kept *made = calloc(1, sizeof(*made) + key_bytes);
-	size_t bytes = sizeof(*made) + key_bytes + ctl_answer_bytes(sums);
-
-	if (!made || bytes > cache->bytes_max / 4) {
-		free(made);
-		ctl_answer_fini(sums);
-		return;
-	}
-	made->sums = *sums;
-	made->sums.query = NULL;
-	*sums = (struct ctl_answer){0};
-	made->hash = XXH3_64bits(key, key_bytes);
-	made->bytes = bytes;
-	made->key_bytes = key_bytes;
-	memcpy(made->key, key, key_bytes);
-	memcpy(made->state, state, sizeof(made->state));
 	pthread_mutex_lock(&cache->lock);
-	struct ctl_kept *before = find(cache, key, key_bytes, made->hash);
-	if (before) /* of another state, or made by another thread at the same time */
+	land(cache, flight);
+	pthread_mutex_unlock(&cache->lock);
+}
+
+/* With the lock. */
+static void keep(struct ctl_cache *cache, struct ctl_kept *made)
+{
+	struct ctl_kept *before = find(cache, made->key, made->key_bytes, made->hash);
+
+	if (before) /* of another state */
 		drop(cache, before);
 	made->next = cache->slot[made->hash % SLOTS];
 	cache->slot[made->hash % SLOTS] = made;
 	order_enter(cache, made);
-	cache->facts.bytes += bytes;
+	cache->facts.bytes += made->bytes;
 	cache->facts.entries++;
 	while (cache->facts.bytes > cache->bytes_max)
 		drop(cache, cache->oldest);
+}
+
+void ctl_cache_put(struct ctl_cache *cache, struct ctl_flight *flight, void *value, size_t bytes, void (*value_free)(void *value))
+{
+	struct ctl_kept *made = calloc(1, sizeof(*made) + flight->key_bytes);
+
+	if (!made) {
+		value_free(value);
+		ctl_cache_fail(cache, flight);
+		return;
+	}
+	made->value = value;
+	made->value_free = value_free;
+	made->hash = flight->hash;
+	made->bytes = sizeof(*made) + flight->key_bytes + bytes;
+	made->key_bytes = flight->key_bytes;
+	memcpy(made->key, flight->key, flight->key_bytes);
+	memcpy(made->state, flight->state, sizeof(made->state));
+	pthread_mutex_lock(&cache->lock);
+	made->held = flight->waiting;
+	flight->made = flight->waiting ? made : NULL;
+	made->gone = made->bytes > cache->bytes_max / 4;
+	if (!made->gone)
+		keep(cache, made);
+	bool free_it = made->gone && made->held == 0;
+	land(cache, flight);
 	pthread_mutex_unlock(&cache->lock);
+	if (free_it)
+		kept_free(made);
 }
 
 void ctl_cache_facts(struct ctl_cache *cache, struct ctl_cache_facts *facts)
@@ -156,6 +292,17 @@ void ctl_cache_facts(struct ctl_cache *cache, struct ctl_cache_facts *facts)
 	pthread_mutex_lock(&cache->lock);
 	*facts = cache->facts;
 	pthread_mutex_unlock(&cache->lock);
+}
+
+uint32_t ctl_cache_waiting(struct ctl_cache *cache)
+{
+	uint32_t waiting = 0;
+
+	pthread_mutex_lock(&cache->lock);
+	for (const struct ctl_flight *flight = cache->flights; flight; flight = flight->next)
+		waiting += flight->waiting;
+	pthread_mutex_unlock(&cache->lock);
+	return waiting;
 }
 
 /* ---- keys ---- */

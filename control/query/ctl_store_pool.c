@@ -207,7 +207,7 @@ int ctl_store_pool_open(struct ctl_store_pool **out, const char *data_dir, struc
 	pthread_cond_init(&pool->ended, NULL);
 	int rc = ctl_store_index_open(&pool->index);
 	if (rc == 0)
-		rc = ctl_cache_open(&pool->cache, CTL_CACHE_BYTES_MAX);
+		rc = ctl_cache_open(&pool->cache, CTL_CACHE_BYTES_MAX, CTL_CACHE_WAIT_MS);
 	if (rc == 0 && views) {
 		rc = -pthread_create(&pool->thread, NULL, keep, pool);
 		pool->has_thread = rc == 0;

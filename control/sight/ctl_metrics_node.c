@@ -183,6 +183,8 @@ static void caches(FILE *to, const struct ctl *ctl)
 	} row[] = {
 		{"control_cache_hits_total", "counter", "Questions whose part over sealed files was kept, or most of it",
 		 offsetof(struct ctl_cache_facts, hits)},
+		{"control_cache_shared_total", "counter", "Of the hits: made by another who asked the same at the same time",
+		 offsetof(struct ctl_cache_facts, shared)},
 		{"control_cache_misses_total", "counter", "Questions for which sealed files had to be read",
 		 offsetof(struct ctl_cache_facts, misses)},
 		{"control_cache_bytes", "gauge", "Bytes of what is kept", offsetof(struct ctl_cache_facts, bytes)},
