@@ -363,6 +363,60 @@ static void problems_name_what_is_wrong(void **state)
 	}
 }
 
+/* Whatever a resource takes, it takes nothing else, nothing twice, and no time that it could not show. */
+static void parameters_are_checked_everywhere(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *target; /* a good one */
+		bool ranged;        /* takes from and to */
+	} rows[] = {
+		{"/api/v1/analytics/campaigns/x?step=1h", true},
+		{"/api/v1/analytics/campaigns?id=x", true},
+		{"/api/v1/analytics/sessions?user=x", true},
+		{"/api/v1/analytics/trending?by=ad", true},
+		{"/api/v1/billing/reports?advertiser=x", true},
+		{"/api/v1/fraud/flagged?limit=1", true},
+		{"/api/v1/fraud/summary?step=1h", true},
+		{"/api/v1/dlq?limit=1", true},
+		{"/api/v1/live/history?", false},
+		{"/api/v1/live/refused?", true},
+		{"/api/v1/reconcile/segments?after=0", false},
+		{"/api/v1/reconcile/totals?by=campaign", true},
+		{"/api/v1/reconcile/runs?limit=1", true},
+		{"/api/v1/whoami?", false},
+		{"/api/v1/audit-log?limit=1", false},
+		{"/api/v1/blocklist?limit=1", false},
+	};
+	static const struct {
+		const char *more;
+		int status;
+		bool ranged; /* only where there are ranges */
+	} more[] = {
+		{"&from=1&to=60000", 200, true},     {"&nothing=1", 400, false},
+		{"&from=1&from=1", 400, false},      {"&from=", 400, false},
+		{"&to=yesterday", 400, false},       {"&to=253370764799999", 200, true},
+		{"&to=253370764800000", 400, false}, {"&from=2&to=1", 400, false},
+	};
+	char target[128];
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		bool is_step = strstr(rows[i].target, "step=1h") != NULL;
+		json_decref(ask_json(rows[i].target, 200));
+		for (size_t k = 0; k < sizeof(more) / sizeof(more[0]); k++) {
+			if (more[k].ranged && (!rows[i].ranged || (is_step && strstr(more[k].more, "2533"))))
+				continue;
+			snprintf(target, sizeof(target), "%s%s", rows[i].target, more[k].more);
+			json_t *answer = ask_json(target, more[k].status);
+			if (more[k].status == 400)
+				assert_text(answer, "type", "urn:turnpike:problem:bad-parameter");
+			json_decref(answer);
+		}
+	}
+	/* a stream is refused in the same way, before it begins */
+	json_decref(ask_json("/api/v1/live?since=0", 400));
+}
+
 static void methods_are_get_and_head(void **state)
 {
 	(void)state;
@@ -719,6 +773,7 @@ int main(void)
 		cmocka_unit_test(an_id_never_seen_has_zeros),
 		cmocka_unit_test(a_new_event_shows_at_once),
 		cmocka_unit_test(problems_name_what_is_wrong),
+		cmocka_unit_test(parameters_are_checked_everywhere),
 		cmocka_unit_test(methods_are_get_and_head),
 		cmocka_unit_test(a_connection_is_kept),
 		cmocka_unit_test(a_strangers_name_is_not_answered),

@@ -2,6 +2,7 @@
 #include "ctl_billing_param.h"
 
 #include "ctl_billing_zone.h"
+#include "ctl_param_time.h"
 #include "turnpike/event.h"
 #include "turnpike/text.h"
 
@@ -9,8 +10,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
-
-#define TIME_MS_MAX 253402300800000ULL /* the year 10000: times are shown as RFC 3339 */
 
 static const struct {
 	const char *name;
@@ -182,39 +181,14 @@ static bool read_format(const struct reading *reading, const char *accept, struc
 }
 
 /* True with *given = false when the parameter is absent. */
-static bool read_time(const struct reading *reading, const char *name, uint64_t *ms, bool *given)
-{
-	const struct ctl_text *value = ctl_target_param(reading->target, name);
-	char text[64];
-
-	*given = value != NULL;
-	if (!value)
-		return true;
-	int rc = tp_time_parse(value->at, value->bytes, ms);
-	if (rc != 0 && value->bytes < sizeof(text)) {
-		/* "+02:00" that was not escaped has come as " 02:00" */
-		memcpy(text, value->at, value->bytes + 1);
-		char *space = strrchr(text, ' ');
-		if (space && space > text + 10) {
-			*space = '+';
-			rc = tp_time_parse(text, value->bytes, ms);
-		}
-	}
-	if (rc != 0)
-		return BAD(reading, name, "%s: expected an RFC 3339 time or milliseconds since 1970, found \"%.64s\"", name,
-			   value->at);
-	if (*ms > TIME_MS_MAX)
-		return BAD(reading, name, "%s: expected a time before the year 10000, found \"%.64s\"", name, value->at);
-	return true;
-}
-
 static bool read_range(const struct reading *reading, uint64_t now_ms, struct ctl_billing_ask *ask)
 {
 	const enum ctl_zone_unit unit = periods[ask->period].unit;
 	uint64_t from_ms = 0, to_ms = 0;
 	bool has_from, has_to;
 
-	if (!read_time(reading, "from", &from_ms, &has_from) || !read_time(reading, "to", &to_ms, &has_to))
+	if (!ctl_param_time(reading->target, "from", NULL, &from_ms, &has_from, reading->reply) ||
+	    !ctl_param_time(reading->target, "to", NULL, &to_ms, &has_to, reading->reply))
 		return false;
 	if (!has_to)
 		to_ms = has_from && from_ms >= now_ms ? from_ms + 1 : now_ms;

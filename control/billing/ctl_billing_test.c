@@ -69,6 +69,8 @@ static void what_is_asked_for(void **state)
 		{"advertiser=a&from=yesterday", NULL, NULL, 400, "from"},
 		{"advertiser=a&from=2&to=1", NULL, NULL, 400, "from"},
 		{"advertiser=a&to=999999999999999999", NULL, NULL, 400, "to"},
+		{"advertiser=a&to=253370764800000", NULL, NULL, 400, "to"},
+		{"advertiser=a&period=monthly&from=9998-12-31T00:00:00Z&to=253370764799999", NULL, NULL, 200, ""},
 		{"advertiser=a&period=hourly&from=0", NULL, NULL, 422, "from"},
 		{"advertiser=a&period=monthly&from=0", NULL, NULL, 200, ""},
 	};
@@ -78,6 +80,9 @@ static void what_is_asked_for(void **state)
 		uint32_t status = param(cases[i].query, cases[i].only, cases[i].accept, fault);
 		if (status != cases[i].status || strcmp(fault, cases[i].fault) != 0)
 			fail_msg("%s: %u %s", cases[i].query, status, fault);
+		char last[CTL_ZONE_TEXT_BYTES];
+		if (status == 200) /* RFC 3339 has four digits for a year */
+			assert_int_equal(last[ctl_zone_text(ask.zone, ask.bound_ms[ask.periods], last) ? 4 : 0], '-');
 	}
 }
 

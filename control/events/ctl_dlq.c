@@ -6,14 +6,13 @@
  */
 #include "ctl.h"
 #include "ctl_dlq_json.h"
+#include "ctl_param_time.h"
 
 #include "turnpike/text.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define TIME_MS_MAX 253402300800000ULL /* the year 10000 */
 
 #define BAD(reply, name, ...) (ctl_reply_problem(reply, 400, "bad-parameter", name, __VA_ARGS__), false)
 
@@ -59,17 +58,6 @@ static bool read_reasons(const struct ctl_text *value, uint32_t *reasons, struct
 	}
 }
 
-static bool read_time(const struct ctl_target *target, const char *name, uint64_t *ms, struct ctl_reply *reply)
-{
-	const struct ctl_text *value = ctl_target_param(target, name);
-	if (!value)
-		return true;
-	if (tp_time_parse(value->at, value->bytes, ms) || *ms > TIME_MS_MAX)
-		return BAD(reply, name, "%s: expected an RFC 3339 time or milliseconds since 1970, found \"%.64s\"", name,
-			   value->at);
-	return true;
-}
-
 static bool read_limit(const struct ctl_text *value, uint32_t *limit, struct ctl_reply *reply)
 {
 	char *end;
@@ -90,8 +78,8 @@ static bool query_read(const struct ctl_target *target, struct ctl_dlq_query *qu
 	const struct ctl_text *advertiser = ctl_target_param(target, "advertiser");
 	*query = (struct ctl_dlq_query){.limit = CTL_DLQ_LIMIT, .advertiser = target->only};
 	if (!read_names(target, reply) || (reason && !read_reasons(reason, &query->reasons, reply)) ||
-	    !read_time(target, "from", &query->from_ms, reply) || !read_time(target, "to", &query->to_ms, reply) ||
-	    (limit && !read_limit(limit, &query->limit, reply)))
+	    !ctl_param_time(target, "from", NULL, &query->from_ms, NULL, reply) ||
+	    !ctl_param_time(target, "to", NULL, &query->to_ms, NULL, reply) || (limit && !read_limit(limit, &query->limit, reply)))
 		return false;
 	if (query->to_ms && query->from_ms > query->to_ms)
 		return BAD(reply, "from", "from: expected a time not after to");

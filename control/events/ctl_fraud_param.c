@@ -1,13 +1,13 @@
 /* Reads the parameters of the fraud and event resources; the rules are in ctl_fraud_param.h. */
 #include "ctl_fraud_param.h"
 
+#include "ctl_param_time.h"
 #include "turnpike/text.h"
 
 #include <string.h>
 
 enum { LIMIT_DEFAULT = 100, DAY_MINUTES = 1440 };
-#define TIME_MS_MAX 253402300800000ULL /* the year 10000: times are shown as RFC 3339 */
-#define DAY_MS      (DAY_MINUTES * TP_MINUTE_MS)
+#define DAY_MS (DAY_MINUTES * TP_MINUTE_MS)
 
 #define BAD(name, ...) (ctl_reply_problem(reply, 400, "bad-parameter", name, __VA_ARGS__), false)
 
@@ -28,29 +28,6 @@ static bool names_check(const struct ctl_target *target, const char *const *name
 	return true;
 }
 
-static bool time_read(const struct ctl_target *target, const char *name, uint64_t *ms, struct ctl_reply *reply)
-{
-	const struct ctl_text *value = ctl_target_param(target, name);
-	char text[64];
-	if (!value)
-		return true;
-	int rc = tp_time_parse(value->at, value->bytes, ms);
-	if (rc && value->bytes < sizeof(text)) {
-		/* "+02:00" that was not escaped has come as " 02:00" */
-		memcpy(text, value->at, value->bytes + 1);
-		char *space = strrchr(text, ' ');
-		if (space && space > text + 10) {
-			*space = '+';
-			rc = tp_time_parse(text, value->bytes, ms);
-		}
-	}
-	if (rc)
-		return BAD(name, "%s: expected an RFC 3339 time or milliseconds since 1970, found \"%.64s\"", name, value->at);
-	if (*ms > TIME_MS_MAX)
-		return BAD(name, "%s: expected a time before the year 10000, found \"%.64s\"", name, value->at);
-	return true;
-}
-
 /* Without any of them *from_ms and *to_ms stay as they are. */
 static bool range_read(const struct ctl_target *target, uint64_t now_ms, uint64_t *from_ms, uint64_t *to_ms,
 		       struct ctl_reply *reply)
@@ -66,7 +43,7 @@ static bool range_read(const struct ctl_target *target, uint64_t now_ms, uint64_
 		*from_ms = now_ms > ns / 1000000 ? now_ms - ns / 1000000 : 0;
 		*to_ms = 0;
 	}
-	if (!time_read(target, "from", from_ms, reply) || !time_read(target, "to", to_ms, reply))
+	if (!ctl_param_time(target, "from", NULL, from_ms, NULL, reply) || !ctl_param_time(target, "to", NULL, to_ms, NULL, reply))
 		return false;
 	if (has_from && has_to && *from_ms > *to_ms)
 		return BAD("from", "from: expected a time not after to, found from %llu and to %llu", (unsigned long long)*from_ms,

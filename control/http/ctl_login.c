@@ -353,5 +353,7 @@ void ctl_logout(struct ctl *ctl, const struct ctl_target *target, struct ctl_rep
 void ctl_whoami(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply)
 {
 	(void)ctl;
+	if (!ctl_target_known(target, NULL, 0, reply))
+		return;
 	ctl_reply_json(reply, who_json(target->asker));
 }

@@ -1,13 +1,13 @@
 /* Reads the parameters of an analytics request; the rules are in ctl_param.h. */
 #include "ctl_param.h"
 
+#include "ctl_param_time.h"
 #include "turnpike/text.h"
 
 #include <stdio.h>
 #include <string.h>
 
 #define MINUTE_NS   60000000000ULL
-#define TIME_MS_MAX 253402300800000ULL /* the year 10000: times are shown as RFC 3339 */
 #define HOUR_MS     3600000ULL
 #define WINDOW_MS   HOUR_MS
 #define DAY_MS      (24 * HOUR_MS)
@@ -50,53 +50,14 @@ static bool check_names(const struct reading *reading, const char *names)
 	return true;
 }
 
-/* "2026-03-29": where that day begins in the zone. */
-static bool read_date(const struct ctl_zone *zone, const struct ctl_text *value, uint64_t *ms)
-{
-	unsigned year, month, day;
-	int end = 0;
-
-	return value->bytes == 10 && strspn(value->at, "0123456789-") == 10 &&
-	       sscanf(value->at, "%4u-%2u-%2u%n", &year, &month, &day, &end) == 3 && end == 10 &&
-	       ctl_zone_date(zone, year, month, day, ms);
-}
-
-/* True with *given = false when the parameter is absent. */
-static bool read_time(const struct reading *reading, const char *name, uint64_t *ms, bool *given)
-{
-	const struct ctl_text *value = ctl_target_param(reading->target, name);
-	char text[64];
-
-	*given = value != NULL;
-	if (!value)
-		return true;
-	int rc = tp_time_parse(value->at, value->bytes, ms);
-	if (rc != 0 && value->bytes < sizeof(text)) {
-		/* "+02:00" that was not escaped has come as " 02:00" */
-		memcpy(text, value->at, value->bytes + 1);
-		char *space = strrchr(text, ' ');
-		if (space && space > text + 10) {
-			*space = '+';
-			rc = tp_time_parse(text, value->bytes, ms);
-		}
-	}
-	if (rc != 0 && reading->zone)
-		rc = read_date(reading->zone, value, ms) ? 0 : -1;
-	if (rc != 0)
-		return BAD(reading, name, "%s: expected an RFC 3339 time or milliseconds since 1970, found \"%.64s\"", name,
-			   value->at);
-	if (*ms > TIME_MS_MAX)
-		return BAD(reading, name, "%s: expected a time before the year 10000, found \"%.64s\"", name, value->at);
-	return true;
-}
-
 static bool read_range_ms(const struct reading *reading, uint64_t now_ms, uint64_t window_ms, uint64_t *from, uint64_t *to)
 {
 	const struct ctl_text *window = ctl_target_param(reading->target, "window");
 	uint64_t from_ms = 0, to_ms = 0, window_ns;
 	bool has_from, has_to;
 
-	if (!read_time(reading, "from", &from_ms, &has_from) || !read_time(reading, "to", &to_ms, &has_to))
+	if (!ctl_param_time(reading->target, "from", reading->zone, &from_ms, &has_from, reading->reply) ||
+	    !ctl_param_time(reading->target, "to", reading->zone, &to_ms, &has_to, reading->reply))
 		return false;
 	if (window) {
 		if (has_from || has_to)

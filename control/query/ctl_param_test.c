@@ -161,10 +161,13 @@ static const struct bad bad[] = {
 	{"window=0", 400, "window", "window: expected a duration such as 1h, found \"0\""},
 	{"window=-1h", 400, "window", "window: expected a duration such as 1h, found \"-1h\""},
 	{"window=", 400, "window", "window: expected a duration such as 1h, found \"\""},
-	{"from=yesterday", 400, "from", "from: expected an RFC 3339 time or milliseconds since 1970, found \"yesterday\""},
+	{"from=yesterday", 400, "from", "from: expected an RFC 3339 time, a date or milliseconds since 1970, found \"yesterday\""},
 	{"to=2026-02-30T00:00:00Z", 400, "to",
-	 "to: expected an RFC 3339 time or milliseconds since 1970, found \"2026-02-30T00:00:00Z\""},
-	{"to=99999999999999999", 400, "to", "to: expected a time before the year 10000, found \"99999999999999999\""},
+	 "to: expected an RFC 3339 time, a date or milliseconds since 1970, found \"2026-02-30T00:00:00Z\""},
+	{"to=99999999999999999", 400, "to", "to: expected a time before the year 9999, found \"99999999999999999\""},
+	{"from=253370764800000", 400, "from", "from: expected a time before the year 9999, found \"253370764800000\""},
+	{"to=9998-12-31T23:59:59-00:01", 400, "to",
+	 "to: expected a time before the year 9999, found \"9998-12-31T23:59:59-00:01\""},
 	{"from=2&to=1", 400, "from", "from: expected a time not after to, found from 2 and to 1"},
 	{"step=2m", 400, "step", "step: expected 1m, 1h or 1d, found \"2m\""},
 	{"step=", 400, "step", "step: expected 1m, 1h or 1d, found \"\""},
@@ -194,8 +197,8 @@ static const struct bad bad[] = {
 	{"tz=", 400, "tz", "tz: expected a zone such as Europe/Berlin, found \"\""},
 	{"tz=../../etc/passwd", 400, "tz", "tz: expected a zone such as Europe/Berlin, found \"../../etc/passwd\""},
 	{"from=2026-02-30&tz=Europe/Berlin", 400, "from",
-	 "from: expected an RFC 3339 time or milliseconds since 1970, found \"2026-02-30\""},
-	{"from=2026-02-3", 400, "from", "from: expected an RFC 3339 time or milliseconds since 1970, found \"2026-02-3\""},
+	 "from: expected an RFC 3339 time, a date or milliseconds since 1970, found \"2026-02-30\""},
+	{"from=2026-02-3", 400, "from", "from: expected an RFC 3339 time, a date or milliseconds since 1970, found \"2026-02-3\""},
 	{"filter=city:Rome", 400, "filter", FILTER "\"city:Rome\""},
 	{"filter=US", 400, "filter", FILTER "\"US\""},
 	{"filter=country:US,,device:tv", 400, "filter", FILTER "\",device:tv\""},
@@ -245,6 +248,30 @@ static void bad_parameters_get_their_problem(void **state)
 		assert_non_null(strstr(json_string_value(json_object_get(problem, "type")), "urn:turnpike:problem:"));
 		json_decref(problem);
 		free(reply.body);
+	}
+}
+
+/* RFC 3339 has four digits for a year. */
+static void the_last_times_can_be_shown(void **state)
+{
+	(void)state;
+	static const char *const zones[] = {"UTC", "Etc/GMT-14", "Etc/GMT%2B12", "Pacific/Kiritimati"};
+	static const char *const ranges[] = {"from=253370764799999", "to=253370764799999&step=1d",
+					     "to=9998-12-31T23:59:59Z&compare=previous"};
+	char text[128], shown[CTL_ZONE_TEXT_BYTES];
+
+	for (size_t z = 0; z < sizeof(zones) / sizeof(zones[0]); z++) {
+		for (size_t r = 0; r < sizeof(ranges) / sizeof(ranges[0]); r++) {
+			struct ctl_query query;
+			struct ctl_reply reply;
+			snprintf(text, sizeof(text), "%s&tz=%s", ranges[r], zones[z]);
+			assert_true(read_query(text, &query, &reply));
+			ctl_zone_text(query.zone, query.to_minute * TP_MINUTE_MS, shown);
+			assert_int_equal(shown[4], '-');
+			/* and so is the end of the day that it lies in */
+			ctl_zone_text(query.zone, ctl_zone_next(query.zone, CTL_ZONE_DAY, query.to_minute * TP_MINUTE_MS), shown);
+			assert_int_equal(shown[4], '-');
+		}
 	}
 }
 
@@ -344,6 +371,7 @@ int main(void)
 		cmocka_unit_test(broken_targets_are_refused),
 		cmocka_unit_test(good_parameters_are_read),
 		cmocka_unit_test(bad_parameters_get_their_problem),
+		cmocka_unit_test(the_last_times_can_be_shown),
 		cmocka_unit_test(filters_are_read_in_any_order),
 		cmocka_unit_test(days_are_the_zones),
 		cmocka_unit_test(steps_are_written_as_they_are_asked),

@@ -26,6 +26,12 @@ struct ctl_zone;
 
 enum ctl_zone_unit { CTL_ZONE_HOUR, CTL_ZONE_DAY, CTL_ZONE_MONTH };
 
+/*
+ * The last time that can be asked for: years have four digits in RFC 3339, and buckets that hold it, defaults of an hour ahead and local
+ * time shall still have them. The year 9999 begins one millisecond later.
+ */
+#define CTL_TIME_MS_MAX 253370764799999ULL
+
 enum { CTL_ZONE_NAME_BYTES_MAX = 64, CTL_ZONE_TEXT_BYTES = 40 };
 
 /* Always there, with or without tzdata. */

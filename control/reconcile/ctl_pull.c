@@ -236,6 +236,8 @@ void ctl_pull_file(struct ctl *ctl, const struct ctl_target *target, struct ctl_
 	uint64_t sequence;
 	int fd = -ENOENT;
 
+	if (!ctl_target_known(target, NULL, 0, reply))
+		return;
 	if (ctl_pull_id(id->at, id->bytes, &sequence)) {
 		struct sto_reader *reader = reader_take(ctl, reply);
 		if (!reader)

@@ -6,6 +6,7 @@
  */
 #include "ctl.h"
 #include "ctl_ledger.h"
+#include "ctl_param_time.h"
 #include "ctl_reconcile.h"
 #include "ctl_recount.h"
 #include "turnpike/text.h"
@@ -25,8 +26,7 @@ enum {
 	TEXT_BYTES = 64,
 };
 
-#define TIME_MS_MAX 253402300800000ULL /* the year 10000 */
-#define WINDOW_MS   3600000ULL
+#define WINDOW_MS 3600000ULL
 
 /* ---- parameters ---- */
 
@@ -36,32 +36,13 @@ static bool bad(struct ctl_reply *reply, const char *name, const char *expected,
 	return false;
 }
 
-static bool time_read(const struct ctl_target *target, const char *name, uint64_t *ms, struct ctl_reply *reply)
-{
-	const struct ctl_text *text = ctl_target_param(target, name);
-	char room[TEXT_BYTES];
-
-	if (!text)
-		return true;
-	int rc = tp_time_parse(text->at, text->bytes, ms);
-	if (rc && text->bytes < sizeof(room)) {
-		/* "+02:00" that was not escaped has come as " 02:00" */
-		memcpy(room, text->at, text->bytes + 1);
-		char *space = strrchr(room, ' ');
-		if (space && space > room + 10) {
-			*space = '+';
-			rc = tp_time_parse(room, text->bytes, ms);
-		}
-	}
-	return (!rc && *ms <= TIME_MS_MAX) || bad(reply, name, "an RFC 3339 time or milliseconds since 1970", text->at);
-}
-
 /* Whole minutes: from down, to up. By default the last hour, up to the end of this minute. */
 static bool range_read(const struct ctl_target *target, uint64_t *from_minute, uint64_t *to_minute, struct ctl_reply *reply)
 {
 	uint64_t from_ms = UINT64_MAX, to_ms = UINT64_MAX;
 
-	if (!time_read(target, "from", &from_ms, reply) || !time_read(target, "to", &to_ms, reply))
+	if (!ctl_param_time(target, "from", NULL, &from_ms, NULL, reply) ||
+	    !ctl_param_time(target, "to", NULL, &to_ms, NULL, reply))
 		return false;
 	if (to_ms == UINT64_MAX)
 		to_ms = from_ms == UINT64_MAX || from_ms < tp_now_ms() ? tp_now_ms() : from_ms + WINDOW_MS;
@@ -411,12 +392,13 @@ void ctl_reconcile_runs(struct ctl *ctl, const struct ctl_target *target, struct
 {
 	static const char *const names[] = {"from", "to", "limit"};
 	const struct ctl_text *limit = ctl_target_param(target, "limit");
-	uint64_t from_ms = 0, to_ms = TIME_MS_MAX, count = RUNS;
+	uint64_t from_ms = 0, to_ms = CTL_TIME_MS_MAX, count = RUNS;
 	json_t *run;
 	size_t i;
 
 	if (!ctl_target_known(target, names, sizeof(names) / sizeof(names[0]), reply) ||
-	    !time_read(target, "from", &from_ms, reply) || !time_read(target, "to", &to_ms, reply))
+	    !ctl_param_time(target, "from", NULL, &from_ms, NULL, reply) ||
+	    !ctl_param_time(target, "to", NULL, &to_ms, NULL, reply))
 		return;
 	if (from_ms > to_ms) {
 		ctl_reply_problem(reply, 400, "bad-parameter", "from", "from: expected a time not after to");

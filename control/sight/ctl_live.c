@@ -4,6 +4,7 @@
  */
 #include "ctl.h"
 #include "ctl_gate.h"
+#include "ctl_param_time.h"
 #include "ctl_pulse.h"
 #include "ctl_refused.h"
 #include "ctl_watch.h"
@@ -83,6 +84,8 @@ void ctl_live(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply
 {
 	struct watcher *watcher;
 
+	if (!ctl_target_known(target, NULL, 0, reply))
+		return;
 	if (!ctl_watch_take(ctl->watch)) {
 		ctl_reply_problem(reply, 503, "too-many-watchers", NULL, "there are %d watchers already", CTL_WATCHERS_MAX);
 		return;
@@ -109,7 +112,8 @@ void ctl_live(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply
 
 void ctl_live_history(struct ctl *ctl, const struct ctl_target *target, struct ctl_reply *reply)
 {
-	(void)target;
+	if (!ctl_target_known(target, NULL, 0, reply))
+		return;
 	ctl_reply_json(reply, ctl_pulse_history(ctl->pulse));
 }
 
@@ -121,14 +125,9 @@ void ctl_live_refused(struct ctl *ctl, const struct ctl_target *target, struct c
 
 	if (!ctl_target_known(target, names, 2, reply))
 		return;
-	for (int i = 0; i < 2; i++) {
-		const struct ctl_text *value = ctl_target_param(target, names[i]);
-		if (value && tp_time_parse(value->at, value->bytes, &limit[i]) != 0) {
-			ctl_reply_problem(reply, 400, "bad-parameter", names[i],
-					  "%s: expected RFC 3339 or milliseconds since 1970, found \"%.40s\"", names[i], value->at);
+	for (int i = 0; i < 2; i++)
+		if (!ctl_param_time(target, names[i], NULL, &limit[i], NULL, reply))
 			return;
-		}
-	}
 	if (limit[0] > limit[1]) {
 		ctl_reply_problem(reply, 400, "bad-parameter", "from", "from: expected a time not after to");
 		return;

@@ -32,10 +32,9 @@ enum {
 	LINE_BYTES = 4096,
 	FIELDS_MAX = 32,
 };
-#define SLOT_MS     (SLOT_MINUTES * TP_MINUTE_MS)
-#define TIME_MS_MAX UINT64_C(253402300800000) /* the year 10000 */
-#define HOUR_MS     (60 * TP_MINUTE_MS)
-#define BEFORE_MS   (SHIFT_SLOTS_MAX * SLOT_MS)
+#define SLOT_MS   (SLOT_MINUTES * TP_MINUTE_MS)
+#define HOUR_MS   (60 * TP_MINUTE_MS)
+#define BEFORE_MS (SHIFT_SLOTS_MAX * SLOT_MS)
 
 enum measure { CLICKS, IMPRESSIONS, MEASURES };
 static const char *const measure_name[MEASURES] = {"clicks", "impressions"};
@@ -130,7 +129,7 @@ static bool period_read(const struct work *work, const char *text, bool is_date,
 		row->to_ms = ctl_zone_next(work->zone, CTL_ZONE_DAY, row->from_ms);
 		return row->from_ms > BEFORE_MS;
 	}
-	if (tp_time_parse(text, strlen(text), &row->from_ms) != 0 || row->from_ms % SLOT_MS || row->from_ms > TIME_MS_MAX)
+	if (tp_time_parse(text, strlen(text), &row->from_ms) != 0 || row->from_ms % SLOT_MS || row->from_ms > CTL_TIME_MS_MAX)
 		return false;
 	row->to_ms = row->from_ms + HOUR_MS;
 	return row->from_ms > BEFORE_MS;
