@@ -38,7 +38,7 @@ enum {
 /* Events that wait for the cache lines that they need: records in the order in which they were read. */
 struct ahead {
 	uint32_t count;
-	uint64_t row_hash[AHEAD];
+	struct tp_rollup_seek seek[AHEAD];
 	_Alignas(8) uint8_t record[AHEAD][TP_EVENT_BYTES_MAX];
 };
 
@@ -130,20 +130,20 @@ static int event_replay(void *context, const struct tp_event *event)
 	return 0;
 }
 
-static void event_sum(struct recovery *r, const struct tp_event *event, uint64_t row_hash)
+static void event_sum(struct recovery *r, const struct tp_event *event, const struct tp_rollup_seek *seek)
 {
 	r->overflow = r->overflow || !tp_rollup_has_room(r->table);
 	if (!r->overflow)
-		tp_rollup_add_hashed(r->table, event, row_hash);
+		tp_rollup_add_sought(r->table, event, seek);
 }
 
 /* Of the tail when there is a table, else of a segment: there, ids from before the horizon would only take room. */
-static int event_load(struct recovery *r, const struct tp_event *event, uint64_t row_hash)
+static int event_load(struct recovery *r, const struct tp_event *event, const struct tp_rollup_seek *seek)
 {
 	uint32_t minute = (uint32_t)(event->timestamp_ms / TP_MINUTE_MS);
 	int rc = 0;
 	if (r->table)
-		event_sum(r, event, row_hash);
+		event_sum(r, event, seek);
 	if (tp_verdict_counts(event->verdict) && (r->table || minute >= r->horizon_minute))
 		rc = id_load(r, event->id, event->fingerprint, minute);
 	return rc ? rc : event_replay(r, event);
@@ -154,9 +154,11 @@ static int ahead_load(struct recovery *r)
 	struct ahead *ahead = &r->ahead;
 	int rc = 0;
 	for (uint32_t i = 0; r->table && i < ahead->count; i++)
-		tp_rollup_prefetch_row(r->table, ahead->row_hash[i]);
+		tp_rollup_prefetch_row(r->table, &ahead->seek[i]);
+	for (uint32_t i = 0; r->table && i < ahead->count; i++)
+		tp_rollup_prefetch_last(r->table, &ahead->seek[i]);
 	for (uint32_t i = 0; i < ahead->count && !rc; i++)
-		rc = event_load(r, (const struct tp_event *)(const void *)ahead->record[i], ahead->row_hash[i]);
+		rc = event_load(r, (const struct tp_event *)(const void *)ahead->record[i], &ahead->seek[i]);
 	ahead->count = 0;
 	return rc;
 }
@@ -177,18 +179,22 @@ static int event_ahead(void *context, const struct tp_event *event)
 		if (machine->ops->prefetch)
 			machine->ops->prefetch(machine->self, event);
 	}
+	uint8_t *record = ahead->record[ahead->count];
+	memcpy(record, event, event->bytes);
 	if (r->table) {
 		progress(r, event->bytes);
-		ahead->row_hash[ahead->count] = tp_rollup_hash(event);
-		tp_rollup_prefetch(r->table, ahead->row_hash[ahead->count]);
+		tp_rollup_seek(&ahead->seek[ahead->count], (const struct tp_event *)(const void *)record);
+		tp_rollup_prefetch_index(r->table, &ahead->seek[ahead->count]);
 	}
-	memcpy(ahead->record[ahead->count++], event, event->bytes);
+	ahead->count++;
 	return ahead->count == AHEAD ? ahead_load(r) : 0;
 }
 
 static int sums_event(void *context, const struct tp_event *event)
 {
-	event_sum(context, event, tp_rollup_hash(event));
+	struct tp_rollup_seek seek;
+	tp_rollup_seek(&seek, event);
+	event_sum(context, event, &seek);
 	return ((struct recovery *)context)->overflow ? -EOVERFLOW : 0;
 }
 

@@ -145,9 +145,9 @@ static void *record_reserve(struct dp_shard *shard, uint32_t bytes)
 	return room_for_record(shard) ? sto_wal_reserve(shard->wal, bytes + TP_EVIDENCE_BYTES_MAX) : NULL;
 }
 
-/* Puts a decided event into the log and the rollups. `record` is the room that the log gave; row_hash that of tp_rollup_hash(). */
-static void event_record(struct dp_shard *shard, void *record, const struct tp_event *event, uint64_t row_hash, uint32_t verdict,
-			 uint64_t now_ns)
+/* Puts a decided event into the log and the rollups. `record` is the room that the log gave. */
+static void event_record(struct dp_shard *shard, void *record, const struct tp_event *event, const struct tp_rollup_seek *seek,
+			 uint32_t verdict, uint64_t now_ns)
 {
 	struct tp_event *copy = record;
 	const uint32_t before = tp_meter_enter(shard->meter, TP_STAGE_LOG);
@@ -158,7 +158,7 @@ static void event_record(struct dp_shard *shard, void *record, const struct tp_e
 		for (uint32_t m = 0; m < shard->machines; m++)
 			shard->owing |= shard->machine[m].ops->show(shard->machine[m].self, copy);
 		tp_meter_enter(shard->meter, TP_STAGE_ROLLUP);
-		if (tp_rollup_add_hashed(shard->table, copy, row_hash))
+		if (tp_rollup_add_sought(shard->table, copy, seek))
 			TP_COUNT(shard->counters, ROLLUP_OVERFLOW);
 		tp_meter_enter(shard->meter, TP_STAGE_LOG);
 	}
@@ -220,8 +220,8 @@ static bool lane_give(struct dp_shard *shard, uint32_t rx, const struct tp_slot 
 }
 
 /* Decides one slot, which it only reads: *verdict is what to tell. False: no room to go on now; the slot is not taken. */
-static bool slot_decide(struct dp_shard *shard, uint32_t rx, const struct tp_slot *slot, uint64_t row_hash, uint64_t now_ms,
-			uint64_t now_ns, uint8_t *verdict)
+static bool slot_decide(struct dp_shard *shard, uint32_t rx, const struct tp_slot *slot, const struct tp_rollup_seek *seek,
+			uint64_t now_ms, uint64_t now_ns, uint8_t *verdict)
 {
 	const struct tp_event *event = &slot->event;
 	if (!records_append(shard, now_ns))
@@ -259,7 +259,7 @@ static bool slot_decide(struct dp_shard *shard, uint32_t rx, const struct tp_slo
 		return false;
 	}
 	if (*verdict == TP_ACCEPTED || *verdict == TP_LATE || *verdict == TP_CONFLICT)
-		event_record(shard, record, event, row_hash, *verdict, now_ns);
+		event_record(shard, record, event, seek, *verdict, now_ns);
 	if (*verdict == TP_ACCEPTED)
 		stamp_see(shard, event->timestamp_ms, now_ms);
 	records_append(shard, now_ns);
@@ -295,15 +295,15 @@ static uint32_t hops_take(struct dp_shard *shard, uint64_t now_ms, uint64_t now_
 		shard->next_hop = q + 1 == shard->rx_count ? 0 : q + 1;
 		struct tp_hop *hop = shard->hop[q];
 		struct tp_slot *burst[DP_SHARD_BURST];
-		uint64_t row_hash[DP_SHARD_BURST];
+		struct tp_rollup_seek seek[DP_SHARD_BURST];
 		uint32_t count = 0;
 		while (count < DP_SHARD_BURST && (burst[count] = tp_hop_take(hop)) != NULL)
 			agg_dedup_prefetch(shard->dedup, burst[count++]->event.id);
 		const uint32_t before = tp_meter_enter(shard->meter, TP_STAGE_ROLLUP);
 		for (uint32_t k = 0; k < count; k++) {
-			row_hash[k] = tp_rollup_hash(&burst[k]->event);
+			tp_rollup_seek(&seek[k], &burst[k]->event);
 			if (shard->table)
-				tp_rollup_prefetch(shard->table, row_hash[k]);
+				tp_rollup_prefetch_index(shard->table, &seek[k]);
 		}
 		tp_meter_enter(shard->meter, TP_STAGE_MACHINES);
 		for (uint32_t m = 0; m < shard->machines; m++)
@@ -311,12 +311,14 @@ static uint32_t hops_take(struct dp_shard *shard, uint64_t now_ms, uint64_t now_
 				shard->machine[m].ops->prefetch(shard->machine[m].self, &burst[k]->event);
 		tp_meter_enter(shard->meter, TP_STAGE_ROLLUP);
 		for (uint32_t k = 0; shard->table && k < count; k++)
-			tp_rollup_prefetch_row(shard->table, row_hash[k]);
+			tp_rollup_prefetch_row(shard->table, &seek[k]);
+		for (uint32_t k = 0; shard->table && k < count; k++)
+			tp_rollup_prefetch_last(shard->table, &seek[k]);
 		tp_meter_leave(shard->meter, before);
 		uint32_t done = 0;
 		const uint64_t first = hop->taken_slots - count;
 		uint8_t verdict;
-		while (done < count && slot_decide(shard, q, burst[done], row_hash[done], now_ms, now_ns, &verdict)) {
+		while (done < count && slot_decide(shard, q, burst[done], &seek[done], now_ms, now_ns, &verdict)) {
 			/* the one thing written into a slot, and only into one in thousands: the lower half of when */
 			if (__builtin_expect(shard->traces, 0) && verdict != TP_DEFERRED &&
 			    (burst[done]->event.trace_flags & TP_TRACE_SAMPLED))
@@ -413,8 +415,11 @@ static uint32_t lane_decide(struct dp_shard *shard, uint64_t now_ms, uint64_t no
 				entry->verdict = TP_REFUSED;
 			}
 		}
-		if (entry->verdict == TP_ACCEPTED || entry->verdict == TP_LATE || entry->verdict == TP_CONFLICT)
-			event_record(shard, record, event, tp_rollup_hash(event), entry->verdict, now_ns);
+		if (entry->verdict == TP_ACCEPTED || entry->verdict == TP_LATE || entry->verdict == TP_CONFLICT) {
+			struct tp_rollup_seek seek;
+			tp_rollup_seek(&seek, event);
+			event_record(shard, record, event, &seek, entry->verdict, now_ns);
+		}
 		if (entry->verdict == TP_ACCEPTED)
 			stamp_see(shard, event->timestamp_ms, now_ms);
 		records_append(shard, now_ns);

@@ -53,7 +53,7 @@ static struct {
 	uint32_t datagram_bytes[EVENTS];
 	uint32_t datagrams;
 	uint8_t *record[EVENTS];
-	uint64_t row_hash[EVENTS];
+	struct tp_rollup_seek seek[EVENTS];
 	struct tp_hop hop;
 	struct dp_late_ring late;
 	struct tp_counters counters;
@@ -395,13 +395,15 @@ static void rollup(void)
 	measure_begin();
 	for (uint32_t at = 0; at < EVENTS; at += BURST) {
 		for (uint32_t i = at; i < at + BURST; i++) {
-			bench.row_hash[i] = tp_rollup_hash(record_at(i));
-			tp_rollup_prefetch(table, bench.row_hash[i]);
+			tp_rollup_seek(&bench.seek[i], record_at(i));
+			tp_rollup_prefetch_index(table, &bench.seek[i]);
 		}
 		for (uint32_t i = at; i < at + BURST; i++)
-			tp_rollup_prefetch_row(table, bench.row_hash[i]);
+			tp_rollup_prefetch_row(table, &bench.seek[i]);
 		for (uint32_t i = at; i < at + BURST; i++)
-			other += tp_rollup_add_hashed(table, record_at(i), bench.row_hash[i]);
+			tp_rollup_prefetch_last(table, &bench.seek[i]);
+		for (uint32_t i = at; i < at + BURST; i++)
+			other += tp_rollup_add_sought(table, record_at(i), &bench.seek[i]);
 	}
 	measure_end();
 	measured("rollup");

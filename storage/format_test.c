@@ -97,7 +97,7 @@ static const struct field tp_rollup_row[] = {
 	F(tp_rollup_row, currency),          F(tp_rollup_row, pad),         F(tp_rollup_row, version),
 	F(tp_rollup_row, sums.impressions),  F(tp_rollup_row, sums.clicks), F(tp_rollup_row, sums.flagged_clicks),
 	F(tp_rollup_row, sums.conversions),  F(tp_rollup_row, sums.late),   F(tp_rollup_row, sums.reserved),
-	F(tp_rollup_row, sums.spend_micros), F(tp_rollup_row, pad2),        {0},
+	F(tp_rollup_row, sums.spend_micros), F(tp_rollup_row, head),        {0},
 };
 
 static const struct field segment_footer[] = {

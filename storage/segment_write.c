@@ -65,7 +65,7 @@ static int rollup_copy(const struct tp_rollup *table, struct tp_rollup_row **row
 			strings += row->string_bytes[d];
 		row->version = 0;
 		row->pad = 0;
-		memset(row->pad2, 0, sizeof(row->pad2));
+		memset(row->head, 0, sizeof(row->head));
 		if (row->string_at + strings > table->heap_bytes_max)
 			return -EBADMSG;
 	}

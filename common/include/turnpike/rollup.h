@@ -64,7 +64,7 @@ struct tp_rollup_row {
 	uint8_t pad;
 	_Atomic uint32_t version; /* odd while sums change */
 	struct tp_sums sums;
-	uint64_t pad2[4];
+	char head[32]; /* in a live table: its strings once more, if they fit; the writer's. Else zero */
 };
 static_assert(sizeof(struct tp_rollup_row) == 128, "two cache lines; shared memory and segment format");
 static_assert(offsetof(struct tp_rollup_row, sums) == 32, "shared memory and segment format");
@@ -75,8 +75,8 @@ struct tp_rollup {
 	uint32_t rows_max;
 	uint32_t heap_bytes; /* the writer's own */
 	uint32_t heap_bytes_max;
-	uint32_t index_slots; /* power of two, at least twice rows_max */
-	uint32_t pad;
+	uint32_t index_slots;                            /* power of two, at least twice rows_max */
+	uint32_t index_row_mask;                         /* of a slot: which row; see rollup.c */
 	uint64_t index_at, minutes_at, rows_at, heap_at; /* byte offsets from this header */
 	_Atomic uint64_t minute_min, minute_max;         /* of the rows; hints that let a reader skip the table */
 };
@@ -103,13 +103,30 @@ bool tp_rollup_has_room(const struct tp_rollup *table);
 bool tp_rollup_add(struct tp_rollup *table, const struct tp_event *event);
 
 /*
- * The same in steps, for one who has a burst of events: what the row is found by, its place in the index, then the row itself, each step
- * for the whole burst, so that no step waits for memory. A hash holds for any table and for copies of the event.
+ * The same in steps, for one who has a burst of events: what the row is found by, its place in the index, the row itself, and what that
+ * leads to, each step for the whole burst, so that no step waits for memory. Steps but the first and the last may be left out.
  */
-uint64_t tp_rollup_hash(const struct tp_event *event);
-void tp_rollup_prefetch(const struct tp_rollup *table, uint64_t hash);
-void tp_rollup_prefetch_row(const struct tp_rollup *table, uint64_t hash);
-bool tp_rollup_add_hashed(struct tp_rollup *table, const struct tp_event *event, uint64_t hash);
+struct tp_rollup_key {
+	uint64_t hash;
+	uint64_t lengths_device_country; /* of the row's bytes from string_bytes[] on */
+	uint32_t currency;
+	uint32_t minute;
+	const char *four, *region; /* ad, campaign, advertiser, publisher side by side, in the event; its region */
+	uint32_t four_bytes, region_bytes;
+};
+struct tp_rollup_seek {
+	struct tp_rollup_key key;
+	uint64_t folded; /* hash of the row that it is likely to be counted in instead */
+	uint32_t level;  /* … and how far that is folded; 0: not */
+	bool click;
+};
+
+/* For any table. Holds while the event stays where it is; a copy of it may be added. */
+void tp_rollup_seek(struct tp_rollup_seek *seek, const struct tp_event *event);
+void tp_rollup_prefetch_index(const struct tp_rollup *table, const struct tp_rollup_seek *seek);
+void tp_rollup_prefetch_row(const struct tp_rollup *table, struct tp_rollup_seek *seek);
+void tp_rollup_prefetch_last(const struct tp_rollup *table, const struct tp_rollup_seek *seek);
+bool tp_rollup_add_sought(struct tp_rollup *table, const struct tp_event *event, const struct tp_rollup_seek *seek);
 
 /* The row and heap arrays, for readers and for the segment writer. */
 static inline const struct tp_rollup_row *tp_rollup_rows(const struct tp_rollup *table)
