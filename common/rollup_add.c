@@ -119,10 +119,32 @@ static void key_fold(struct tp_rollup_key *to, const struct tp_rollup_key *key, 
 	to->lengths_device_country = folded;
 }
 
+/* Below 16, in words that overlap. */
+static inline bool few_same(const char *a, const char *b, uint32_t bytes)
+{
+	if (bytes >= 8) {
+		uint64_t x[2], y[2];
+		memcpy(&x[0], a, 8), memcpy(&x[1], a + bytes - 8, 8);
+		memcpy(&y[0], b, 8), memcpy(&y[1], b + bytes - 8, 8);
+		return ((x[0] ^ y[0]) | (x[1] ^ y[1])) == 0;
+	}
+	if (bytes >= 2) {
+		uint16_t x[4], y[4];
+		const uint32_t at[4] = {0, bytes >= 4 ? 2 : 0, bytes >= 4 ? bytes - 4 : bytes - 2, bytes - 2};
+		uint16_t differ = 0;
+		for (uint32_t i = 0; i < 4; i++) {
+			memcpy(&x[i], a + at[i], 2), memcpy(&y[i], b + at[i], 2);
+			differ |= x[i] ^ y[i];
+		}
+		return differ == 0;
+	}
+	return bytes == 0 || *a == *b;
+}
+
 static inline bool bytes_same(const char *a, const char *b, uint32_t bytes)
 {
 	if (bytes < 16)
-		return memcmp(a, b, bytes) == 0;
+		return few_same(a, b, bytes);
 	__m128i differ = _mm_setzero_si128();
 	for (uint32_t i = 0;; i += 16) {
 		uint32_t at = i + 16 < bytes ? i : bytes - 16; /* the last sixteen, some of them again */
@@ -296,8 +318,11 @@ void tp_rollup_prefetch_last(const struct tp_rollup *table, const struct tp_roll
 		return;
 	if (seek->level)
 		row_prefetch(row, true);
-	else if (!in_head(&seek->key))
-		__builtin_prefetch(tp_rollup_heap(table) + row->string_at);
+	else if (!in_head(&seek->key)) {
+		const char *strings = tp_rollup_heap(table) + row->string_at;
+		__builtin_prefetch(strings);
+		__builtin_prefetch(strings + seek->key.four_bytes + seek->key.region_bytes - 1);
+	}
 }
 
 /* ---- adding ---- */

@@ -317,6 +317,7 @@ static uint32_t hops_take(struct dp_shard *shard, uint64_t now_ms, uint64_t now_
 		tp_meter_leave(shard->meter, before);
 		uint32_t done = 0;
 		const uint64_t first = hop->taken_slots - count;
+		const uint64_t head = atomic_load_explicit(&hop->head, memory_order_relaxed);
 		uint8_t verdict;
 		while (done < count && slot_decide(shard, q, burst[done], &seek[done], now_ms, now_ns, &verdict)) {
 			/* the one thing written into a slot, and only into one in thousands: the lower half of when */
@@ -324,6 +325,7 @@ static uint32_t hops_take(struct dp_shard *shard, uint64_t now_ms, uint64_t now_
 			    (burst[done]->event.trace_flags & TP_TRACE_SAMPLED))
 				burst[done]->index = (uint32_t)tp_mono_ns();
 			tp_hop_decide(hop, first + done++, verdict);
+			tp_hop_fetch(hop, head, burst[done - 1]->bytes + 64);
 		}
 		if (done < count) {
 			/* What could not be decided goes back: it is the first to be taken next time. */

@@ -30,6 +30,8 @@ struct tp_slot {
 	struct tp_event event; /* with strings behind it */
 };
 
+enum { TP_HOP_AHEAD_BYTES = 48 << 10 };
+
 enum { TP_SLOT_HEADER_BYTES = 16, TP_SLOT_BYTES_MAX = TP_SLOT_HEADER_BYTES + TP_SENT_BYTES_MAX };
 
 /* The producer's own note of a slot. */
@@ -51,6 +53,7 @@ struct tp_hop {
 	/* the consumer's own */
 	_Alignas(64) uint64_t taken;
 	uint64_t taken_slots;
+	uint64_t fetched; /* slots before it are in this core's cache, or on their way */
 	/* set at start */
 	_Alignas(64) uint8_t *base;
 	uint64_t capacity_bytes;
@@ -121,6 +124,23 @@ static inline struct tp_slot *tp_hop_take(struct tp_hop *hop)
 	hop->taken += slot->bytes;
 	hop->taken_slots++;
 	return slot;
+}
+
+/*
+ * Fetches published bytes that were not fetched yet, at most `bytes` of them, up to TP_HOP_AHEAD_BYTES ahead of what is taken. They lie in
+ * the producer's cache, and come several at a time only if they are asked for before they are needed: a little with each slot.
+ */
+static inline void tp_hop_fetch(struct tp_hop *hop, uint64_t head, uint32_t bytes)
+{
+	uint64_t at = hop->fetched > hop->taken ? hop->fetched : hop->taken & ~UINT64_C(63);
+	uint64_t end = at + bytes;
+	if (end > hop->taken + TP_HOP_AHEAD_BYTES)
+		end = hop->taken + TP_HOP_AHEAD_BYTES;
+	if (end > head)
+		end = head;
+	for (; at < end; at += 64)
+		__builtin_prefetch(tp_hop_at(hop, at));
+	hop->fetched = at;
 }
 
 /* Takes the slot that was taken last back: it is the first to be taken next time. */
