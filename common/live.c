@@ -1,7 +1,7 @@
 /*
  * The live view's memory: made by the data process, mapped read only by others. Layout and rules: turnpike/live.h.
  *
- *   memfd ─ struct tp_live ─ page ─ rollup 0 ─ page ─ rollup 1 ─ …        each table starts on a page
+ *   memfd ─ struct tp_live ─ page ─ rollup 0 ─ page ─ rollup 1 ─ …        each table starts on a page; large ones on a huge page
  *
  * The memfd is sealed: it can neither shrink (no reader is ever hit by SIGBUS), nor grow, and whoever gets it cannot map it
  * writable (F_SEAL_FUTURE_WRITE leaves only the mapping that its creator already has).
@@ -21,13 +21,37 @@
 #define F_SEAL_FUTURE_WRITE 0x0010
 #endif
 
-enum { PAGE_BYTES = 4096 };
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
+#endif
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25 /* Linux 6.1 */
+#endif
+
+enum { PAGE_BYTES = 4096, HUGE_BYTES = 2 << 20 };
 
 static_assert(_Alignof(struct tp_live) <= PAGE_BYTES, "a mapping is aligned enough");
 
-static uint64_t page_up(uint64_t n)
+static uint64_t round_up(uint64_t n, uint64_t to)
 {
-	return (n + PAGE_BYTES - 1) & ~(uint64_t)(PAGE_BYTES - 1);
+	return (n + to - 1) & ~(to - 1);
+}
+
+/* A shared mapping that starts on a huge page, so that its parts can lie on such pages. */
+static void *map_aligned(int fd, uint64_t bytes)
+{
+	uint8_t *room = mmap(NULL, bytes + HUGE_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (room == MAP_FAILED)
+		return MAP_FAILED;
+	uint64_t before = round_up((uintptr_t)room, HUGE_BYTES) - (uintptr_t)room;
+	void *at = mmap(room + before, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0);
+	if (at == MAP_FAILED)
+		before = bytes + HUGE_BYTES;
+	else
+		munmap(room + before + bytes, HUGE_BYTES - before);
+	if (before)
+		munmap(room, before);
+	return at;
 }
 
 const char *tp_refusing_name(enum tp_refusing state)
@@ -47,8 +71,10 @@ const char *tp_refusing_name(enum tp_refusing state)
 
 int tp_live_create(struct tp_live **live, uint32_t rollup_count, uint32_t rollup_rows, uint32_t rollup_heap_bytes)
 {
-	uint64_t at = page_up(sizeof(struct tp_live));
-	uint64_t each = page_up(tp_rollup_bytes(rollup_rows, rollup_heap_bytes));
+	uint64_t each = tp_rollup_bytes(rollup_rows, rollup_heap_bytes);
+	const uint64_t page = each < HUGE_BYTES ? PAGE_BYTES : HUGE_BYTES;
+	uint64_t at = round_up(sizeof(struct tp_live), page);
+	each = round_up(each, page);
 	uint64_t bytes = at + rollup_count * each;
 	int error;
 
@@ -57,7 +83,7 @@ int tp_live_create(struct tp_live **live, uint32_t rollup_count, uint32_t rollup
 		return -errno;
 	if (ftruncate(fd, (off_t)bytes) != 0)
 		goto no_file;
-	struct tp_live *made = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	struct tp_live *made = map_aligned(fd, bytes);
 	if (made == MAP_FAILED)
 		goto no_file;
 	/* FUTURE_WRITE came with Linux 5.1; without it readers are trusted to map read only */
@@ -90,6 +116,16 @@ no_file:
 	error = errno;
 	close(fd);
 	return -error;
+}
+
+void tp_live_rollup_touch(struct tp_live *live, uint32_t index)
+{
+	void *at = (uint8_t *)live + live->rollup_at + index * live->rollup_bytes;
+	if (live->rollup_bytes % HUGE_BYTES != 0)
+		return;
+	/* What is not there yet comes as a huge page of zeros; only where there is none left, or no such call, page by page. */
+	if (madvise(at, live->rollup_bytes, MADV_COLLAPSE) != 0)
+		(void)madvise(at, live->rollup_bytes, MADV_POPULATE_WRITE);
 }
 
 /* The offsets that a reader will follow lie inside the table. The counts that grow are checked against these by rows_max. */

@@ -48,6 +48,15 @@ void dp_table_give(struct dp_node *node, struct tp_rollup *table)
 	pthread_mutex_unlock(&pool->lock);
 }
 
+/* Once for each table, before a shard may write into it. */
+static void table_touch(struct dp_node *node, const struct tp_rollup *table)
+{
+	uint64_t index = ((uintptr_t)table - (uintptr_t)dp_table_at(node, 0)) / node->live->rollup_bytes;
+	if (!node->tables.touched[index])
+		tp_live_rollup_touch(node->live, (uint32_t)index);
+	node->tables.touched[index] = true;
+}
+
 uint64_t dp_spares_step(struct dp_node *node, uint64_t now_ms, uint64_t now_ns)
 {
 	(void)now_ms;
@@ -59,6 +68,7 @@ uint64_t dp_spares_step(struct dp_node *node, uint64_t now_ms, uint64_t now_ns)
 		if (!atomic_load_explicit(&shard->spare_table, memory_order_acquire)) {
 			struct tp_rollup *table = dp_table_take(node);
 			if (table) {
+				table_touch(node, table);
 				/* release: the shard sees the table as we left it */
 				atomic_store_explicit(&shard->spare_table, table, memory_order_release);
 				done++;

@@ -111,6 +111,12 @@ struct tp_live {
 /* Creates the memory with `rollup_count` tables and lays it out. Returns the memfd (>= 0) or -errno; *live is mapped writable. */
 int tp_live_create(struct tp_live **live, uint32_t rollup_count, uint32_t rollup_rows, uint32_t rollup_heap_bytes);
 
+/*
+ * Gives a large table its memory, in huge pages where there are any, so that its writer meets no fault and few translations. Takes
+ * milliseconds; the creator, any thread, beside a writer too.
+ */
+void tp_live_rollup_touch(struct tp_live *live, uint32_t index);
+
 /* Maps a received fd read only and checks magic, version and sizes. 0 or -errno. */
 int tp_live_map(int fd, const struct tp_live **live);
 void tp_live_unmap(const struct tp_live *live);
