@@ -45,6 +45,37 @@ static void a_reader_sees_what_is_written(void **state)
 	unmap(live, fd);
 }
 
+static void a_large_table_keeps_what_it_has_when_its_memory_comes(void **state)
+{
+	(void)state;
+	enum { LARGE = 20000, HUGE = 2 << 20 };
+	struct tp_live *live;
+	const struct tp_live *view;
+	int fd = tp_live_create(&live, 2, LARGE, 1 << 20);
+
+	assert_true(fd >= 0);
+	assert_int_equal(live->rollup_at % HUGE, 0);
+	assert_int_equal(live->rollup_bytes % HUGE, 0);
+	assert_int_equal((uintptr_t)live % HUGE, 0);
+	assert_int_equal(tp_live_map(fd, &view), 0);
+	struct tp_rollup *table = (struct tp_rollup *)(uintptr_t)tp_live_rollup(live, 1);
+	tp_rollup_reset(table, 7);
+	char *heap = (char *)(uintptr_t)tp_rollup_heap(table);
+	heap[0] = 'a';
+	heap[table->heap_bytes_max - 1] = 'z';
+	tp_live_rollup_touch(live, 1);
+	heap[1] = 'b';
+	assert_memory_equal(tp_rollup_heap(tp_live_rollup(view, 1)), "ab", 2);
+	assert_int_equal(tp_rollup_heap(tp_live_rollup(view, 1))[table->heap_bytes_max - 1], 'z');
+	assert_int_equal(atomic_load(&tp_live_rollup(view, 1)->file_id), 7);
+	unsigned char there[16];
+	assert_int_equal(mincore(heap - (uintptr_t)heap % 4096, sizeof(there) * 4096UL, there), 0);
+	for (size_t i = 0; i < sizeof(there); i++)
+		assert_true(there[i] & 1);
+	tp_live_unmap(view);
+	unmap(live, fd);
+}
+
 static void the_memory_is_sealed(void **state)
 {
 	(void)state;
@@ -118,6 +149,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_reader_sees_what_is_written),
+		cmocka_unit_test(a_large_table_keeps_what_it_has_when_its_memory_comes),
 		cmocka_unit_test(the_memory_is_sealed),
 		cmocka_unit_test(foreign_memory_is_refused),
 		cmocka_unit_test(each_state_has_a_name),

@@ -119,25 +119,23 @@ static void key_fold(struct tp_rollup_key *to, const struct tp_rollup_key *key, 
 	to->lengths_device_country = folded;
 }
 
-/* Below 16, in words that overlap. */
+/* A first and a last word, which overlap when there are fewer bytes than two words. */
+#define ENDS_SAME(word, a, b, bytes) \
+	__extension__({ \
+		word first[2], last[2]; \
+		memcpy(&first[0], (a), sizeof(word)), memcpy(&last[0], (a) + (bytes) - sizeof(word), sizeof(word)); \
+		memcpy(&first[1], (b), sizeof(word)), memcpy(&last[1], (b) + (bytes) - sizeof(word), sizeof(word)); \
+		((first[0] ^ first[1]) | (last[0] ^ last[1])) == 0; \
+	})
+
 static inline bool few_same(const char *a, const char *b, uint32_t bytes)
 {
-	if (bytes >= 8) {
-		uint64_t x[2], y[2];
-		memcpy(&x[0], a, 8), memcpy(&x[1], a + bytes - 8, 8);
-		memcpy(&y[0], b, 8), memcpy(&y[1], b + bytes - 8, 8);
-		return ((x[0] ^ y[0]) | (x[1] ^ y[1])) == 0;
-	}
-	if (bytes >= 2) {
-		uint16_t x[4], y[4];
-		const uint32_t at[4] = {0, bytes >= 4 ? 2 : 0, bytes >= 4 ? bytes - 4 : bytes - 2, bytes - 2};
-		uint16_t differ = 0;
-		for (uint32_t i = 0; i < 4; i++) {
-			memcpy(&x[i], a + at[i], 2), memcpy(&y[i], b + at[i], 2);
-			differ |= x[i] ^ y[i];
-		}
-		return differ == 0;
-	}
+	if (bytes >= 8)
+		return ENDS_SAME(uint64_t, a, b, bytes);
+	if (bytes >= 4)
+		return ENDS_SAME(uint32_t, a, b, bytes);
+	if (bytes >= 2)
+		return ENDS_SAME(uint16_t, a, b, bytes);
 	return bytes == 0 || *a == *b;
 }
 

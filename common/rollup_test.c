@@ -239,6 +239,98 @@ static uint32_t expected_level(uint32_t rows)
 	return level;
 }
 
+/* Names of all lengths around those of vectors and of a row's head; some differ in one byte only. */
+static void names_make(struct record *record, uint32_t number)
+{
+	char text[3][TP_ID_BYTES_MAX + 1];
+	for (uint32_t i = 0; i < 3; i++) {
+		uint32_t bytes = 1 + (number * (i + 3) + i) % 27, differs = number / 5 % bytes;
+		memset(text[i], 'x', bytes);
+		text[i][differs] = (char)('a' + number % 3);
+		text[i][bytes] = '\0';
+	}
+	record_make(record, number % 8 ? 100 : 101, text[0], text[1], number % 4 ? text[2] : "");
+	record->event.type = (uint8_t)(number % TP_EVENT_TYPES);
+	record->event.bid_micros = number % 7;
+}
+
+/* The hash only finds rows; what a row is its key decides. Here all hashes are the same. */
+static void keys_decide_and_not_hashes(void **state)
+{
+	(void)state;
+	enum { LENGTHS = 40 };
+	struct tp_rollup *table = table_make();
+	struct tp_rollup_seek seek;
+	struct record record;
+	uint32_t expected = 0;
+
+	tp_rollup_reset(table, 1);
+	for (uint32_t bytes = 1; bytes <= LENGTHS; bytes += bytes < 17 ? 1 : 7) {
+		/* as it is; each name with its first, its middle or its last byte another: from one row to ten at most */
+		for (uint32_t other = 0; other < 10; other++) {
+			char text[3][LENGTHS + 1] = {{0}};
+			for (uint32_t i = 0; i < 3; i++)
+				memset(text[i], 'x', bytes);
+			uint32_t at = (other - 1) % 3 * (bytes - 1) / 2;
+			if (other)
+				text[(other - 1) / 3][at] = 'y';
+			record_make(&record, 5, text[0], text[1], text[2]);
+			const bool new = bytes >= 3 || other == 0 || (bytes == 2 ? (other - 1) % 3 != 1 : (other - 1) % 3 == 0);
+			expected += new;
+			for (int times = 0; times < 2; times++) {
+				tp_rollup_seek(&seek, &record.event);
+				seek.key.hash = 42;
+				tp_rollup_add_sought(table, &record.event, &seek);
+			}
+			assert_int_equal(atomic_load(&table->rows), expected);
+		}
+	}
+	free(table);
+}
+
+/*
+ * In bursts and one by one: what was guessed ahead of a burst must not show, though it changes within the burst: rows appear, and so does
+ * the level at which new ones fold.
+ */
+static void steps_for_a_burst_come_to_the_same(void **state)
+{
+	(void)state;
+	enum { EVENTS = 140000, BURST = 64 };
+	static struct record record[BURST];
+	struct tp_rollup_seek seek[BURST];
+	struct tp_rollup *one = large_make(200000), *burst = large_make(200000);
+	uint32_t folded = 0;
+
+	for (uint32_t at = 0; at < EVENTS; at += BURST) {
+		for (uint32_t i = 0; i < BURST; i++) {
+			if (i % 3)
+				bomb_make(&record[i], (at + i) / (1 + i % 2));
+			else
+				names_make(&record[i], at + i);
+			tp_rollup_seek(&seek[i], &record[i].event);
+			tp_rollup_prefetch_index(burst, &seek[i]);
+		}
+		for (uint32_t i = 0; i < BURST; i++)
+			tp_rollup_prefetch_row(burst, &seek[i]);
+		for (uint32_t i = 0; i < BURST; i++)
+			tp_rollup_prefetch_last(burst, &seek[i]);
+		for (uint32_t i = 0; i < BURST; i++) {
+			struct record copy = record[i];
+			bool here = tp_rollup_add(one, &record[i].event);
+			assert_int_equal(here, tp_rollup_add_sought(burst, &copy.event, &seek[i]));
+			folded += here;
+		}
+	}
+	assert_true(folded > 0);
+	uint32_t rows = atomic_load(&one->rows);
+	assert_int_equal(rows, atomic_load(&burst->rows));
+	assert_memory_equal(tp_rollup_rows(one), tp_rollup_rows(burst), rows * sizeof(struct tp_rollup_row));
+	assert_int_equal(one->heap_bytes, burst->heap_bytes);
+	assert_memory_equal(tp_rollup_heap(one), tp_rollup_heap(burst), one->heap_bytes);
+	free(one);
+	free(burst);
+}
+
 static void a_bomb_folds_region_then_publisher_then_ad(void **state)
 {
 	(void)state;
@@ -382,6 +474,8 @@ int main(void)
 		cmocka_unit_test(each_part_of_the_key_counts),
 		cmocka_unit_test(sums_match_a_model),
 		cmocka_unit_test(full_says_so),
+		cmocka_unit_test(keys_decide_and_not_hashes),
+		cmocka_unit_test(steps_for_a_burst_come_to_the_same),
 		cmocka_unit_test(a_bomb_folds_region_then_publisher_then_ad),
 		cmocka_unit_test(a_reader_sees_whole_rows),
 		cmocka_unit_test(a_dead_writer_does_not_hang_a_reader),
