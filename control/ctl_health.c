@@ -1,5 +1,6 @@
-/* /healthz: this process lives. /readyz: it has something to answer from. Contract section 7. Connection threads. */
+/* /healthz: this process lives. /readyz: it has something to answer from, and its ledger. Contract section 7. Connection threads. */
 #include "ctl.h"
+#include "ctl_ledger.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,9 +28,11 @@ void ctl_readyz(struct ctl *ctl, const struct ctl_target *target, struct ctl_rep
 	bool manifest = asprintf(&path, "%s/manifest", ctl->config.data_dir) > 0 && access(path, R_OK) == 0;
 	free(path);
 
-	bool ready = live || manifest;
-	ctl_reply_json(reply, json_pack("{s:b, s:b, s:b, s:b, s:s}", "ready", (int)ready, "live_view", (int)live, "data_process",
-					(int)connected, "manifest", (int)manifest, "state", state));
+	bool ledger = ctl_ledger_there(ctl->ledger);
+	bool ready = (live || manifest) && ledger;
+	ctl_reply_json(reply,
+		       json_pack("{s:b, s:b, s:b, s:b, s:b, s:s}", "ready", (int)ready, "live_view", (int)live, "data_process",
+				 (int)connected, "manifest", (int)manifest, "ledger", (int)ledger, "state", state));
 	if (reply->status == 200 && !ready)
 		reply->status = 503;
 }

@@ -179,6 +179,8 @@ static void fail(struct ctl_reply *reply, int rc, const struct bill *bill)
 		ctl_reply_problem(reply, 500, "damaged-segment", NULL, "%s %llu is damaged: see turnpikectl segments verify",
 				  bill->facts.damaged_rollup ? "rollup file" : "segment",
 				  (unsigned long long)bill->facts.damaged_sequence);
+	else if (rc == -EIDRM)
+		ctl_reply_problem(reply, 503, "no-ledger", NULL, CTL_LEDGER_GONE);
 	else
 		ctl_reply_problem(reply, 503, "no-snapshot", NULL, "the figures cannot be read now: %s", strerror(-rc));
 }

@@ -246,6 +246,8 @@ void ctl_billing_report(struct ctl *ctl, const struct ctl_target *target, struct
 		ctl_reply_problem(reply, 404, "not-found", NULL, "no bill of that id was issued");
 	else if (rc == -ENOMEM || rc == -ECANCELED)
 		ctl_reply_problem(reply, 500, "no-memory", NULL, "not enough memory for this answer");
+	else if (rc == -EIDRM)
+		ctl_reply_problem(reply, 503, "no-ledger", NULL, CTL_LEDGER_GONE);
 	else if (rc != 0)
 		ctl_reply_problem(reply, 503, "no-ledger", NULL, "the ledger cannot be read now: %s", strerror(-rc));
 	else

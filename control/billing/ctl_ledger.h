@@ -9,6 +9,10 @@
  * Figures never come from here: those are sums of the data folder at any time. Who deletes the file loses what was issued and
  * reconciled, not a single click.
  *
+ * A file that was deleted, moved or replaced while it is open is one that no restart will find: what SQLite would still write into it is
+ * lost without a word. So it is looked at before each transaction and before its commit; then every call is -EIDRM until the same file is
+ * back, or the process is started again.
+ *
  * One connection under a mutex: any thread; every call is one transaction, on stable storage when it returns. turnpikectl may have
  * the same file open; SQLite's locks keep them apart.
  */
@@ -21,12 +25,18 @@
 
 struct ctl_ledger;
 
+/* What -EIDRM means, for people. */
+#define CTL_LEDGER_GONE \
+	"the ledger of bills was deleted, moved or replaced: put it back, or restart turnpike-control to begin a new one"
+
 /*
  * Opens the file in the folder, which exists; makes it when it is not there. 0; -errno, logged: the file is damaged (-EBADMSG), comes from a
  * later program (-EPROTONOSUPPORT), or cannot be read or written.
  */
 int ctl_ledger_open(struct ctl_ledger **ledger, const char *state_dir);
 void ctl_ledger_close(struct ctl_ledger *ledger); /* may be NULL */
+/* Whether the file is still where a restart would find it. Takes no lock. NULL is not there. */
+bool ctl_ledger_there(const struct ctl_ledger *ledger);
 
 /* Sums of one key. Spend is of valid clicks. */
 struct ctl_ledger_figures {

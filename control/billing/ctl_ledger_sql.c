@@ -15,8 +15,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
-enum { SCHEMA = 2, APPLICATION_ID = 0x54504c31 /* "TPL1": file(1) and we know it by that */, BUSY_MS = 5000, MICROS_BYTES = 64 };
+enum {
+	SCHEMA = 2,
+	APPLICATION_ID = 0x54504c31 /* "TPL1": file(1) and we know it by that */,
+	BUSY_MS = 5000,
+	MICROS_BYTES = 64,
+	PATH_BYTES = 4096
+};
 
 /* Step n makes schema n + 1 of schema n: never changed once it was out, only added to. */
 static const char *const schema_step[] = {
@@ -92,7 +99,13 @@ struct ctl_ledger {
 	sqlite3 *db;
 	pthread_mutex_t lock; /* over the connection and its statements */
 	sqlite3_stmt *statement[LEDGER_SQLS];
-	char path[4096];
+	bool gone; /* as of the last look; for the log */
+	/* set when it is opened, and not changed */
+	struct ledger_file {
+		char path[PATH_BYTES];
+		dev_t device;
+		ino_t inode;
+	} file, log; /* ledger.db, and its write-ahead log, which has what was not copied there yet */
 };
 
 void ledger_lock(struct ctl_ledger *ledger)
@@ -138,9 +151,51 @@ static int errno_of(int code)
 static int said(const struct ctl_ledger *ledger, const char *what)
 {
 	int rc = errno_of(ledger->db ? sqlite3_extended_errcode(ledger->db) : SQLITE_NOMEM);
-	tp_logf(TP_ERROR, "the ledger failed", "path=\"%s\" at=\"%s\" error=\"%s\"", ledger->path, what,
+	tp_logf(TP_ERROR, "the ledger failed", "path=\"%s\" at=\"%s\" error=\"%s\"", ledger->file.path, what,
 		ledger->db ? sqlite3_errmsg(ledger->db) : "no memory");
 	return rc ? rc : -EIO;
+}
+
+/* ---- whether it is still there ---- */
+
+static bool file_same(const struct ledger_file *file)
+{
+	struct stat now;
+
+	return stat(file->path, &now) == 0 && now.st_dev == file->device && now.st_ino == file->inode;
+}
+
+static int file_remember(struct ledger_file *file)
+{
+	struct stat now;
+
+	if (stat(file->path, &now) != 0)
+		return -errno;
+	file->device = now.st_dev;
+	file->inode = now.st_ino;
+	return 0;
+}
+
+bool ctl_ledger_there(const struct ctl_ledger *ledger)
+{
+	return ledger && file_same(&ledger->file) && file_same(&ledger->log);
+}
+
+/* With the lock. Says it once, and once more when it is back. */
+static bool look(struct ctl_ledger *ledger)
+{
+	bool gone = ledger->file.inode && !ctl_ledger_there(ledger);
+
+	if (gone && !ledger->gone)
+		tp_logf(TP_ERROR,
+			"the ledger was deleted, moved or replaced: no bill is issued or shown until it is back, or this process "
+			"is "
+			"started again",
+			"path=\"%s\"", ledger->file.path);
+	if (!gone && ledger->gone)
+		tp_logf(TP_INFO, "the ledger is back", "path=\"%s\"", ledger->file.path);
+	ledger->gone = gone;
+	return !gone;
 }
 
 /* ---- statements ---- */
@@ -149,6 +204,9 @@ sqlite3_stmt *ledger_statement(struct ctl_ledger *ledger, enum ledger_sql which)
 {
 	sqlite3_stmt **statement = &ledger->statement[which];
 
+	/* what is read outside of a transaction, its beginning, and before its end becomes a promise */
+	if ((which == SQL_COMMIT || (which != SQL_ROLLBACK && sqlite3_get_autocommit(ledger->db))) && !look(ledger))
+		return NULL;
 	if (*statement) {
 		sqlite3_reset(*statement);
 		sqlite3_clear_bindings(*statement);
@@ -238,7 +296,7 @@ void ledger_column_figures(sqlite3_stmt *statement, int at, struct ctl_ledger_fi
 int ledger_next(struct ctl_ledger *ledger, sqlite3_stmt *statement)
 {
 	if (!statement)
-		return -EIO;
+		return ledger->gone ? -EIDRM : -EIO;
 	int code = sqlite3_step(statement);
 	if (code == SQLITE_ROW)
 		return 1;
@@ -319,11 +377,11 @@ static int schema_check(struct ctl_ledger *ledger)
 	if (rc != 0)
 		return rc;
 	if (application != APPLICATION_ID && (version != 0 || application != 0)) {
-		tp_logf(TP_ERROR, "not a ledger: move the file away", "path=\"%s\"", ledger->path);
+		tp_logf(TP_ERROR, "not a ledger: move the file away", "path=\"%s\"", ledger->file.path);
 		return -EBADMSG;
 	}
 	if (version > SCHEMA) {
-		tp_logf(TP_ERROR, "the ledger is of a later program", "path=\"%s\" found=%lld expected=%d", ledger->path,
+		tp_logf(TP_ERROR, "the ledger is of a later program", "path=\"%s\" found=%lld expected=%d", ledger->file.path,
 			(long long)version, SCHEMA);
 		return -EPROTONOSUPPORT;
 	}
@@ -337,10 +395,11 @@ int ctl_ledger_open(struct ctl_ledger **out, const char *state_dir)
 	if (!ledger)
 		return -ENOMEM;
 	pthread_mutex_init(&ledger->lock, NULL);
-	int length = snprintf(ledger->path, sizeof(ledger->path), "%s/ledger.db", state_dir);
-	int rc = length < 0 || (size_t)length >= sizeof(ledger->path) ? -ENAMETOOLONG : 0;
+	int length = snprintf(ledger->log.path, PATH_BYTES, "%s/ledger.db-wal", state_dir);
+	int rc = length < 0 || length >= PATH_BYTES ? -ENAMETOOLONG : 0;
+	snprintf(ledger->file.path, PATH_BYTES, "%.4080s/ledger.db", state_dir);
 	/* NOMUTEX: our own lock is enough */
-	if (rc == 0 && sqlite3_open_v2(ledger->path, &ledger->db,
+	if (rc == 0 && sqlite3_open_v2(ledger->file.path, &ledger->db,
 				       SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW,
 				       NULL) != SQLITE_OK)
 		rc = said(ledger, "open");
@@ -352,6 +411,11 @@ int ctl_ledger_open(struct ctl_ledger **out, const char *state_dir)
 	}
 	if (rc == 0)
 		rc = schema_check(ledger);
+	/* the log is there from the first statement on, for as long as a connection is open */
+	if (rc == 0)
+		rc = file_remember(&ledger->log);
+	if (rc == 0)
+		rc = file_remember(&ledger->file);
 	if (rc != 0) {
 		ctl_ledger_close(ledger);
 		return rc;

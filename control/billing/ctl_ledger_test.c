@@ -1,5 +1,5 @@
 /* The ledger: its file, segments, runs of the reconciliation, and which minutes they make reconciled. */
-#include "ctl_ledger.h"
+#include "ctl_ledger_report.h"
 #include "turnpike/log.h"
 
 #include <errno.h>
@@ -283,6 +283,61 @@ static void what_it_cannot_read_is_refused(void **state)
 	assert_null(ledger);
 }
 
+/* ---- when its file goes while it is open ---- */
+
+static int64_t runs_now(struct ctl_ledger *ledger, uint64_t at_ms)
+{
+	struct ctl_ledger_recount run = {.from_minute = 0, .to_minute = 60, .at_ms = at_ms};
+	int rc = ctl_ledger_recount_store(ledger, &run);
+
+	return rc ? rc : run.id;
+}
+
+/* Nothing is taken that a restart would not find: the file, its log, or their folder may go, or another come in their place. */
+static void a_ledger_that_is_gone_takes_nothing(void **state)
+{
+	struct place *place = *state;
+	static const char *const suffix[] = {"", "-wal"};
+	char from[128], to[128];
+	uint64_t sequence;
+
+	assert_false(ctl_ledger_there(NULL));
+	for (size_t i = 0; i < sizeof(suffix) / sizeof(suffix[0]); i++) {
+		snprintf(from, sizeof(from), "%s%s", place->path, suffix[i]);
+		snprintf(to, sizeof(to), "%s%s.away", place->path, suffix[i]);
+		assert_true(runs_now(place->ledger, 1) > 0);
+		assert_true(ctl_ledger_there(place->ledger));
+		/* moved away */
+		assert_int_equal(rename(from, to), 0);
+		assert_false(ctl_ledger_there(place->ledger));
+		assert_int_equal(runs_now(place->ledger, 2), -EIDRM);
+		assert_int_equal(ctl_ledger_segment_last(place->ledger, &sequence), -EIDRM);
+		/* another one in its place */
+		FILE *other = fopen(from, "w");
+		assert_non_null(other);
+		fclose(other);
+		assert_false(ctl_ledger_there(place->ledger));
+		assert_int_equal(runs_now(place->ledger, 3), -EIDRM);
+		/* back again */
+		assert_int_equal(rename(to, from), 0);
+		assert_true(ctl_ledger_there(place->ledger));
+		assert_true(runs_now(place->ledger, 4) > 0);
+	}
+	/* a transaction that began before */
+	struct ctl_ledger_segment segment = {.sequence = 7, .from_minute = 0, .to_minute = 60};
+	assert_int_equal(ctl_ledger_hold(place->ledger), 0);
+	assert_int_equal(ctl_ledger_schedule_put(place->ledger, 0, "UTC", 1, 2), 0);
+	assert_int_equal(unlink(place->path), 0);
+	assert_int_equal(ctl_ledger_release(place->ledger, 0), -EIDRM);
+	assert_int_equal(ctl_ledger_segment_store(place->ledger, &segment), -EIDRM);
+	/* opened anew it is an empty one, and whole */
+	reopen(place);
+	assert_int_equal(ctl_ledger_segment_last(place->ledger, &sequence), 0);
+	assert_int_equal(sequence, 0);
+	assert_int_equal(runs_now(place->ledger, 1), 1);
+	assert_true(ctl_ledger_there(place->ledger));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -292,6 +347,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(any_runs_give_what_a_slow_model_gives, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(runs_are_listed_newest_first, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(what_it_cannot_read_is_refused, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(a_ledger_that_is_gone_takes_nothing, set_up, tear_down),
 	};
 	return cmocka_run_group_tests_name("ctl_ledger", tests, NULL, NULL);
 }

@@ -3,6 +3,7 @@
  * answered, by endpoint. Connection threads. Every figure stands in docs/metrics.md.
  */
 #include "ctl.h"
+#include "ctl_ledger.h"
 #include "ctl_meter.h"
 #include "ctl_metrics.h"
 #include "ctl_otlp.h"
@@ -209,5 +210,7 @@ void ctl_metrics_control(FILE *to, const struct ctl *ctl)
 		ctl_meter_print(ctl->meter, to);
 	if (ctl->stores)
 		caches(to, ctl);
+	ctl_family(to, "control_ledger_there", "gauge", "1 while the file of bills is where a restart would find it");
+	fprintf(to, "turnpike_control_ledger_there %d\n", ctl_ledger_there(ctl->ledger));
 	ctl_otlp_print(ctl->otlp, to);
 }

@@ -4,6 +4,7 @@ import datetime
 import io
 import json
 import random
+import re
 import urllib.parse
 import zoneinfo
 from decimal import Decimal
@@ -293,6 +294,43 @@ def test_bills_are_issued_corrected_and_kept(build):
         wait_until("it is issued again", lambda: rows()[0]["report"] == identity)
         again = report(n, identity)
         assert again["revision"] == 1 and added(again["report"]["lines"]) == added(second["items"]), again
+
+
+def test_a_ledger_that_goes_is_noticed(build):
+    """Its files are moved away under a running node: no bill is shown or issued as if nothing were, and everything else goes on."""
+    with node(build, extra=ISSUE) as n:
+        noon = (now_ms() // DAY - 2) * DAY + DAY // 2
+        send(n, [event(timestamp=noon, advertiser_id="adv"), event(timestamp=now_ms(), advertiser_id="adv")])
+        n.ctl("segments", "seal")
+        day = {"period": "daily", "tz": "Europe/Berlin", "from": noon, "to": noon + 1}
+        identity = wait_until("the bill is issued", lambda: bills(n, "adv", **day)["items"][0]["report"])
+        assert n.get("/readyz")["ledger"]
+
+        def there():
+            return re.search(r"^turnpike_control_ledger_there (\d)$", n.request("GET", "/metrics", at=n.api)[2].decode(), re.M).group(1)
+
+        assert there() == "1"
+        away = n.folder / "away"
+        away.mkdir()
+        for path in (n.folder / "control").glob("ledger.db*"):
+            path.rename(away / path.name)
+        ready = n.get("/readyz", 503)
+        assert (ready["ready"], ready["ledger"], ready["live_view"]) == (False, False, True), ready
+        assert there() == "0"
+        for answer in (bills(n, "adv", 503, **day), report(n, identity, 503)):
+            assert answer["type"] == "urn:turnpike:problem:no-ledger" and "deleted, moved or replaced" in answer["detail"], answer
+        send(n, [event(timestamp=noon, advertiser_id="late")])
+        n.ctl("segments", "seal")
+        said = wait_until("it is said", lambda: [line for line in (n.folder / "control.log").read_text().splitlines() if "the ledger was deleted" in line])
+        assert len(said) == 1 and said[0].startswith("level=error"), said
+        assert n.totals("advertisers", "late", window="7d")["clicks"] == 1
+        # put back: all of it, and what was to be said meanwhile
+        for path in away.iterdir():
+            path.rename(n.folder / "control" / path.name)
+        assert n.get("/readyz")["ready"] and there() == "1"
+        assert report(n, identity)["revision"] == 1
+        wait_until("the bill of the late one", lambda: bills(n, "late", **day | {"tz": "UTC"})["items"][0]["report"])
+        assert "the ledger is back" in (n.folder / "control.log").read_text()
 
 
 def test_whose_bills_a_token_sees(build):
