@@ -3,6 +3,7 @@
  * its size, in order, and nothing else.
  */
 #include "column.h"
+#include "id_index.h"
 #include "log_format.h"
 #include "manifest_format.h"
 #include "rollup_format.h"
@@ -84,6 +85,11 @@ static const struct field column_head[] = {
 	F(column_head, extra),
 	F(column_head, base),
 	{0},
+};
+
+static const struct field id_index_head[] = {
+	F(id_index_head, differ),    F(id_index_head, same),     F(id_index_head, count), F(id_index_head, bucket_bits),
+	F(id_index_head, rest_bits), F(id_index_head, row_bits), F(id_index_head, zeros), {0},
 };
 
 static const struct field segment_v1_index_entry[] = {
@@ -307,6 +313,7 @@ static void test_tables(void **state)
 	CHECK("segment-format.md", segment_column);
 	CHECK("segment-format.md", segment_block);
 	CHECK("segment-format.md", column_head);
+	CHECK("segment-format.md", id_index_head);
 	CHECK("segment-format.md", tp_rollup_row);
 	CHECK("segment-format.md", segment_v1_index_entry);
 	CHECK("segment-format.md", segment_v1_footer);

@@ -367,7 +367,7 @@ uint64_t sto_scan_first_row(const struct sto_scan *scan)
 
 /* ---- single rows ---- */
 
-/* 1: maybe; 0: surely not; -EBADMSG. The filter holds (id, minute) of counted rows, so each minute has to be asked for. */
+/* Version 2. 1: maybe; 0: surely not; -EBADMSG. The filter holds (id, minute) of counted rows, so each minute has to be asked for. */
 static int filter_ask(struct sto_scan *scan, struct tp_id id)
 {
 	enum { MINUTES_MAX = 64 }; /* beyond, so many wrong yeses that the ids are walked through all the same */
@@ -387,7 +387,7 @@ static int filter_ask(struct sto_scan *scan, struct tp_id id)
 	return 0;
 }
 
-int64_t sto_scan_find(struct sto_scan *scan, struct tp_id id, uint64_t *row, uint32_t room)
+static int64_t old_ids_find(struct sto_scan *scan, struct tp_id id, uint64_t *row, uint32_t room)
 {
 	const uint64_t rows = scan->segment.totals->rows;
 	int64_t found = 0;
@@ -404,6 +404,24 @@ int64_t sto_scan_find(struct sto_scan *scan, struct tp_id id, uint64_t *row, uin
 		found++;
 	}
 	return rc ? rc : found;
+}
+
+int64_t sto_scan_find(struct sto_scan *scan, struct tp_id id, uint64_t *row, uint32_t room)
+{
+	const uint64_t rows = scan->segment.totals->rows;
+	const struct id_index *index;
+	uint32_t first;
+	if (!rows)
+		return 0;
+	if (scan->segment.version == SEGMENT_VERSION_OLD_IDS)
+		return old_ids_find(scan, id, row, room);
+	int rc = segment_id_index(&scan->segment, &index);
+	if (rc)
+		return rc;
+	uint32_t found = id_index_find(index, id, &first);
+	for (uint32_t i = 0; i < found && i < room; i++)
+		row[i] = id_index_row(index, first + i);
+	return found;
 }
 
 int sto_scan_record(struct sto_scan *scan, uint64_t row, struct tp_event *to)
@@ -453,6 +471,8 @@ static const char *section_name(uint32_t kind)
 		return "(ids)";
 	case SEGMENT_FILTER:
 		return "(id filter)";
+	case SEGMENT_ID_INDEX:
+		return "(ids)";
 	case SEGMENT_ROLLUP:
 		return "(rollup)";
 	case SEGMENT_ROLLUP_HEAP:

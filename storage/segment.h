@@ -25,7 +25,7 @@ struct segment {
 	uint32_t version;
 	const struct segment_header *header; /* of version 1: only the first SEGMENT_HEADER_V1_BYTES */
 	const struct segment_totals *totals;
-	/* version 2 */
+	/* version 2 and 3 */
 	const struct segment_footer *footer;
 	const struct segment_section *section;
 	const struct segment_column *column;
@@ -125,8 +125,8 @@ struct segment_source {
 int segment_write(const struct sto_io *io, const char *path, const struct segment_source *source, struct manifest_segment *facts);
 
 /*
- * Writes the segment anew, smaller and slower to write, to `path`: the same rows, sections, header facts and chain; also turns version
- * 1 into version 2. Fills bytes, hash and sha256 of *facts. 0, -EBADMSG, -ENOSPC or -errno.
+ * Writes the segment anew, smaller and slower to write, to `path`: the same rows, sections, header facts and chain; also turns older
+ * versions into version 3. Fills bytes, hash and sha256 of *facts. 0, -EBADMSG, -ENOSPC or -errno.
  */
 int segment_archive(struct segment *segment, const char *path, const struct segment_yield *yield, struct manifest_segment *facts);
 

@@ -55,6 +55,7 @@ void segment_build_free(struct segment_build *build)
 	free(build->hash);
 	buffer_fini(&build->raw);
 	free(build->place);
+	free(build->sorted);
 	if (build->derived)
 		derive_fini(build->derived);
 	free(build->derived);
@@ -376,42 +377,71 @@ static int places_make(struct segment_build *build)
 	return rc;
 }
 
-/* An id that was counted twice in one minute must never be sealed. */
-static int ids_check(const struct segment_build *build)
+static int minute_compare(const void *left, const void *right)
 {
-	uint64_t slots = 16;
-	while (slots < 2 * (uint64_t)build->rows)
-		slots *= 2;
-	uint32_t *slot = calloc(slots, sizeof(*slot));
-	if (!slot)
+	const uint32_t *a = left, *b = right;
+	return *a < *b ? -1 : *a > *b;
+}
+
+/* The minutes in which rows [from, from + count) of the sorted ids, which are all of one, were counted: all different? 1, 0 or -ENOMEM. */
+static int minutes_differ(const struct segment_build *build, uint32_t from, uint32_t count)
+{
+	uint32_t few[16], counted = 0;
+	uint32_t *minute = count <= 16 ? few : malloc(count * sizeof(*minute));
+	if (!minute)
 		return -ENOMEM;
-	int rc = 0;
-	for (uint32_t row = 0; row < build->rows && !rc; row++) {
+	for (uint32_t i = from; i < from + count; i++) {
+		uint32_t row = build->place[build->sorted[i].row];
 		uint64_t verdict = build_value(build, SEGMENT_VERDICT, row);
-		if (verdict != TP_ACCEPTED && verdict != TP_LATE)
-			continue;
-		uint64_t minute = build_value(build, SEGMENT_TIME, row) / TP_MINUTE_MS;
-		uint64_t at = XXH3_64bits_withSeed(&build->id[row], sizeof(struct tp_id), build->seed ^ minute) & (slots - 1);
-		for (; slot[at] && !rc; at = (at + 1) & (slots - 1)) {
-			uint32_t other = slot[at] - 1;
-			if (!memcmp(&build->id[other], &build->id[row], sizeof(struct tp_id)) &&
-			    build_value(build, SEGMENT_TIME, other) / TP_MINUTE_MS == minute)
-				rc = -EEXIST;
-		}
-		slot[at] = row + 1;
+		if (verdict == TP_ACCEPTED || verdict == TP_LATE)
+			minute[counted++] = (uint32_t)(build_value(build, SEGMENT_TIME, row) / TP_MINUTE_MS);
 	}
-	free(slot);
-	return rc;
+	qsort(minute, counted, sizeof(*minute), minute_compare);
+	bool differ = true;
+	for (uint32_t i = 1; i < counted; i++)
+		differ &= minute[i] != minute[i - 1];
+	if (minute != few)
+		free(minute);
+	return differ;
+}
+
+static bool id_same(struct tp_id a, struct tp_id b)
+{
+	return a.lo == b.lo && a.hi == b.hi;
+}
+
+/* Sorts the ids. An id that was counted twice in one minute must never be sealed. */
+static int ids_sort(struct segment_build *build)
+{
+	struct tp_id *id = malloc(((uint64_t)build->rows + 1) * sizeof(*id));
+	if (!id)
+		return -ENOMEM;
+	for (uint32_t p = 0; p < build->rows; p++)
+		id[p] = build->id[build->place[p]];
+	build->sorted = id_index_sort(id, build->rows);
+	free(id);
+	if (!build->sorted)
+		return -ENOMEM;
+	int differ = 1;
+	for (uint32_t from = 0, to = 1; from < build->rows && differ == 1; from = to++) {
+		while (to < build->rows && id_same(build->sorted[to].id, build->sorted[from].id))
+			to++;
+		if (to - from > 1)
+			differ = minutes_differ(build, from, to - from);
+	}
+	return differ == 1 ? 0 : differ ? differ : -EEXIST;
 }
 
 int segment_build_sort(struct segment_build *build)
 {
-	int rc = ids_check(build);
+	int rc = 0;
 	/* The order of the rows needs the codes of three columns; the codes of others may need the order of the rows. */
 	for (int s = TP_AD_ID; s <= TP_ADVERTISER_ID && !rc; s++)
 		rc = codes_make(build, s);
 	if (!rc)
 		rc = places_make(build);
+	if (!rc)
+		rc = ids_sort(build);
 	for (int s = 0; s < TP_STRINGS && !rc; s++) {
 		build->order[s] = order_of(&build->texts[s], s, build->rows);
 		if (s < TP_AD_ID || s > TP_ADVERTISER_ID)

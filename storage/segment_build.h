@@ -9,6 +9,7 @@
 #define STORAGE_SEGMENT_BUILD_H
 
 #include "column_text.h"
+#include "id_index.h"
 #include "segment_format.h"
 
 #include "turnpike/rollup.h"
@@ -44,8 +45,9 @@ struct segment_build {
 	uint32_t hashes, hashes_max;
 	struct buffer raw;
 	uint64_t raw_records;
-	/* after the sort: the row that lies at each place */
+	/* after the sort: the row that lies at each place; ids with their places */
 	uint32_t *place;
+	struct id_place *sorted;
 	struct derive *derived; /* the rollup that follows from the rows; NULL: nobody has asked yet */
 	bool derived_asked;     /* … and nobody may any more */
 };
@@ -80,6 +82,7 @@ struct segment_build_options {
 	const uint8_t *node_id;     /* 16 */
 	const uint8_t *prev_sha256; /* 32; NULL: zeros */
 	int zstd_level;
+	bool old_ids;                       /* a file of version 2: for tests of what reads them */
 	bool with_rollup;                   /* the rows below go in as they are: they do not follow from the events */
 	const struct tp_rollup_row *rollup; /* sorted; string_at points into `heap` */
 	uint32_t rollup_rows;

@@ -1,6 +1,7 @@
 /*
  * The columnar segment on its own, in memory: every record comes back byte for byte, in the promised orders; damage anywhere is seen;
- * one damaged footer costs nothing; archiving keeps everything; the rollup that follows from the rows is that of the live table.
+ * one damaged footer costs nothing; archiving keeps everything; the rollup that follows from the rows is that of the live table. What
+ * version 2 does in another way is run over files of both versions.
  */
 #include "io_sim.h"
 #include "segment_rows.h"
@@ -93,6 +94,7 @@ static void test_round_trip(void **state)
 		uint8_t *file = rich_segment(counts[i], NULL, 0, &bytes);
 		struct segment segment;
 		assert_int_equal(segment_take(&segment, file, bytes, 1), 0);
+		assert_int_equal(segment.version, sample_old_ids ? 2 : 3);
 		assert_int_equal(segment.totals->rows, counts[i]);
 		events_check(&segment, counts[i]);
 		const struct manifest_segment facts = {.hash = XXH3_64bits(file, bytes)};
@@ -187,11 +189,50 @@ static void test_version(void **state)
 	uint8_t *file = rich_segment(3, NULL, 0, &bytes);
 	struct segment_header *header = (struct segment_header *)(void *)file;
 	struct segment segment;
-	header->version = 3;
+	header->version = SEGMENT_VERSION + 1;
 	assert_int_equal(segment_take(&segment, file, bytes, 1), -EBADMSG);
 	header->checksum = XXH3_64bits(header, offsetof(struct segment_header, checksum));
 	assert_int_equal(segment_take(&segment, file, bytes, 1), -ENOTSUP);
 	free(file);
+}
+
+/* Ids that take no room to speak of: one after the other. */
+static void test_counted_ids(void **state)
+{
+	enum { EVENTS = 3000 };
+	static const uint8_t node_id[16] = "node";
+	_Alignas(8) uint8_t room[TP_EVENT_BYTES_MAX];
+	struct segment_build *build = segment_build_new(NULL);
+	const struct segment_build_options options = {
+		.sequence = 1, .file_id = 2, .sealed_ms = 3, .node_id = node_id, .zstd_level = SEGMENT_ZSTD_LEVEL};
+	struct buffer file = {0};
+	struct segment segment;
+	(void)state;
+	for (uint64_t n = 0; n < EVENTS; n++) {
+		struct tp_event *event = rich_event(room, 1);
+		event->id = (struct tp_id){.hi = 0, .lo = n + 1};
+		event->verdict = TP_ACCEPTED;
+		tp_event_hashes(event, &event->fingerprint, &event->shard_hash);
+		assert_int_equal(segment_build_event(build, event), 0);
+	}
+	assert_int_equal(segment_build_sort(build), 0);
+	assert_int_equal(segment_build_file(build, &options, &file), 0);
+	segment_build_free(build);
+	assert_true(file.bytes < EVENTS * sizeof(struct tp_id));
+	uint8_t *at = aligned_alloc(64, file.bytes);
+	memcpy(at, file.at, file.bytes);
+	assert_int_equal(segment_take(&segment, at, file.bytes, 1), 0);
+	const struct manifest_segment facts = {.hash = XXH3_64bits(at, file.bytes)};
+	assert_int_equal(segment_verify(&segment, &facts, SEGMENT_VERIFY_ALL), 0);
+	const struct tp_event *event = rich_event(room, 1);
+	const uint32_t minute = (uint32_t)(event->timestamp_ms / TP_MINUTE_MS);
+	for (uint64_t n = 0; n < 100; n++)
+		assert_int_equal(segment_lookup(&segment, NULL, (struct tp_id){.lo = EVENTS + 1 + n}, minute, 5), STO_ABSENT);
+	assert_int_equal(segment_lookup(&segment, NULL, (struct tp_id){.lo = EVENTS}, minute, 5), STO_OTHER);
+	assert_int_equal(segment_lookup(&segment, NULL, (struct tp_id){.lo = EVENTS + 1}, minute, 5), STO_ABSENT);
+	segment_close(&segment);
+	free(at);
+	buffer_fini(&file);
 }
 
 /* One row of the segment below: an id that others have too. */
@@ -227,8 +268,12 @@ static void test_lookup_of_an_id_with_several_rows(void **state)
 		{minute + 4, 20, STO_OTHER}, {minute + 1, 20, STO_ABSENT}, {minute + 3, 60, STO_ABSENT},
 	};
 	struct segment_build *build = segment_build_new(NULL);
-	struct segment_build_options options = {
-		.sequence = 1, .file_id = 2, .sealed_ms = 3, .node_id = node_id, .zstd_level = SEGMENT_ZSTD_LEVEL};
+	struct segment_build_options options = {.sequence = 1,
+						.file_id = 2,
+						.sealed_ms = 3,
+						.node_id = node_id,
+						.zstd_level = SEGMENT_ZSTD_LEVEL,
+						.old_ids = sample_old_ids};
 	struct buffer file = {0};
 	(void)state;
 	copy_add(build, "a", SAMPLE_MS + 1, TP_CONFLICT, 10);
@@ -436,6 +481,7 @@ static void test_archive(void **state)
 	assert_true(facts.bytes < bytes);
 	assert_int_equal(segment_open(&archived, io, path, &facts), 0);
 	assert_int_equal(segment_verify(&archived, &facts, SEGMENT_VERIFY_ALL), 0);
+	assert_int_equal(archived.version, 3);
 	assert_memory_equal(archived.header->prev_sha256, prev_sha256, 32);
 	assert_memory_equal(archived.totals, segment.totals, sizeof(*segment.totals));
 	events_check(&archived, 20000);
@@ -457,8 +503,17 @@ int main(void)
 		cmocka_unit_test(test_damage),     cmocka_unit_test(test_version),
 		cmocka_unit_test(test_lookup),     cmocka_unit_test(test_lookup_of_an_id_with_several_rows),
 		cmocka_unit_test(test_twice),      cmocka_unit_test(test_rollup),
+		cmocka_unit_test(test_archive),    cmocka_unit_test(test_counted_ids),
+	};
+	const struct CMUnitTest old[] = {
+		cmocka_unit_test(test_round_trip),
+		cmocka_unit_test(test_damage),
+		cmocka_unit_test(test_lookup),
 		cmocka_unit_test(test_archive),
+		cmocka_unit_test(test_lookup_of_an_id_with_several_rows),
 	};
 	tp_log_level_set(TP_ERROR + 1);
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	int failed = cmocka_run_group_tests(tests, NULL, NULL);
+	sample_old_ids = true;
+	return failed + cmocka_run_group_tests_name("version 2", old, NULL, NULL);
 }

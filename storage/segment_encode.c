@@ -356,6 +356,18 @@ static int key_compare(const void *left, const void *right)
 
 static int ids_put(struct encoding *e)
 {
+	struct buffer bytes = {0};
+	id_index_put(&bytes, e->build->sorted, e->build->rows);
+	section_put(e, SEGMENT_ID_INDEX, e->build->rows, &bytes, false);
+	bool failed = bytes.failed;
+	buffer_fini(&bytes);
+	give_way(e);
+	return failed ? -ENOMEM : 0;
+}
+
+/* As version 2 had them. */
+static int old_ids_put(struct encoding *e)
+{
 	const struct segment_build *build = e->build;
 	struct buffer bytes = {0};
 	for (uint32_t p = 0; p < build->rows; p++)
@@ -501,10 +513,11 @@ static void file_put(struct encoding *e, const struct segment_build_options *opt
 	for (uint32_t i = 0; i < blocks_so_far(e); i++)
 		block[i].offset += body_at;
 
+	const uint32_t version = options->old_ids ? SEGMENT_VERSION_OLD_IDS : SEGMENT_VERSION;
 	struct segment_footer fixed;
 	memset(&fixed, 0, sizeof(fixed));
 	fixed.bytes = (uint32_t)footer_bytes;
-	fixed.version = SEGMENT_VERSION;
+	fixed.version = version;
 	fixed.file_bytes = file_bytes;
 	fixed.totals = e->build->totals;
 	fixed.raw_records = e->build->raw_records;
@@ -518,7 +531,7 @@ static void file_put(struct encoding *e, const struct segment_build_options *opt
 	buffer_put(&footer, e->blocks.at, e->blocks.bytes);
 
 	struct segment_header header = {.magic = SEGMENT_MAGIC,
-					.version = SEGMENT_VERSION,
+					.version = version,
 					.shard = options->shard,
 					.sequence = options->sequence,
 					.file_id = options->file_id,
@@ -539,7 +552,7 @@ static void file_put(struct encoding *e, const struct segment_build_options *opt
 				    .footer_bytes = footer_bytes,
 				    .footer_checksum = header.footer_checksum,
 				    .file_bytes = file_bytes,
-				    .version = SEGMENT_VERSION};
+				    .version = version};
 	tail.checksum = XXH3_64bits(&tail, offsetof(struct segment_tail, checksum));
 
 	out->failed |= footer.failed | e->body.failed;
@@ -574,7 +587,7 @@ int segment_build_file(struct segment_build *build, const struct segment_build_o
 			rc = column_put(e, c);
 	}
 	if (!rc && build->rows)
-		rc = ids_put(e);
+		rc = options->old_ids ? old_ids_put(e) : ids_put(e);
 	if (!rc)
 		rc = hashes_put(e);
 	if (!rc)

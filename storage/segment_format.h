@@ -1,10 +1,10 @@
 /*
- * The segment file, version 2, byte by byte (also docs/segment-format.md). Little endian. Immutable once it has its name.
+ * The segment file, version 3, byte by byte (also docs/segment-format.md). Little endian. Immutable once it has its name.
  *
  *   header ─ front footer ─ sections and column blocks ─ footer ─ tail        each starts at a multiple of 64, zeros between
  *
  *   header, 192 bytes:
- *      0  u64 magic "tpseg001"        8  u32 version 2        12  u32 shard
+ *      0  u64 magic "tpseg001"        8  u32 version 3        12  u32 shard
  *     16  u64 segment sequence       24  u64 log file id      32  node id, 16 bytes
  *     48  u64 sealed_ms              56  u64 XXH3-64 of bytes 0..55           (up to here as in version 1)
  *     64  32 bytes: SHA-256 of the segment published before, as it was published first; zeros: there was none
@@ -20,7 +20,7 @@
  *
  * A reader checks header, tail and a footer when it opens the file, and each block and section by its checksum before use. If tail
  * or footer are damaged, the front footer serves. Unknown section kinds are skipped; an unknown column or encoding, or another
- * version than 1 and 2, is refused. Version 1: segment_v1.h.
+ * version than 1 to 3, is refused. Version 2 has its ids in another way: sections 1 and 2 instead of 8. Version 1: segment_v1.h.
  */
 #ifndef STORAGE_SEGMENT_FORMAT_H
 #define STORAGE_SEGMENT_FORMAT_H
@@ -31,17 +31,25 @@
 #define SEGMENT_MAGIC     0x3130306765737074ULL /* "tpseg001" */
 #define SEGMENT_MAGIC_END 0x646e656765737074ULL /* "tpsegend" */
 
-enum { SEGMENT_VERSION = 2, SEGMENT_ALIGN = 64, SEGMENT_BLOCK_ROWS = 65536, SEGMENT_HASHING = 1, SEGMENT_NO_PARENT = 0xffff };
+enum {
+	SEGMENT_VERSION = 3,
+	SEGMENT_VERSION_OLD_IDS = 2,
+	SEGMENT_ALIGN = 64,
+	SEGMENT_BLOCK_ROWS = 65536,
+	SEGMENT_HASHING = 1,
+	SEGMENT_NO_PARENT = 0xffff
+};
 
 /* Sections below STO_SECTION_FIRST. Stable on disk. */
 enum segment_section_kind {
-	SEGMENT_IDS = 1,         /* 16 bytes a row: tp_event.id */
-	SEGMENT_FILTER = 2,      /* id_filter.h over (id, minute) of the counted rows */
+	SEGMENT_IDS = 1,         /* version 2: 16 bytes a row: tp_event.id */
+	SEGMENT_FILTER = 2,      /* version 2: id_filter.h over (id, minute) of the counted rows */
 	SEGMENT_ROLLUP = 3,      /* struct tp_rollup_row; left out when they follow from the rows */
 	SEGMENT_ROLLUP_HEAP = 4, /* … and their strings */
 	SEGMENT_RAW = 5,         /* records of other kinds than events, as they lay in the log, in its order */
 	SEGMENT_HASHES = 6,      /* struct segment_hash: rows whose hashes do not follow from their payload */
 	SEGMENT_CAMPAIGNS = 7,   /* totals per campaign and currency */
+	SEGMENT_ID_INDEX = 8,    /* id_index.h: tp_event.id of the rows */
 };
 
 /* Columns. Stable on disk. What a value is stands in segment_column.c. */
@@ -89,7 +97,7 @@ struct segment_header {
 	uint8_t node_id[16];
 	uint64_t sealed_ms;
 	uint64_t checksum;
-	/* version 2 */
+	/* from version 2 on */
 	uint8_t prev_sha256[32];
 	uint64_t footer_offset, footer_bytes, footer_checksum;
 	uint64_t file_bytes;

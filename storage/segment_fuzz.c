@@ -3,12 +3,13 @@
  *
  *   0  the bytes are the file
  *   1  the bytes are the file, with the checksums of header, tail and footer put right, so that what they say is what must hold
- *   2  a good segment, into which the bytes are written as changes (u16 position by sixteenths of the file, u8 value); then all checksums
+ *   2  a good segment, of this version or the one before, into which the bytes are written as changes (u16 position by sixteenths of the file, u8 value); then all checksums
  *      of blocks, dictionaries, tables, sections, footers and header are put right, so that the streams themselves are what must hold
  */
 #include "segment.h"
 #include "segment_rows.h"
 #include "segment_sample.h"
+#include "segment_state.h"
 #include "segment_v1.h"
 #include "turnpike/log.h"
 
@@ -99,7 +100,7 @@ static void footer_repair(uint8_t *file, uint64_t bytes, uint64_t offset, uint64
 		block[i].checksum = hash_of(file, bytes, block[i].offset, block[i].bytes);
 }
 
-static void v2_repair(uint8_t *file, uint64_t bytes)
+static void columnar_repair(uint8_t *file, uint64_t bytes)
 {
 	if (bytes < sizeof(struct segment_header) + sizeof(struct segment_tail))
 		return;
@@ -115,7 +116,7 @@ static void v2_repair(uint8_t *file, uint64_t bytes)
 	header->footer_checksum = hash_of(file, bytes, header->footer_offset, header->footer_bytes);
 	tail->footer_checksum = hash_of(file, bytes, tail->footer_offset, tail->footer_bytes);
 	tail->magic = SEGMENT_MAGIC_END;
-	tail->version = SEGMENT_VERSION;
+	tail->version = header->version;
 	header->checksum = XXH3_64bits(header, offsetof(struct segment_header, checksum));
 	header->checksum_two =
 		XXH3_64bits(header->prev_sha256, sizeof(*header) - SEGMENT_HEADER_V1_BYTES - sizeof(header->checksum_two));
@@ -129,9 +130,9 @@ static void repair(uint8_t *file, uint64_t bytes)
 	struct segment_header *header = (struct segment_header *)(void *)file;
 	header->magic = SEGMENT_MAGIC;
 	header->sequence = 1;
-	header->version = header->version % 2 ? 1 : SEGMENT_VERSION;
-	if (header->version == SEGMENT_VERSION)
-		v2_repair(file, bytes);
+	header->version = 1 + header->version % SEGMENT_VERSION;
+	if (header->version != 1)
+		columnar_repair(file, bytes);
 	else if (bytes >= SEGMENT_HEADER_V1_BYTES + sizeof(struct segment_v1_footer))
 		v1_repair(file, bytes);
 }
@@ -151,7 +152,16 @@ static void read_all(struct segment *segment)
 	segment_ids(segment, on_id, &sum);
 	segment_raw(segment, on_raw, &sum);
 	segment_lookup(segment, NULL, (struct tp_id){.hi = sum, .lo = 1}, segment->totals->minute_min, 5);
-	if (segment->version == SEGMENT_VERSION && segment_section_read(segment, SEGMENT_IDS, &bytes, &length) == 0)
+	const struct id_index *index;
+	uint32_t first;
+	if (segment->version == SEGMENT_VERSION && segment->totals->rows && segment_id_index(segment, &index) == 0)
+		for (uint32_t rank = 0; rank < index->count; rank += 1 + index->count / 8)
+			sum += id_index_row(index, rank) + id_index_find(index, (struct tp_id){sum, rank}, &first);
+	for (uint64_t n = 0; n < 40 && segment->version == SEGMENT_VERSION; n++) {
+		_Alignas(8) uint8_t room[TP_EVENT_BYTES_MAX];
+		segment_lookup(segment, NULL, rich_event(room, n)->id, segment->totals->minute_min, 5);
+	}
+	if (segment->version == SEGMENT_VERSION_OLD_IDS && segment_section_read(segment, SEGMENT_IDS, &bytes, &length) == 0)
 		for (uint64_t at = 0; at + sizeof(struct tp_id) <= length; at += 1 + length / 8 * sizeof(struct tp_id)) {
 			struct tp_id id;
 			memcpy(&id, (const uint8_t *)bytes + at, sizeof(id));
@@ -172,16 +182,20 @@ static void read_all(struct segment *segment)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static uint8_t *good;
-	static uint64_t good_bytes;
+	static uint8_t *both[2];
+	static uint64_t both_bytes[2];
 	if (size < 1 || size > 1 << 20)
 		return 0;
 	tp_log_level_set(TP_ERROR + 1);
-	if (!good) {
+	sample_old_ids = data[0] / 3 % 2;
+	if (!both[sample_old_ids]) {
 		static const uint8_t sessions[600] = "sessions";
 		const struct sto_extra extra = {.kind = STO_SECTION_SESSIONS, .bytes = sessions, .length = sizeof(sessions)};
-		good = rich_segment(300, &(struct segment_build_options){.extra = &extra, .extras = 1}, 5, &good_bytes);
+		both[sample_old_ids] = rich_segment(300, &(struct segment_build_options){.extra = &extra, .extras = 1}, 5,
+						    &both_bytes[sample_old_ids]);
 	}
+	const uint8_t *good = both[sample_old_ids];
+	const uint64_t good_bytes = both_bytes[sample_old_ids];
 	uint64_t bytes = data[0] % 3 == 2 ? good_bytes : data[0] % 3 == 1 ? (size - 1) / SEGMENT_ALIGN * SEGMENT_ALIGN : size - 1;
 	/* Of exactly this size, so that the sanitizer sees a step over its end. */
 	uint8_t *file = aligned_alloc(64, bytes ? (bytes + 63) / 64 * 64 : 64);
@@ -197,7 +211,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (data[0] % 3 == 1)
 		repair(file, bytes);
 	else if (data[0] % 3 == 2)
-		v2_repair(file, bytes);
+		columnar_repair(file, bytes);
 	struct segment segment;
 	if (segment_take(&segment, file, bytes, 1) == 0)
 		read_all(&segment);

@@ -1,11 +1,13 @@
 /*
  * Ids of a segment: all of them, and whether one is there.
  *
- *   look-up:  id filter ─ surely not ─► STO_ABSENT                                        some 100 ns
- *                └ maybe ─► the ids, one after the other ─ none ─► STO_ABSENT             1 in 256, some 100 µs
- *                               └ found ─► that row's block, decoded for its fingerprint        some ms each
- *                                            └ the 9th of a segment ─► fingerprints of all of it, remembered: a tenth of a second, once,
- *                                                                      then 1 µs each
+ *   look-up:  id index ─ not there ─► STO_ABSENT                                        some 100 ns
+ *                └ there ─► that row's block, decoded for its fingerprint               some ms each
+ *                     └ the 9th of a segment ─► fingerprints of all of it, remembered: a tenth of a second, once, then 1 µs each
+ *
+ *   version 2:  id filter ─ surely not ─► STO_ABSENT
+ *                └ maybe ─► the ids, one after the other ─ none ─► STO_ABSENT           1 in 256, some 100 µs
+ *                               └ found ─► as above
  *
  * Fingerprints are not stored: eight bytes a row that do not compress, for what is asked of few segments. A stray late copy costs a block; a
  * client that sends an old batch again soon costs a table.
@@ -166,20 +168,33 @@ static int row_ask(struct segment_rows *rows, uint64_t row, uint32_t minute, uin
 	return rc ? rc : event->fingerprint == fingerprint ? STO_SAME : STO_OTHER;
 }
 
-/* The rows from `row` on, which is the first that has the id. `rows` is open. */
-static int rows_ask(struct segment *segment, struct segment_rows *rows, uint64_t row, struct tp_id id, uint32_t minute,
-		    uint64_t fingerprint)
+/* Rows that may be the one: those that have the id. */
+struct rows_with_id {
+	const struct id_index *index; /* NULL: version 2 */
+	uint32_t first, count;        /* by rank */
+	const struct tp_id *ids;      /* version 2: of all rows */
+	uint64_t row;                 /* … from here on */
+};
+
+/* `rows` is open. */
+static int rows_ask(struct segment *segment, struct segment_rows *rows, const struct rows_with_id *with, struct tp_id id,
+		    uint32_t minute, uint64_t fingerprint)
 {
-	int rc = segment_rows_prepare(rows, segment);
-	for (; rc == STO_ABSENT && row < segment->totals->rows; row++)
-		if (rows->id[row].lo == id.lo && rows->id[row].hi == id.hi)
+	int rc = segment_rows_prepare_one(rows, segment, id);
+	for (uint32_t i = 0; rc == STO_ABSENT && i < with->count; i++) {
+		uint32_t row = id_index_row(with->index, with->first + i);
+		rc = row < segment->totals->rows ? row_ask(rows, row, minute, fingerprint)
+						 : segment_damage(segment->sequence, "id index", "a row that is not there");
+	}
+	for (uint64_t row = with->row; rc == STO_ABSENT && with->ids && row < segment->totals->rows; row++)
+		if (with->ids[row].lo == id.lo && with->ids[row].hi == id.hi)
 			rc = row_ask(rows, row, minute, fingerprint);
 	return rc;
 }
 
 /* Without a table: the decoder's memory is kept, because touching it for the first time costs more than decoding. */
-static int direct_ask(struct segment *segment, struct segment_recalls *recalls, uint64_t row, struct tp_id id, uint32_t minute,
-		      uint64_t fingerprint)
+static int direct_ask(struct segment *segment, struct segment_recalls *recalls, const struct rows_with_id *with, struct tp_id id,
+		      uint32_t minute, uint64_t fingerprint)
 {
 	struct segment_rows own = {0}, *rows = &own;
 	if (recalls && !recalls->rows && !(recalls->rows = calloc(1, sizeof(*recalls->rows))))
@@ -188,7 +203,7 @@ static int direct_ask(struct segment *segment, struct segment_recalls *recalls, 
 		rows = recalls->rows;
 	int rc = segment_rows_open(rows, segment);
 	if (!rc)
-		rc = rows_ask(segment, rows, row, id, minute, fingerprint);
+		rc = rows_ask(segment, rows, with, id, minute, fingerprint);
 	if (!recalls)
 		segment_rows_close(&own);
 	return rc;
@@ -200,13 +215,42 @@ static int recall_ask(const struct segment_recall *recall, struct tp_id id, uint
 	return !entry->used ? STO_ABSENT : entry->fingerprint == fingerprint ? STO_SAME : STO_OTHER;
 }
 
-/* The first row that has the id; `count`: none. */
-static uint64_t id_first(const struct tp_id *ids, uint64_t count, struct tp_id id)
+/* Version 2. 1: maybe; 0: surely not in that minute; -EBADMSG. */
+static int old_filter_ask(struct segment *segment, struct tp_id id, uint32_t minute)
 {
-	uint64_t row = 0;
-	while (row < count && (ids[row].lo != id.lo || ids[row].hi != id.hi))
-		row++;
-	return row;
+	const void *filter;
+	uint64_t bytes;
+	int rc = segment_section_read(segment, SEGMENT_FILTER, &filter, &bytes);
+	if (!rc && !id_filter_sane(filter, bytes))
+		rc = -ENOENT;
+	if (rc)
+		return rc == -ENOENT ? segment_damage(segment->sequence, "id filter", "none that can be") : rc;
+	return id_filter_maybe(filter, id_filter_key(id.hi, id.lo, minute));
+}
+
+/* Version 2. 1: there are such rows; 0: none; -EBADMSG. */
+static int old_ids_find(struct segment *segment, struct tp_id id, struct rows_with_id *with)
+{
+	const void *ids;
+	uint64_t bytes;
+	int rc = segment_section_read(segment, SEGMENT_IDS, &ids, &bytes);
+	if (!rc && bytes != segment->totals->rows * sizeof(struct tp_id))
+		rc = -ENOENT;
+	if (rc)
+		return rc == -ENOENT ? segment_damage(segment->sequence, "ids", "other than one a row") : rc;
+	with->ids = ids;
+	while (with->row < segment->totals->rows && (with->ids[with->row].lo != id.lo || with->ids[with->row].hi != id.hi))
+		with->row++;
+	return with->row < segment->totals->rows;
+}
+
+static int index_find(struct segment *segment, struct tp_id id, struct rows_with_id *with)
+{
+	int rc = segment_id_index(segment, &with->index);
+	if (rc)
+		return rc;
+	with->count = id_index_find(with->index, id, &with->first);
+	return with->count > 0;
 }
 
 int segment_lookup(struct segment *segment, struct segment_recalls *recalls, struct tp_id id, uint32_t minute, uint64_t fingerprint)
@@ -215,28 +259,19 @@ int segment_lookup(struct segment *segment, struct segment_recalls *recalls, str
 		return segment_v1_lookup(segment, id, minute, fingerprint);
 	if (!segment->totals->counted || minute < segment->totals->minute_min || minute > segment->totals->minute_max)
 		return STO_ABSENT;
-	const void *filter, *ids;
-	uint64_t bytes;
-	int rc = segment_section_read(segment, SEGMENT_FILTER, &filter, &bytes);
-	if (!rc && !id_filter_sane(filter, bytes))
-		rc = -ENOENT;
-	if (rc)
-		return rc == -ENOENT ? segment_damage(segment->sequence, "id filter", "none that can be") : rc;
-	if (!id_filter_maybe(filter, id_filter_key(id.hi, id.lo, minute)))
-		return STO_ABSENT;
+	struct rows_with_id with = {0};
+	const bool old = segment->version == SEGMENT_VERSION_OLD_IDS;
+	int rc = old ? old_filter_ask(segment, id, minute) : index_find(segment, id, &with);
+	if (rc <= 0)
+		return rc < 0 ? rc : STO_ABSENT;
 	struct segment_recall *recall = recall_find(recalls, segment->sequence);
 	if (recall)
 		return recall_ask(recall, id, minute, fingerprint);
-	rc = segment_section_read(segment, SEGMENT_IDS, &ids, &bytes);
-	if (!rc && bytes != segment->totals->rows * sizeof(struct tp_id))
-		rc = -ENOENT;
-	if (rc)
-		return rc == -ENOENT ? segment_damage(segment->sequence, "ids", "other than one a row") : rc;
-	uint64_t row = id_first(ids, segment->totals->rows, id);
-	if (row == segment->totals->rows)
-		return STO_ABSENT;
+	rc = old ? old_ids_find(segment, id, &with) : 1;
+	if (rc <= 0)
+		return rc < 0 ? rc : STO_ABSENT;
 	if (!recalls || !recall_due(recalls, segment->sequence))
-		return direct_ask(segment, recalls, row, id, minute, fingerprint);
+		return direct_ask(segment, recalls, &with, id, minute, fingerprint);
 	rc = recall_make(segment, &recall);
 	if (rc)
 		return rc;

@@ -103,14 +103,16 @@ static bool footer_take(struct segment *segment, uint64_t offset, uint64_t bytes
 	    offset % SEGMENT_ALIGN || bytes > UINT32_MAX || XXH3_64bits(segment->base + offset, bytes) != checksum)
 		return false;
 	const struct segment_footer *footer = (const struct segment_footer *)(const void *)(segment->base + offset);
-	if (footer->bytes != bytes || footer->version != SEGMENT_VERSION || footer->file_bytes != segment->bytes ||
+	if (footer->bytes != bytes || footer->version != segment->version || footer->file_bytes != segment->bytes ||
 	    footer->sections > SEGMENT_SECTIONS_MAX || footer->columns > SEGMENT_COLUMNS || footer->blocks > bytes ||
 	    bytes != sizeof(*footer) + footer->sections * sizeof(struct segment_section) +
 			     footer->columns * sizeof(struct segment_column) + footer->blocks * sizeof(struct segment_block))
 		return false;
 	const struct segment_totals *totals = &footer->totals;
-	if (totals->rows > segment->bytes / sizeof(struct tp_id) || totals->counted > totals->rows ||
-	    totals->conflicts > totals->rows - totals->counted)
+	/* An id takes 16 bytes in version 2, and at least a bit in version 3. */
+	const uint64_t rows_max =
+		segment->version == SEGMENT_VERSION_OLD_IDS ? segment->bytes / sizeof(struct tp_id) : 8 * segment->bytes;
+	if (totals->rows > rows_max || totals->counted > totals->rows || totals->conflicts > totals->rows - totals->counted)
 		return false;
 	segment->footer = footer;
 	segment->totals = totals;
@@ -128,18 +130,18 @@ static bool tail_footer_take(struct segment *segment)
 	const struct segment_tail *tail =
 		(const struct segment_tail *)(const void *)(segment->base + segment->bytes - sizeof(struct segment_tail));
 	return tail->magic == SEGMENT_MAGIC_END && tail->checksum == XXH3_64bits(tail, offsetof(struct segment_tail, checksum)) &&
-	       tail->version == SEGMENT_VERSION && tail->file_bytes == segment->bytes &&
+	       tail->version == segment->version && tail->file_bytes == segment->bytes &&
 	       footer_take(segment, tail->footer_offset, tail->footer_bytes, tail->footer_checksum);
 }
 
 bool segment_front_footer_good(const struct segment *segment)
 {
-	struct segment front = {.base = segment->base, .bytes = segment->bytes};
+	struct segment front = {.base = segment->base, .bytes = segment->bytes, .version = segment->version};
 	const struct segment_header *header = segment->header;
 	return footer_take(&front, header->footer_offset, header->footer_bytes, header->footer_checksum);
 }
 
-static int v2_take(struct segment *segment)
+static int columnar_take(struct segment *segment)
 {
 	const struct segment_header *header = segment->header;
 	if (segment->bytes < sizeof(*header) + sizeof(struct segment_tail) || segment->bytes % SEGMENT_ALIGN)
@@ -173,10 +175,10 @@ int segment_take(struct segment *segment, const uint8_t *base, uint64_t bytes, u
 	segment->version = header->version;
 	if (header->version == 1)
 		return segment_v1_take(segment);
-	if (header->version == SEGMENT_VERSION)
-		return v2_take(segment);
+	if (header->version == SEGMENT_VERSION || header->version == SEGMENT_VERSION_OLD_IDS)
+		return columnar_take(segment);
 	tp_logf(TP_ERROR, "a segment has a version that this program does not know",
-		"segment=%016" PRIx64 " version=%u known=\"1, 2\"", sequence, header->version);
+		"segment=%016" PRIx64 " version=%u known=\"1 to 3\"", sequence, header->version);
 	return -ENOTSUP;
 }
 
@@ -212,6 +214,7 @@ void segment_close(struct segment *segment)
 	if (segment->memory) {
 		for (int i = 0; i < SEGMENT_SECTIONS_MAX; i++)
 			buffer_fini(&segment->memory->section[i]);
+		id_index_close(&segment->memory->id_index);
 		free(segment->memory->rollup);
 		free(segment->memory->heap);
 		free(segment->memory);
@@ -266,6 +269,24 @@ int segment_section_read(struct segment *segment, uint32_t kind, const void **by
 	}
 	*bytes = place->raw_bytes ? memory->section[index].at : segment->base + place->offset;
 	*length = place->raw_bytes ? place->raw_bytes : place->bytes;
+	return 0;
+}
+
+int segment_id_index(struct segment *segment, const struct id_index **index)
+{
+	struct id_index *kept = &segment->memory->id_index;
+	if (!kept->count) {
+		const void *bytes;
+		uint64_t length;
+		int rc = segment_section_read(segment, SEGMENT_ID_INDEX, &bytes, &length);
+		if (!rc)
+			rc = id_index_open(kept, bytes, length, segment->totals->rows);
+		else if (rc == -ENOENT)
+			rc = -EBADMSG;
+		if (rc)
+			return rc == -EBADMSG ? segment_damage(segment->sequence, "id index", "none of its rows") : rc;
+	}
+	*index = kept;
 	return 0;
 }
 

@@ -7,6 +7,7 @@
 #include "segment_rows.h"
 
 #include "segment_column.h"
+#include "segment_state.h"
 #include "turnpike/log.h"
 
 #define XXH_INLINE_ALL
@@ -58,6 +59,7 @@ void segment_rows_close(struct segment_rows *rows)
 	for (int c = 0; c < SEGMENT_COLUMNS; c++)
 		free(rows->value[c]);
 	free(rows->zeros);
+	free(rows->own_id);
 	buffer_fini(&rows->raw);
 	ZSTD_freeDCtx(rows->zstd);
 	*rows = (struct segment_rows){0};
@@ -258,23 +260,61 @@ static int evidence_load(struct segment_rows *rows, uint32_t block)
 	return 0;
 }
 
-int segment_rows_prepare(struct segment_rows *rows, struct segment *segment)
+/* Rows whose hashes are stored. */
+static int hashes_prepare(struct segment_rows *rows, struct segment *segment)
 {
 	const void *at = NULL;
 	uint64_t bytes = 0;
-	if (!segment->totals->rows)
-		return 0;
+	int rc = segment_section_read(segment, SEGMENT_HASHES, &at, &bytes);
+	rows->hash = at;
+	rows->hashes = rc ? 0 : bytes / sizeof(struct segment_hash);
+	return rc == -ENOENT ? 0 : rc;
+}
+
+static int old_ids_prepare(struct segment_rows *rows, struct segment *segment)
+{
+	const void *at = NULL;
+	uint64_t bytes = 0;
 	int rc = segment_section_read(segment, SEGMENT_IDS, &at, &bytes);
 	if (!rc && bytes != segment->totals->rows * sizeof(struct tp_id))
 		rc = -ENOENT;
 	rows->id = at;
-	if (!rc) {
-		rc = segment_section_read(segment, SEGMENT_HASHES, &at, &bytes);
-		rows->hash = at;
-		rows->hashes = rc ? 0 : bytes / sizeof(struct segment_hash);
-		return rc == -ENOENT ? 0 : rc;
-	}
 	return rc == -ENOENT ? segment_damage(segment->sequence, "ids", "other than one a row") : rc;
+}
+
+static int ids_prepare(struct segment_rows *rows, struct segment *segment)
+{
+	const uint64_t count = segment->totals->rows;
+	const struct id_index *index;
+	int rc = segment_id_index(segment, &index);
+	if (rc)
+		return rc;
+	if (rows->own_ids < count) {
+		free(rows->own_id);
+		rows->own_id = malloc(count * sizeof(*rows->own_id));
+		rows->own_ids = rows->own_id ? count : 0;
+	}
+	if (!rows->own_id)
+		return -ENOMEM;
+	if (!id_index_all(index, rows->own_id))
+		return segment_damage(segment->sequence, "id index", "rows without an id, or ids out of order");
+	rows->id = rows->own_id;
+	return 0;
+}
+
+int segment_rows_prepare(struct segment_rows *rows, struct segment *segment)
+{
+	if (!segment->totals->rows)
+		return 0;
+	int rc = segment->version == SEGMENT_VERSION_OLD_IDS ? old_ids_prepare(rows, segment) : ids_prepare(rows, segment);
+	return rc ? rc : hashes_prepare(rows, segment);
+}
+
+int segment_rows_prepare_one(struct segment_rows *rows, struct segment *segment, struct tp_id id)
+{
+	rows->id = NULL;
+	rows->one_id = id;
+	return hashes_prepare(rows, segment);
 }
 
 int segment_rows_load(struct segment_rows *rows, uint32_t block)
@@ -402,7 +442,7 @@ int segment_rows_event(struct segment_rows *rows, uint32_t block, uint32_t row, 
 	memset(at, 0, padded - unpadded);
 	to->bytes = TP_EVENT_FIXED_BYTES + padded;
 	uint64_t index = (uint64_t)block * SEGMENT_BLOCK_ROWS + row;
-	to->id = rows->id[index];
+	to->id = rows->id ? rows->id[index] : rows->one_id;
 	if (rows->column[SEGMENT_EVIDENCE]) {
 		struct tp_evidence evidence[TP_FRAUD_REASONS];
 		uint32_t count = evidence_rebuild(rows, row, evidence);

@@ -26,10 +26,13 @@ struct segment_rows {
 	struct buffer raw;
 	struct ZSTD_DCtx_s *zstd; /* made when it is needed */
 	/* for segment_rows_event() only; segment_rows_prepare() sets them */
-	const struct tp_id *id;
+	const struct tp_id *id; /* of each row; NULL: all rows that are asked for have `one_id` */
+	struct tp_id one_id;
 	const struct segment_hash *hash; /* rows whose hashes do not follow from their payload */
 	uint64_t hashes;
 	uint32_t evidence_row, evidence_entry; /* evidence of the rows before this one */
+	struct tp_id *own_id;                  /* `id`, if the file does not have them in the order of the rows */
+	uint64_t own_ids;                      /* room */
 };
 
 /* `rows` is zeroed, or was used for another segment, whose memory it then uses again. 0 or -ENOMEM; closed then. */
@@ -49,6 +52,8 @@ const struct text_dictionary *segment_rows_dictionary(struct segment_rows *rows,
 
 /* Checks what records need besides columns; the segment's owner only. 0, -EBADMSG or -ENOMEM. */
 int segment_rows_prepare(struct segment_rows *rows, struct segment *segment);
+/* The same for rows that all have this id, without reading other ids. */
+int segment_rows_prepare_one(struct segment_rows *rows, struct segment *segment, struct tp_id id);
 /* All columns of the block for segment_rows_event(). 0 or -EBADMSG. */
 int segment_rows_load(struct segment_rows *rows, uint32_t block);
 /* Rebuilds the record of row `row` of the loaded block in `to` (TP_EVENT_BYTES_MAX, 8-byte aligned). 0 or -EBADMSG. */

@@ -108,6 +108,9 @@ static inline struct tp_event *rich_event(void *to, uint64_t n)
 	return event;
 }
 
+/* Segments of rich events are of version 2. */
+static bool sample_old_ids;
+
 /* A segment of rich events [0, count), in memory. `file` owns the bytes; free(file). */
 static inline uint8_t *rich_segment(uint64_t count, const struct segment_build_options *more, uint64_t raw_records, uint64_t *bytes)
 {
@@ -118,6 +121,7 @@ static inline uint8_t *rich_segment(uint64_t count, const struct segment_build_o
 	struct buffer out = {0};
 	if (more)
 		options = *more;
+	options.old_ids = sample_old_ids;
 	options.sequence = 1;
 	options.file_id = 2;
 	options.sealed_ms = 3;

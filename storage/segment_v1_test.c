@@ -1,6 +1,6 @@
 /*
  * Segments of version 1: this test has the writer that nothing else has any more. They are read like new ones, damage is seen, and
- * archiving makes them version 2.
+ * archiving makes them version 3.
  */
 #include "io_sim.h"
 #include "segment_sample.h"
@@ -211,7 +211,7 @@ static void test_archive(void **state)
 	segment.io = io;
 	assert_int_equal(segment_archive(&segment, "data/1", NULL, &facts), 0);
 	assert_int_equal(segment_open(&archived, io, "data/1", &facts), 0);
-	assert_int_equal(archived.version, 2);
+	assert_int_equal(archived.version, 3);
 	assert_int_equal(segment_verify(&archived, &facts, SEGMENT_VERIFY_ALL), 0);
 	assert_memory_equal(archived.totals, segment.totals, sizeof(*segment.totals));
 	assert_int_equal(segment_events(&segment, event_count, &before), 0);

@@ -40,7 +40,7 @@ static int places_check(struct segment *segment)
 struct checking {
 	struct segment *segment;
 	struct segment_totals found;
-	const uint8_t *filter;
+	const uint8_t *filter; /* version 2 */
 	struct tp_event *before;
 };
 
@@ -69,7 +69,7 @@ static int row_check(void *context, const struct tp_event *event)
 		return segment_damage(sequence, "rows", "rows out of order");
 	memcpy(checking->before, event, event->bytes);
 	segment_totals_add(&checking->found, event);
-	if ((event->verdict == TP_ACCEPTED || event->verdict == TP_LATE) &&
+	if (checking->segment->version == SEGMENT_VERSION_OLD_IDS && (event->verdict == TP_ACCEPTED || event->verdict == TP_LATE) &&
 	    (!checking->filter ||
 	     !id_filter_maybe(checking->filter,
 			      id_filter_key(event->id.hi, event->id.lo, (uint32_t)(event->timestamp_ms / TP_MINUTE_MS)))))
@@ -84,7 +84,9 @@ static int rows_check(struct segment *segment)
 	const struct segment_totals *told = segment->totals;
 	const void *filter;
 	uint64_t bytes;
-	int rc = segment_section_read(segment, SEGMENT_FILTER, &filter, &bytes);
+	int rc = -ENOENT;
+	if (segment->version == SEGMENT_VERSION_OLD_IDS)
+		rc = segment_section_read(segment, SEGMENT_FILTER, &filter, &bytes);
 	if (!rc && !id_filter_sane(filter, bytes))
 		return segment_damage(segment->sequence, "id filter", "none that can be");
 	checking.filter = rc ? NULL : filter;

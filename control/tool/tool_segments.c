@@ -52,7 +52,7 @@ static int scan_failed(uint64_t sequence, int rc)
 	fprintf(stderr, "turnpikectl: segment %" PRIu64 ": %s\n", sequence,
 		rc == -EBADMSG   ? "damaged; \"segments verify\" says where"
 		: rc == -ESTALE  ? "deleted or replaced this moment; try again"
-		: rc == -ENOTSUP ? "of version 1, which has no columns; \"segments archive\" makes it version 2"
+		: rc == -ENOTSUP ? "of version 1, which has no columns; \"segments archive\" makes it version 3"
 				 : strerror(-rc));
 	return 1;
 }
