@@ -279,6 +279,8 @@ static int batch_store(struct batch *batch)
 				from[count++] = batch->segment[i].sequence;
 		rc = ctl_ledger_correction_put(issuing->ledger, &slot->report, ctl_issuing_date(issuing), last, &batch->delta,
 					       first, end - first, from, count);
+		if (rc == 0 && issuing->issued)
+			issuing->issued->corrections++;
 		if (rc == 0)
 			tp_logf(TP_INFO, "a bill was corrected", "report=%s revision=%" PRIu64 " lines=%u", slot->report.id,
 				slot->report.revision + 1, end - first);

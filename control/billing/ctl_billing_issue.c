@@ -127,6 +127,8 @@ int ctl_issuing_period(const struct ctl_issuing *issuing, enum ctl_billing_perio
 		}
 		ctl_billing_sum_fini(&sum);
 	}
+	if (issuing->issued)
+		issuing->issued->bills += issued;
 	if (issued)
 		tp_logf(TP_INFO, "bills were issued", "period=%s zone=%s start_ms=%" PRIu64 " bills=%u",
 			ctl_billing_period_name(period), ctl_zone_name(zone), start_ms, issued);

@@ -15,9 +15,12 @@ struct ctl_issuer;
 int ctl_issuer_open(struct ctl_issuer **issuer, const struct tp_config *config, struct ctl_ledger *ledger, struct ctl_views *views);
 void ctl_issuer_close(struct ctl_issuer *issuer); /* may be NULL */
 
-/* ---- the inside, for tests: one round at a time, no thread ---- */
+/* ---- one round at a time, no thread: for the tool and tests ---- */
 
 struct ctl_store;
+struct ctl_issued {
+	uint32_t bills, corrections;
+};
 struct ctl_issuing {
 	const struct tp_config *config;
 	struct ctl_ledger *ledger;
@@ -26,6 +29,7 @@ struct ctl_issuing {
 	uint64_t (*clock_ms)(void);      /* the date of each bill and correction: a round may take long; NULL: now_ms */
 	bool (*stopping)(void *context); /* looked at between steps; NULL: never */
 	void *context;
+	struct ctl_issued *issued; /* counts what was; NULL: nobody wants to know */
 };
 static inline uint64_t ctl_issuing_date(const struct ctl_issuing *issuing)
 {

@@ -266,6 +266,7 @@ static void *request_begin(void *context, const char *target, struct MHD_Connect
 		ctl_seat_move(http->seats, exchange->seat, CTL_SEAT_READING, 0);
 	}
 	exchange->parsed = ctl_target_parse(target, &exchange->target) == 0;
+	exchange->target.header = ctl_http_header;
 	exchange->target.connection = connection;
 	exchange->target.asker = &exchange->asker;
 	return exchange;

@@ -60,6 +60,8 @@ struct ctl_exchange {
 
 /* ---- ctl_http_ask.c ---- */
 
+/* A header of the connection's request, for ctl_target.header. */
+const char *ctl_http_header(void *connection, const char *name);
 /* Fills the reply and returns false when the head of the request settles it already. */
 bool ctl_http_head_check(struct ctl_exchange *exchange, const char *method, const char *version);
 /* The same, for who asks. */

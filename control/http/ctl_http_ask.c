@@ -16,9 +16,9 @@ static const char *request_header(struct MHD_Connection *connection, const char 
 	return MHD_lookup_connection_value(connection, MHD_HEADER_KIND, name);
 }
 
-const char *ctl_target_header(const struct ctl_target *target, const char *name)
+const char *ctl_http_header(void *connection, const char *name)
 {
-	return request_header(target->connection, name);
+	return request_header(connection, name);
 }
 
 /* ---- framing ---- */

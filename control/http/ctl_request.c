@@ -112,6 +112,11 @@ bool ctl_text_is(const struct ctl_text *text, const char *word)
 	return text->bytes == strlen(word) && memcmp(text->at, word, text->bytes) == 0;
 }
 
+const char *ctl_target_header(const struct ctl_target *target, const char *name)
+{
+	return target->header ? target->header(target->connection, name) : NULL;
+}
+
 const struct ctl_text *ctl_target_param(const struct ctl_target *target, const char *name)
 {
 	for (uint32_t i = 0; i < target->params; i++) {

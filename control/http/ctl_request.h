@@ -39,11 +39,12 @@ struct ctl_target {
 	size_t body_bytes;
 	/* The asker may see this advertiser's rows and no others; NULL: all. A handler of CTL_NEED_OWN has to keep to it. */
 	const char *only;
-	const struct ctl_asker *asker; /* who asks: ctl_gate.h */
-	void *connection;              /* for ctl_target_header() */
+	const struct ctl_asker *asker;                             /* who asks: ctl_gate.h */
+	const char *(*header)(void *connection, const char *name); /* NULL: there are none */
+	void *connection;
 };
 
-/* The value of a request header, NULL when it was not sent. Valid as long as the target. */
+/* The value of a request header, NULL when there is none of that name. Valid as long as the target. */
 const char *ctl_target_header(const struct ctl_target *target, const char *name);
 
 /*

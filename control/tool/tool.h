@@ -19,6 +19,7 @@ int ctl_tool_status(struct ctl_tool *tool, int words, char **word);
 int ctl_tool_top(struct ctl_tool *tool, int words, char **word);
 int ctl_tool_audit(struct ctl_tool *tool, int words, char **word);
 int ctl_tool_audit_log(struct ctl_tool *tool, int words, char **word);
+int ctl_tool_billing(struct ctl_tool *tool, int words, char **word);
 int ctl_tool_blocklist(struct ctl_tool *tool, int words, char **word);
 int ctl_tool_dlq(struct ctl_tool *tool, int words, char **word);
 int ctl_tool_log(struct ctl_tool *tool, int words, char **word);

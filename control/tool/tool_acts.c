@@ -19,8 +19,8 @@ enum { STATE_MODE = 0750, DEFAULT_ITEMS = 100 };
 
 /* The verbs that change something, and so are administrative acts. "": whatever follows. */
 static const char *const act[][2] = {
-	{"blocklist", "add"}, {"blocklist", "del"}, {"token", "create"},
-	{"token", "revoke"},  {"segments", "seal"}, {"dlq", "replay"},
+	{"blocklist", "add"}, {"blocklist", "del"}, {"token", "create"},  {"token", "revoke"},
+	{"segments", "seal"}, {"dlq", "replay"},    {"billing", "issue"},
 };
 
 bool ctl_tool_is_act(int words, char **word)

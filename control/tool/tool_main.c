@@ -26,6 +26,12 @@ static const struct verb verb[] = {
 	{"top", ctl_tool_top, "top [--interval S] [--count N]  rates and cores, redrawn in the terminal"},
 	{"audit", ctl_tool_audit, "audit                         the balance sheet; status 1 if it does not sum"},
 	{"audit-log", ctl_tool_audit_log, "audit-log [--limit N]         administrative acts and logins, the newest last"},
+	{"billing", ctl_tool_billing,
+	 "billing list --advertiser ID [--period hourly|daily|monthly] [--from T] [--to T] [--tz ZONE] [--csv]\n"
+	 "                                bills from the figures as they are now, and which were issued\n"
+	 "  billing export --advertiser ID [--period P] [--from T] [--to T] [--tz ZONE]  the same as CSV\n"
+	 "  billing show ID [--csv]       one as it was issued, with its corrections\n"
+	 "  billing issue                 issues what is due now"},
 	{"blocklist", ctl_tool_blocklist,
 	 "blocklist add PREFIX [--ttl 1h] [--reason TEXT] [--count-only]\n"
 	 "  blocklist del PREFIX\n"

@@ -333,6 +333,68 @@ def test_a_ledger_that_goes_is_noticed(build):
         assert "the ledger is back" in (n.folder / "control.log").read_text()
 
 
+def test_the_tool_says_what_the_api_says(build):
+    """turnpikectl billing: of a running node and a stopped one, without a token; and it issues what is due."""
+    with node(build, extra=ISSUE.replace("interval: 1s", "interval: 1h"), control_auth="tokens") as n:
+        noon = (now_ms() // DAY - 2) * DAY + DAY // 2
+        token = n.ctl("token", "create", "--scope", "read", "--json")["token"]
+
+        def api(path, accept="application/json"):
+            status, _, body = n.request("GET", path, headers={"Authorization": f"Bearer {token}", "Accept": accept}, at=n.api)
+            assert status == 200, body
+            return json.loads(body) if accept.endswith("json") else body.decode()
+
+        send(n, [event(timestamp=noon + i, advertiser_id="a&v=é", campaign_id=f"c{i % 2}", currency=("EUR", "USD")[i % 3 % 2]) for i in range(6)]
+             + [event(timestamp=now_ms(), advertiser_id="a&v=é")])
+        day = {"advertiser": "a&v=é", "period": "daily", "tz": "Asia/Tokyo", "from": str(noon), "to": str(noon + 1)}
+        words = [word for key, value in day.items() for word in (f"--{key}", value)]
+        path = "/api/v1/billing/reports?" + urllib.parse.urlencode(day)
+        wait_until("the day is final", lambda: api(path)["items"][0]["final"])
+
+        def same():
+            mine, its = n.ctl("billing", "list", *words, "--json"), api(path)
+            assert len(mine["items"]) == 2 and mine["items"] == its["items"], (mine, its)
+            csv_text = api(path, "text/csv").replace("\r\n", "\n")  # text mode reads them so
+            assert n.ctl("billing", "export", *words) == n.ctl("billing", "list", *words, "--csv") == csv_text
+
+        same()
+        assert n.ctl("billing", "issue", "--json") == {"bills": 0, "corrections": 0}, "what is not sealed yet cannot be issued"
+        n.ctl("segments", "seal")
+        day["tz"] = words[words.index("--tz") + 1] = "UTC"
+        path = "/api/v1/billing/reports?" + urllib.parse.urlencode(day)
+        issued = n.ctl("billing", "issue", "--json")
+        assert issued["bills"] >= 2 and issued["corrections"] == 0, issued  # the day's and the hour's
+        assert n.ctl("billing", "issue", "--json") == {"bills": 0, "corrections": 0}
+        same()
+        identity = api(path)["items"][0]["report"]
+        assert n.ctl("billing", "show", identity, "--json") == api(f"/api/v1/billing/reports/{identity}")
+        send(n, [event(timestamp=noon, advertiser_id="a&v=é", campaign_id="late")])
+        wait_until("the late click counts", lambda: len(api(path)["items"]) == 3)
+        n.ctl("segments", "seal")
+        wait_until("the correction", lambda: n.ctl("billing", "issue", "--json")["corrections"])
+        bill = n.ctl("billing", "show", identity, "--json")
+        assert bill["revision"] == 2 and bill == api(f"/api/v1/billing/reports/{identity}"), bill
+        shown = n.ctl("billing", "show", identity)
+        assert shown.count("correction, revision 2") == 1 and "late" in shown and "1.000000 EUR, 0.500000 USD" in shown, shown
+        assert "c0" in n.ctl("billing", "list", *words)
+        acts = [(item["act"], item["result"]) for item in n.ctl("audit-log", "--json")["items"]]
+        assert acts.count(("billing issue", "done")) >= 4, acts
+        # what is wrong is said, with the exit status that says whose fault it is
+        n.ctl("billing", "list", status=2)
+        n.ctl("billing", "list", "--advertiser", "x", "--period", "yearly", status=2)
+        n.ctl("billing", "list", "--advertiser", "x", "--from", status=2)
+        n.ctl("billing", "show", "../x", status=2)
+        n.ctl("billing", "show", "0" * 20, status=1)
+        n.ctl("billing", "issue", "now", status=2)
+        n.stop()
+        assert n.ctl("billing", "show", identity, "--json") == bill
+        assert len(n.ctl("billing", "list", *words, "--json")["items"]) == 3
+        n.start()
+    with node(build, control=False) as n:  # nobody has made a ledger: the tool makes none either
+        n.ctl("billing", "issue", status=1)
+        assert not (n.folder / "control/ledger.db").exists()
+
+
 def test_whose_bills_a_token_sees(build):
     with node(build, extra=ISSUE, control_auth="tokens") as n:
         now = now_ms()
