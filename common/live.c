@@ -120,10 +120,16 @@ no_file:
 
 void tp_live_rollup_touch(struct tp_live *live, uint32_t index)
 {
-	void *at = (uint8_t *)live + live->rollup_at + index * live->rollup_bytes;
+	uint8_t *at = (uint8_t *)live + live->rollup_at + index * live->rollup_bytes;
 	if (live->rollup_bytes % HUGE_BYTES != 0)
 		return;
-	/* What is not there yet comes as a huge page of zeros; only where there is none left, or no such call, page by page. */
+	/*
+	 * Of a huge page's worth of file one page has to be there, or the kernel takes it for cut off (SCAN_TRUNCATED, -EINVAL); the rest
+	 * then comes as zeros, in a huge page. Reading is enough of a touch, and disturbs no writer.
+	 */
+	for (uint64_t i = 0; i < live->rollup_bytes; i += HUGE_BYTES)
+		(void)*(const volatile uint8_t *)(at + i);
+	/* Where there is no huge page left, or no such call, page by page. */
 	if (madvise(at, live->rollup_bytes, MADV_COLLAPSE) != 0)
 		(void)madvise(at, live->rollup_bytes, MADV_POPULATE_WRITE);
 }

@@ -120,6 +120,8 @@ int main(int argc, char **argv)
 	if (tp_live_create(&live, TABLES, 262144, 24 << 20) < 0)
 		return 1;
 	live->shards = 1;
+	for (uint32_t i = 0; i < TABLES; i++)
+		tp_live_rollup_touch(live, i); /* as the spares thread does */
 
 	static struct tp_hop hop;
 	static struct dp_late_ring late;
