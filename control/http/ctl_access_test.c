@@ -489,6 +489,12 @@ static void guessing_gets_slow(void **state)
 	snprintf(body, sizeof(body), "token=%s", other);
 	assert_int_equal(ask_from(9, "POST", "/login", "Content-Type: application/x-www-form-urlencoded\r\n", body), 429);
 	assert_int_equal(ask_from(9, "GET", "/healthz", "", NULL), 200);
+	/* each is counted */
+	char counted[96];
+	snprintf(counted, sizeof(counted), "\nturnpike_http_throttled_total{by=\"source\"} %d\n", statuses[1] + 2);
+	assert_int_equal(ask_from(10, "GET", "/metrics", bearer(good), NULL), 200);
+	assert_non_null(strstr(reply, counted));
+	assert_non_null(strstr(reply, "\nturnpike_http_throttled_total{by=\"token\"} 0\n"));
 	control_stop();
 }
 

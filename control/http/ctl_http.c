@@ -404,7 +404,7 @@ static uint32_t connections_max(const struct ctl *ctl)
 static int parts_open(struct ctl_http *http)
 {
 	const struct ctl *ctl = http->ctl;
-	int rc = ctl_seats_open(&http->seats, connections_max(ctl));
+	int rc = ctl_seats_open(&http->seats, connections_max(ctl), ctl->meter);
 
 	if (rc == 0)
 		rc = ctl_pool_open(&http->pool);

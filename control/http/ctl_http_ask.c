@@ -6,6 +6,7 @@
  */
 #include "ctl_http.h"
 #include "ctl_login.h"
+#include "ctl_meter.h"
 
 #include <microhttpd.h>
 #include <stdlib.h>
@@ -210,6 +211,7 @@ static bool gate_check(struct ctl_exchange *exchange)
 		ctl_reply_problem(reply, 403, "forbidden", NULL, "the token's scope does not reach this");
 		return false;
 	default:
+		ctl_meter_turn(ctl->meter, exchange->asker.known ? CTL_THROTTLED_TOKEN : CTL_THROTTLED_SOURCE);
 		ctl_reply_problem(reply, 429, "too-many-requests", NULL,
 				  exchange->asker.known ? "the token's rate is exceeded"
 							: "too many refused requests from your address");

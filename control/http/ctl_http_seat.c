@@ -1,6 +1,7 @@
 /* Seats: see ctl_http_seat.h. `lock` guards all of it; it is held for a walk over the seats at most, and only when they are all taken. */
 #include "ctl_http_seat.h"
 
+#include "ctl_meter.h"
 #include "turnpike/text.h"
 
 #include <assert.h>
@@ -21,6 +22,7 @@ struct ctl_seats {
 	uint32_t max, room;   /* room: with those that are closing */
 	uint32_t live;        /* taken and not told to go */
 	size_t sending_bytes; /* of answers in memory */
+	struct ctl_meter *meter;
 	struct ctl_seat *free;
 	struct ctl_seat seat[];
 };
@@ -31,8 +33,9 @@ static uint64_t now_ms(void)
 }
 
 /* With the lock, so that the descriptor is still the connection's: it is given before it is closed. */
-static void end(struct ctl_seats *seats, struct ctl_seat *seat)
+static void end(struct ctl_seats *seats, struct ctl_seat *seat, enum ctl_turned why)
 {
+	ctl_meter_turn(seats->meter, why);
 	seat->ended = true;
 	seats->live--;
 	shutdown(seat->fd, SHUT_RDWR);
@@ -73,7 +76,7 @@ static void shed(struct ctl_seats *seats, const struct tp_addr *from)
 	}
 	struct ctl_seat *victim = own && own_count >= seats->max / SHARES ? own : idle ? idle : busy;
 	if (victim)
-		end(seats, victim);
+		end(seats, victim, CTL_TURNED_SHED);
 }
 
 /* With the lock. */
@@ -89,7 +92,7 @@ static void reap(struct ctl_seats *seats, uint64_t now)
 		bool slow = hurry && seat->state == CTL_SEAT_SENDING && seat->bytes >= CTL_SEAT_LARGE_BYTES &&
 			    now - seat->since_ms >= CTL_SEAT_HURRY_MS;
 		if (over || slow)
-			end(seats, seat);
+			end(seats, seat, CTL_TURNED_SLOW);
 	}
 }
 
@@ -111,7 +114,7 @@ static void *reaper_run(void *context)
 	return NULL;
 }
 
-int ctl_seats_open(struct ctl_seats **out, uint32_t max)
+int ctl_seats_open(struct ctl_seats **out, uint32_t max, struct ctl_meter *meter)
 {
 	uint32_t room = max + max / 4 + 16;
 	struct ctl_seats *seats = calloc(1, sizeof(*seats) + room * sizeof(seats->seat[0]));
@@ -120,6 +123,7 @@ int ctl_seats_open(struct ctl_seats **out, uint32_t max)
 	if (!seats)
 		return -ENOMEM;
 	seats->max = max;
+	seats->meter = meter;
 	seats->room = room;
 	for (uint32_t i = room; i-- > 0;) {
 		seats->seat[i].fd = -1;
@@ -163,6 +167,8 @@ struct ctl_seat *ctl_seat_take(struct ctl_seats *seats, int fd, const struct tp_
 		*seat = (struct ctl_seat){.fd = fd, .from = *from, .since_ms = now_ms()};
 		seat->until_ms = seat->since_ms + CTL_SEAT_FIRST_MS;
 		seats->live++;
+	} else {
+		ctl_meter_turn(seats->meter, CTL_TURNED_FULL);
 	}
 	pthread_mutex_unlock(&seats->lock);
 	return seat;

@@ -43,8 +43,9 @@ struct ctl_seat {
 
 struct ctl_seats;
 
-/* 0 or -errno. `max` connections; some more may be closing. */
-int ctl_seats_open(struct ctl_seats **seats, uint32_t max);
+/* 0 or -errno. `max` connections; some more may be closing. What is ended is counted in `meter`, which may be NULL. */
+struct ctl_meter;
+int ctl_seats_open(struct ctl_seats **seats, uint32_t max, struct ctl_meter *meter);
 void ctl_seats_close(struct ctl_seats *seats); /* all seats were given back */
 
 /* For a connection that was accepted. NULL: even those that are closing take all room; refuse it. */

@@ -13,6 +13,7 @@
 #include "ctl.h"
 #include "ctl_audit_log.h"
 #include "ctl_limit.h"
+#include "ctl_meter.h"
 #include "ctl_web.h"
 #include "turnpike/log.h"
 #include "turnpike/sha256.h"
@@ -306,6 +307,7 @@ void ctl_login(struct ctl *ctl, const struct ctl_target *target, struct ctl_repl
 	enum ctl_verdict verdict = ctl_gate_know(ctl->gate, sent ? text : "", sent ? strlen(text) : 0, &asker, &wait_ms);
 	explicit_bzero(text, sizeof(text));
 	if (verdict == CTL_SLOWER) {
+		ctl_meter_turn(ctl->meter, asker.known ? CTL_THROTTLED_TOKEN : CTL_THROTTLED_SOURCE);
 		refuse(reply, form, 429, "too-many-attempts", "Too many attempts from your address: try again in a while.");
 		ctl_reply_header(reply, "Retry-After", "%u", (wait_ms + 999) / 1000);
 		return;

@@ -17,6 +17,7 @@ struct line {
 
 struct ctl_meter {
 	uint32_t routes;
+	_Atomic uint64_t turned[CTL_TURNEDS];
 	struct line line[]; /* one per route, and one for what there is not */
 };
 
@@ -53,6 +54,32 @@ void ctl_meter_count(struct ctl_meter *meter, const struct ctl_route *route, uin
 	add(&line->answered[status >= 100 && status < 600 ? status / 100 : 0], 1);
 }
 
+void ctl_meter_turn(struct ctl_meter *meter, enum ctl_turned what)
+{
+	if (meter)
+		add(&meter->turned[what], 1);
+}
+
+static void turned_print(const struct ctl_meter *meter, FILE *to)
+{
+	static const struct {
+		enum ctl_turned what;
+		const char *reason;
+	} ended[] = {{CTL_TURNED_SHED, "shed"}, {CTL_TURNED_SLOW, "slow"}, {CTL_TURNED_FULL, "full"}},
+	  throttled[] = {{CTL_THROTTLED_TOKEN, "token"}, {CTL_THROTTLED_SOURCE, "source"}};
+
+	ctl_family(to, "http_connections_ended_total", "counter",
+		   "Connections that the control process ended: to seat a newcomer, for being slow, for want of any seat");
+	for (size_t i = 0; i < sizeof(ended) / sizeof(ended[0]); i++)
+		fprintf(to, "turnpike_http_connections_ended_total{reason=\"%s\"} %" PRIu64 "\n", ended[i].reason,
+			atomic_load_explicit(&meter->turned[ended[i].what], memory_order_relaxed));
+	ctl_family(to, "http_throttled_total", "counter",
+		   "Requests that the control process answered 429: a token over its rate, an address that guesses tokens");
+	for (size_t i = 0; i < sizeof(throttled) / sizeof(throttled[0]); i++)
+		fprintf(to, "turnpike_http_throttled_total{by=\"%s\"} %" PRIu64 "\n", throttled[i].reason,
+			atomic_load_explicit(&meter->turned[throttled[i].what], memory_order_relaxed));
+}
+
 void ctl_endpoint_text(const struct ctl_route *route, char text[CTL_ENDPOINT_BYTES])
 {
 	size_t at = 0;
@@ -84,6 +111,7 @@ void ctl_meter_print(const struct ctl_meter *meter, FILE *to)
 					class[c], answered);
 		}
 	}
+	turned_print(meter, to);
 	ctl_family(to, "query_latency_seconds", "histogram",
 		   "Time in which the control process made its answer, by resource; the way over the network not included");
 	for (uint32_t r = 0; r <= meter->routes; r++) {

@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import pathlib
+import re
 import resource
 import signal
 import socket
@@ -95,6 +96,11 @@ def room_for_files(count):
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, count), hard))
 
 
+def ended(address, reason):
+    """How many connections the control process says that it ended for the reason."""
+    return int(re.search(rb'turnpike_http_connections_ended_total\{reason="%s"\} (\d+)' % reason.encode(), ask(address, "/metrics")[1]).group(1))
+
+
 def test_ten_thousand_slow_clients(build):
     """From one address or from many, before the first byte or in the middle of a head: who asks at once is served."""
     control.build = pathlib.Path(build).resolve()
@@ -115,6 +121,7 @@ def test_ten_thousand_slow_clients(build):
                         assert status == 200, (path, source, status)
             groups[-1].drip()
             assert ask(address, "/metrics")[0] == 200
+            assert ended(address, "shed") >= SLOW - 4096 - 100 and ended(address, "full") == 0, (ended(address, "shed"), ended(address, "full"))
             assert threads(pid) == thread_count, f"threads grew from {thread_count} to {threads(pid)}"
             assert files(pid) < 4096 * 5 // 4 + 256, f"{files(pid)} open files: more connections than control.connections"
             grown = memory_kib(pid) - before
@@ -142,6 +149,7 @@ def test_a_dripping_client_is_let_go(build):
         assert time.monotonic() - began < 35, "it was never let go"
         client.close()
         assert ask(address, "/healthz")[0] == 200
+        assert (ended(address, "slow"), ended(address, "shed")) == (1, 0)
 
 
 def test_watchers_that_vanish(build):
