@@ -4,46 +4,13 @@
 #include "batch_tag.h"
 
 #include "batch_format.h"
-
-static inline uint64_t rotate(uint64_t value, int by)
-{
-	return value << by | value >> (64 - by);
-}
-
-static inline void sip_round(uint64_t v[4])
-{
-	v[0] += v[1];
-	v[1] = rotate(v[1], 13) ^ v[0];
-	v[0] = rotate(v[0], 32);
-	v[2] += v[3];
-	v[3] = rotate(v[3], 16) ^ v[2];
-	v[0] += v[3];
-	v[3] = rotate(v[3], 21) ^ v[0];
-	v[2] += v[1];
-	v[1] = rotate(v[1], 17) ^ v[2];
-	v[2] = rotate(v[2], 32);
-}
-
-static inline void sip_word(uint64_t v[4], uint64_t word)
-{
-	v[3] ^= word;
-	sip_round(v);
-	sip_round(v);
-	v[0] ^= word;
-}
-
-static inline uint64_t sip_end(uint64_t v[4])
-{
-	for (int i = 0; i < 4; i++)
-		sip_round(v);
-	return v[0] ^ v[1] ^ v[2] ^ v[3];
-}
+#include "turnpike/siphash.h"
 
 void dp_tag_compute(const uint64_t key[2], const uint8_t *bytes, size_t count, size_t tag_at, bool wide, uint64_t tag[2])
 {
-	uint64_t v[4] = {key[0] ^ 0x736f6d6570736575ULL, key[1] ^ 0x646f72616e646f6dULL, key[0] ^ 0x6c7967656e657261ULL,
-			 key[1] ^ 0x7465646279746573ULL};
+	uint64_t v[4];
 	size_t tag_end = tag_at + (wide ? 16 : 8), at = 0;
+	tp_sip_begin(v, key);
 	if (wide)
 		v[1] ^= 0xee;
 	for (; at + 8 <= count; at += 8) {
@@ -52,18 +19,18 @@ void dp_tag_compute(const uint64_t key[2], const uint8_t *bytes, size_t count, s
 			word &= 0xffffffff; /* little endian: the checksum is its upper half */
 		else if (at >= tag_at && at < tag_end)
 			word = 0;
-		sip_word(v, word);
+		tp_sip_word(v, word, 2);
 	}
 	uint64_t last = (uint64_t)(count & 0xff) << 56;
 	for (size_t i = 0; at + i < count; i++)
 		last |= (uint64_t)bytes[at + i] << 8 * i;
-	sip_word(v, last);
+	tp_sip_word(v, last, 2);
 	v[2] ^= wide ? 0xee : 0xff;
-	tag[0] = sip_end(v);
+	tag[0] = tp_sip_end(v, 4);
 	tag[1] = 0;
 	if (wide) {
 		v[1] ^= 0xdd;
-		tag[1] = sip_end(v);
+		tag[1] = tp_sip_end(v, 4);
 	}
 }
 
