@@ -52,7 +52,7 @@ void stand_in_add(struct stand_in *stand_in, const struct stand_in_event *event)
 /* A record as a shard would write it, with its verdict and tags. */
 void stand_in_add_record(struct stand_in *stand_in, const struct tp_event *event);
 void stand_in_commit(struct stand_in *stand_in); /* all added ones are durable */
-void stand_in_seal(struct stand_in *stand_in);   /* the open file becomes a segment */
+void stand_in_seal(struct stand_in *stand_in);   /* the open file becomes a segment, if it holds anything */
 
 /* A valid click of one US dollar now, to be changed where a test cares. */
 struct stand_in_event stand_in_click(void);

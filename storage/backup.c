@@ -7,11 +7,13 @@
  *        ▲                              │
  *        └────── a file was let go ◄────┘   the snapshot is taken again; what was copied stays useful
  *
- * The manifest goes into the backup as it was read, up to the last whole transaction, so its words and the files belong together.
+ * The manifest goes into the backup as it was read, up to the last whole transaction, so its words and the files belong together. Of a
+ * running node it gets records behind it which say that the open log files are not in this copy.
  *
  * Threads: any; all state is local.
  */
 #include "backup.h"
+#include "log_lost.h"
 #include "reader_state.h"
 #include "turnpike/log.h"
 
@@ -117,6 +119,31 @@ static int file_keep(struct backup *b, const char *path, const uint8_t *expected
 	return backup_list_add(&b->list, path, bytes, sha256);
 }
 
+/*
+ * Behind the manifest's own records: the log files that were open, and that go on in the running node, are not waited for in the copy.
+ * What they held when the backup was asked for was sealed before. *bytes: of `all`, which may move.
+ */
+static int manifest_leave_logs(uint8_t **all, uint64_t *bytes)
+{
+	struct manifest manifest = {0};
+	int rc = manifest_feed(&manifest, *all, *bytes, NULL, NULL);
+	uint64_t room = *bytes + (uint64_t)manifest.opens * MANIFEST_UNIT;
+	uint8_t *larger = rc ? NULL : realloc(*all, room + 1);
+	if (!rc && !larger)
+		rc = -ENOMEM;
+	if (!rc)
+		*all = larger;
+	while (!rc && manifest.opens) {
+		const struct manifest_record record = {
+			.kind = MANIFEST_LOG_LEFT, .file_id = manifest.open[0].file_id, .left = MANIFEST_NOT_IN_COPY};
+		manifest_write(*all + *bytes, &manifest, &record, 1);
+		rc = manifest_feed(&manifest, *all + *bytes, MANIFEST_UNIT, NULL, NULL);
+		*bytes += MANIFEST_UNIT;
+	}
+	manifest_fini(&manifest);
+	return rc;
+}
+
 /* The manifest up to where the reader has come: whole transactions, all of them checked. */
 static int manifest_keep(struct backup *b)
 {
@@ -127,6 +154,8 @@ static int manifest_keep(struct backup *b)
 	uint8_t *all = malloc(bytes + 1);
 	int64_t got = all ? io->read(io, b->reader->manifest_fd, all, bytes, 0) : -ENOMEM;
 	int rc = got < 0 ? (int)got : (uint64_t)got != bytes ? -EIO : folder_path(temporary, b->dir, "files/copy.tmp");
+	if (!rc && b->result->running)
+		rc = manifest_leave_logs(&all, &bytes);
 	int fd = rc ? rc : io->open(io, temporary, O_RDWR | O_CREAT | O_TRUNC, 0600);
 	if (fd >= 0) {
 		rc = io->write(io, fd, all, bytes, 0);
@@ -160,6 +189,23 @@ static int log_keep(void *context, const char *name)
 	return file_keep(b, path, NULL, 0);
 }
 
+static void log_lost_tell(void *context, uint64_t file_id, uint32_t shard, const char *found)
+{
+	const struct backup *b = context;
+	tp_logf(TP_ERROR, "a log file is not there as it was made, not backing up half of a folder",
+		"file=%s/log/%016" PRIx64 ".log shard=%u found=\"%s\"", b->data_dir, file_id, shard, found);
+}
+
+/* A stopped node's logs come along, all of them. */
+static int logs_keep(struct backup *b)
+{
+	char path[STORE_PATH_BYTES];
+	int rc = log_lost_each(b->io, b->data_dir, &b->reader->manifest, log_lost_tell, b);
+	if (!rc)
+		rc = folder_path(path, b->data_dir, "log");
+	return rc > 0 ? -EBADMSG : rc ? rc : b->io->list(b->io, path, log_keep, b);
+}
+
 /* All files of one snapshot. -ENOENT: one was let go meanwhile. */
 static int snapshot_keep(struct backup *b)
 {
@@ -184,11 +230,8 @@ static int snapshot_keep(struct backup *b)
 	rc = file_keep(b, "blocklist", NULL, 0);
 	if (rc == -ENOENT)
 		rc = 0;
-	if (!rc && !b->result->running) {
-		rc = folder_path(path, b->data_dir, "log");
-		if (!rc)
-			rc = b->io->list(b->io, path, log_keep, b);
-	}
+	if (!rc && !b->result->running)
+		rc = logs_keep(b);
 	return rc ? rc : manifest_keep(b);
 }
 

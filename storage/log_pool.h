@@ -6,10 +6,10 @@
  *
  *   manifest: F is sealed (synced)      F.log is dead: whatever is in it, the next start removes it
  *   F.log gets N's file block, synced   the same: the name says F, and F is sealed
- *   rename to N.log, folder synced      N.log is an empty log file with a good file block
+ *   rename to N.log, folder synced      N.log is an empty log file with a good file block, which nobody uses yet
+ *   manifest: N is open (synced)        N.log may be written to, and must not be missing
  *
- * So the manifest record that publishes F's segment (or F's empty end) is the commit point of F's recycling, and nothing else has to
- * be recorded: no name ever stands for a file whose first block is another's. F's old blocks stay in N.log behind what N writes.
+ * So the manifest record that publishes F's segment (or F's empty end) is the commit point of F's recycling, and no name ever stands for a file whose first block is another's. F's old blocks stay in N.log behind what N writes.
  * They cannot be taken for N's: their file id, salt and thus checksum are F's, and ids are never given out twice.
  *
  * Threads: any; a mutex of its own.

@@ -92,6 +92,13 @@ static bool follows(const struct scan *scan, const struct log_block *block)
 	       block->watermark_ms >= scan->last.watermark_ms;
 }
 
+/* Is the good block in the buffer a file's first? */
+static bool begins(const struct log_block *block)
+{
+	return block->kind == LOG_FILE && block->offset == 0 && block->sequence == 0 && block->block_bytes == LOG_UNIT &&
+	       !block->records && !block->payload_bytes;
+}
+
 /* What kind of record begins there, and whether it is whole. */
 enum record { RECORD_BAD, RECORD_EVENT, RECORD_OTHER };
 
@@ -189,8 +196,7 @@ static int scan_blocks(struct scan *scan, const struct sto_record_fns *fns, stru
 	if (good < 0)
 		return good;
 	const struct log_block *block = (const struct log_block *)(const void *)scan->buffer;
-	if (!good || block->kind != LOG_FILE || block->offset != 0 || block->sequence != 0 || block->block_bytes != LOG_UNIT ||
-	    block->records || block->payload_bytes) {
+	if (!good || !begins(block)) {
 		/* The file block is stable before the file is used, so without one nothing was ever appended; unless it rotted. */
 		*state = LOG_NOTHING;
 		int rc = tail_search(scan, 0, 0, &facts->tail_bytes_ignored);
@@ -288,20 +294,22 @@ int log_size(const struct sto_io *io, const char *path, uint64_t file_id, struct
 	return rc;
 }
 
-int log_shard(const struct sto_io *io, const char *path, uint64_t file_id, uint32_t *shard)
+int log_birth(const struct sto_io *io, const char *path, uint64_t file_id, struct manifest_log *birth)
 {
 	struct scan scan = {.io = io, .path = path, .file_id = file_id};
-	*shard = 0;
+	*birth = (struct manifest_log){0};
 	scan.fd = io->open(io, path, O_RDONLY, 0);
 	if (scan.fd < 0)
 		return scan.fd;
 	int rc = io->size(io, scan.fd, &scan.bytes);
 	if (!rc)
 		rc = block_read(&scan, 0);
-	if (rc == 1) {
-		*shard = ((const struct log_block *)(const void *)scan.buffer)->shard;
+	const struct log_block *block = (const struct log_block *)(const void *)scan.buffer;
+	if (rc == 1 && !begins(block))
 		rc = 0;
-	}
+	if (rc == 1)
+		*birth = (struct manifest_log){
+			.file_id = file_id, .salt = block->salt, .bytes = block->file_bytes, .shard = block->shard};
 	io->close(io, scan.fd);
 	free(scan.buffer);
 	return rc;
@@ -361,7 +369,7 @@ static int follow_begin(struct sto_follow *follow)
 	if (good <= 0)
 		return good;
 	const struct log_block *block = (const struct log_block *)(const void *)scan->buffer;
-	if (block->kind != LOG_FILE || block->offset != 0 || block->sequence != 0 || block->block_bytes != LOG_UNIT)
+	if (!begins(block))
 		return 0;
 	scan->last = *block;
 	scan->offset = LOG_UNIT;

@@ -5,6 +5,7 @@
 #define STORAGE_LOG_READ_H
 
 #include "io.h"
+#include "manifest.h"
 #include "turnpike/follow.h"
 #include "turnpike/store.h"
 
@@ -29,8 +30,8 @@ int log_scan_records(const struct sto_io *io, const char *path, uint64_t file_id
 /* Sizes by headers alone: see sto_log_size(). */
 int log_size(const struct sto_io *io, const char *path, uint64_t file_id, struct sto_log_size *size);
 
-/* The shard that made the file; 0 if its file block is not readable (log_scan() tells whether that is damage). 0 or -errno. */
-int log_shard(const struct sto_io *io, const char *path, uint64_t file_id, uint32_t *shard);
+/* What its file block says. 1; 0, and zeros: it has none that is readable (log_scan() tells whether that is damage); or -errno. */
+int log_birth(const struct sto_io *io, const char *path, uint64_t file_id, struct manifest_log *birth);
 
 /* sto_follow_open() of any path and disk. */
 int log_follow_open(struct sto_follow **follow, const struct sto_io *io, const char *path, uint64_t file_id);

@@ -16,7 +16,8 @@
 
 enum { LOG_FILE_BYTES = 1 << 16 };
 
-#define LOG_PATH "data/log/0000000000000001.log"
+#define LOG_PATH    "data/log/0000000000000001.log"
+#define SECOND_PATH "data/log/0000000000000002.log"
 
 static const struct sto_store_options options = {.data_dir = "data", .log_file_bytes = LOG_FILE_BYTES, .preallocate = true};
 
@@ -226,7 +227,7 @@ static void test_cut(void **state)
 	sim_disk_free(disk);
 }
 
-/* The header is gone: with blocks that is damage, without any it is a file that was never finished. */
+/* The header is gone: of a file that was made that is damage; of one whose making was cut short it is nothing. */
 static void test_no_file_block(void **state)
 {
 	(void)state;
@@ -236,28 +237,40 @@ static void test_no_file_block(void **state)
 	uint8_t *file = sim_file(disk, LOG_PATH, &bytes);
 	file[30] ^= 1;
 	assert_int_equal(scan(disk, &facts, &events), -EBADMSG);
-	/* The store keeps it, and whoever reads it is told. */
 	struct sto_store *store;
 	uint64_t *ids;
 	uint32_t count;
+	assert_int_equal(store_open(&store, &options, sim_disk_io(disk)), -EBADMSG);
+	memset(file + 4096, 0, bytes - 4096);
+	assert_int_equal(store_open(&store, &options, sim_disk_io(disk)), -EBADMSG);
+	assert_non_null(sim_file(disk, LOG_PATH, &bytes));
+	file[30] ^= 1;
+
+	/* Another one, of which no record tells: with blocks it stays, and whoever reads it is told. */
+	uint8_t unfinished[3 * 4096];
+	memcpy(unfinished, file, 4096);
+	memset(unfinished + 4096, 1, sizeof(unfinished) - 4096);
+	unfinished[30] ^= 1;
+	assert_int_equal(sim_file_put(disk, SECOND_PATH, unfinished, sizeof(unfinished)), 0);
 	assert_int_equal(store_open(&store, &options, sim_disk_io(disk)), 0);
 	assert_int_equal(sto_store_unsealed(store, &ids, &count), 0);
 	assert_int_equal(count, 1);
+	assert_int_equal(ids[0], 2);
 	assert_int_equal(sto_log_read(store, ids[0], NULL, NULL, NULL), -EBADMSG);
-	struct tp_rollup *rollup = sample_rollup(1);
-	assert_int_equal(sto_seal(store, 1, rollup, NULL), -EBADMSG);
-	assert_int_equal(sto_log_delete(store, 1), -EINVAL);
+	struct tp_rollup *rollup = sample_rollup(2);
+	assert_int_equal(sto_seal(store, 2, rollup, NULL), -EBADMSG);
+	assert_int_equal(sto_log_delete(store, 2), -EINVAL);
 	free(rollup);
 	free(ids);
 	sto_store_close(store);
-	assert_non_null(sim_file(disk, LOG_PATH, &bytes));
+	assert_non_null(sim_file(disk, SECOND_PATH, &bytes));
 
-	memset(file + 4096, 0, bytes - 4096);
+	assert_int_equal(sim_file_put(disk, SECOND_PATH, unfinished, 4096), 0);
 	assert_int_equal(store_open(&store, &options, sim_disk_io(disk)), 0);
 	assert_int_equal(sto_store_unsealed(store, &ids, &count), 0);
 	assert_int_equal(count, 0);
-	assert_null(sim_file(disk, LOG_PATH, &bytes));
-	assert_true(store->next_file_id > 1); /* the id stays used */
+	assert_null(sim_file(disk, SECOND_PATH, &bytes));
+	assert_true(store->next_file_id > 2); /* the id stays used */
 	free(ids);
 	sto_store_close(store);
 	sim_disk_free(disk);

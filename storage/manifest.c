@@ -4,6 +4,7 @@
  * Pure: no input or output here. Any thread, one at a time on one struct.
  */
 #include "manifest_format.h"
+#include "manifest_logs.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -32,6 +33,7 @@ static uint64_t unit_checksum(const void *unit, uint32_t bytes)
 void manifest_fini(struct manifest *manifest)
 {
 	free(manifest->sealed);
+	free(manifest->open);
 	*manifest = (struct manifest){0};
 }
 
@@ -121,6 +123,16 @@ void manifest_write(uint8_t *to, const struct manifest *manifest, const struct m
 		case MANIFEST_LOG_EMPTY:
 			unit.file.first = record[i].file_id;
 			break;
+		case MANIFEST_LOG_LEFT:
+			unit.file.first = record[i].file_id;
+			unit.reason = (uint8_t)record[i].left;
+			break;
+		case MANIFEST_LOG_OPENED:
+			unit.file.first = record[i].log.file_id;
+			unit.file.bytes = record[i].log.bytes;
+			unit.file.hash = record[i].log.salt;
+			unit.file.last = record[i].log.shard;
+			break;
 		case MANIFEST_SEALED_RANGE:
 			unit.file.first = record[i].file_id;
 			unit.file.last = record[i].file_id_end;
@@ -132,70 +144,6 @@ void manifest_write(uint8_t *to, const struct manifest *manifest, const struct m
 		previous = unit.checksum = unit_checksum(&unit, MANIFEST_UNIT);
 		memcpy(to + (uint64_t)i * MANIFEST_UNIT, &unit, sizeof(unit));
 	}
-}
-
-/* ---- the set of sealed log files ---- */
-
-/* Index of the first range whose end is at or behind file_id. */
-static uint32_t range_find(const struct manifest *manifest, uint64_t file_id)
-{
-	uint32_t low = 0, high = manifest->sealed_ranges;
-	while (low < high) {
-		uint32_t middle = low + (high - low) / 2;
-		if (manifest->sealed[middle].to < file_id)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low;
-}
-
-bool manifest_sealed(const struct manifest *manifest, uint64_t file_id)
-{
-	uint32_t at = range_find(manifest, file_id);
-	for (; at < manifest->sealed_ranges && manifest->sealed[at].from <= file_id; at++)
-		if (file_id < manifest->sealed[at].to)
-			return true;
-	return false;
-}
-
-/* No id of [from, to) is in the set yet. */
-static int sealed_add(struct manifest *manifest, uint64_t from, uint64_t to)
-{
-	if (manifest->sealed_ranges == manifest->sealed_max) {
-		uint32_t max = manifest->sealed_max ? 2 * manifest->sealed_max : 16;
-		struct manifest_range *larger = realloc(manifest->sealed, max * sizeof(*larger));
-		if (!larger)
-			return -ENOMEM;
-		manifest->sealed = larger;
-		manifest->sealed_max = max;
-	}
-	uint32_t at = range_find(manifest, from);
-	struct manifest_range *range = &manifest->sealed[at];
-	struct manifest_range *end = manifest->sealed + manifest->sealed_ranges;
-	if (range < end && range->to == from) {
-		range->to = to;
-		if (range + 1 < end && range[1].from == range->to) {
-			range->to = range[1].to;
-			memmove(range + 1, range + 2, (size_t)(end - range - 2) * sizeof(*range));
-			manifest->sealed_ranges--;
-		}
-	} else if (range < end && range->from == to) {
-		range->from = from;
-	} else {
-		memmove(range + 1, range, (size_t)(end - range) * sizeof(*range));
-		*range = (struct manifest_range){.from = from, .to = to};
-		manifest->sealed_ranges++;
-	}
-	return 0;
-}
-
-static bool sealed_meets(const struct manifest *manifest, uint64_t from, uint64_t to)
-{
-	for (uint32_t at = range_find(manifest, from); at < manifest->sealed_ranges && manifest->sealed[at].from < to; at++)
-		if (manifest->sealed[at].to > from)
-			return true;
-	return false;
 }
 
 /* ---- reading ---- */
@@ -220,6 +168,11 @@ static bool record_sane(const struct manifest *manifest, const struct manifest_r
 		       (s->sequence <= facts->segment_max) == manifest_sealed(manifest, s->file_id);
 	case MANIFEST_LOG_EMPTY:
 		return file_id_sane(record->file_id) && !manifest_sealed(manifest, record->file_id);
+	case MANIFEST_LOG_OPENED:
+		return file_id_sane(record->log.file_id) && !manifest_sealed(manifest, record->log.file_id) &&
+		       !manifest_opened(manifest, record->log.file_id);
+	case MANIFEST_LOG_LEFT:
+		return manifest_opened(manifest, record->file_id) && record->left <= MANIFEST_GIVEN_UP;
 	case MANIFEST_RETIRED:
 	case MANIFEST_REPLACED:
 		return s->sequence && s->sequence <= facts->segment_max;
@@ -236,7 +189,8 @@ static bool record_sane(const struct manifest *manifest, const struct manifest_r
 	case MANIFEST_SEALED_RANGE:
 		return file_id_sane(record->file_id) && record->file_id < record->file_id_end &&
 		       record->file_id_end - 1 <= facts->file_id_max &&
-		       !sealed_meets(manifest, record->file_id, record->file_id_end);
+		       !manifest_sealed_meets(manifest, record->file_id, record->file_id_end) &&
+		       !manifest_open_meets(manifest, record->file_id, record->file_id_end);
 	}
 	return false;
 }
@@ -260,10 +214,16 @@ static int record_apply(struct manifest *manifest, const struct manifest_record 
 		facts->segment_max = s->sequence;
 		memcpy(facts->chain_sha256, s->chain_sha256, MANIFEST_HASH_BYTES);
 		grow(&facts->file_id_max, s->file_id);
-		return sealed_add(manifest, s->file_id, s->file_id + 1);
+		manifest_open_remove(manifest, s->file_id);
+		return manifest_sealed_add(manifest, s->file_id, s->file_id + 1);
 	case MANIFEST_LOG_EMPTY:
+	case MANIFEST_LOG_LEFT:
 		grow(&facts->file_id_max, record->file_id);
-		return sealed_add(manifest, record->file_id, record->file_id + 1);
+		manifest_open_remove(manifest, record->file_id);
+		return manifest_sealed_add(manifest, record->file_id, record->file_id + 1);
+	case MANIFEST_LOG_OPENED:
+		grow(&facts->file_id_max, record->log.file_id);
+		return manifest_open_add(manifest, &record->log);
 	case MANIFEST_ROLLUP:
 		grow(&facts->rollup_max, r->sequence);
 		grow(&facts->covered, r->to_segment);
@@ -279,7 +239,7 @@ static int record_apply(struct manifest *manifest, const struct manifest_record 
 		*facts = record->facts;
 		return 0;
 	case MANIFEST_SEALED_RANGE:
-		return sealed_add(manifest, record->file_id, record->file_id_end);
+		return manifest_sealed_add(manifest, record->file_id, record->file_id_end);
 	case MANIFEST_RETIRED:
 	case MANIFEST_REPLACED:
 		return 0;
@@ -336,6 +296,16 @@ static void record_read(struct manifest_record *record, const struct manifest_re
 	case MANIFEST_LOG_EMPTY:
 		record->file_id = unit->file.first;
 		break;
+	case MANIFEST_LOG_LEFT:
+		record->file_id = unit->file.first;
+		record->left = (enum manifest_left)unit->reason;
+		break;
+	case MANIFEST_LOG_OPENED:
+		record->log = (struct manifest_log){.file_id = unit->file.first,
+						    .salt = unit->file.hash,
+						    .bytes = unit->file.bytes,
+						    .shard = (uint32_t)unit->file.last};
+		break;
 	case MANIFEST_SEALED_RANGE:
 		record->file_id = unit->file.first;
 		record->file_id_end = unit->file.last;
@@ -362,7 +332,7 @@ static uint32_t unit_bytes(const struct manifest *manifest)
 	return manifest->version == 1 ? MANIFEST_UNIT_V1 : MANIFEST_UNIT;
 }
 
-/* The unit at `from` as of version 2. False: its checksum is not right, or no version 2 unit can be so. */
+/* The unit at `from` as of this version. False: its checksum is not right, or no unit of the file's version can be so. */
 static bool unit_take(const struct manifest *manifest, const uint8_t *from, struct manifest_record_unit *unit)
 {
 	uint32_t bytes = unit_bytes(manifest);
@@ -379,6 +349,9 @@ static bool unit_take(const struct manifest *manifest, const uint8_t *from, stru
 		unit->part = 0;
 		unit->parts = 1;
 	}
+	/* What a version did not have yet is no record of it. */
+	if (manifest->version == 2 && unit->kind > MANIFEST_SEALED_RANGE)
+		return false;
 	return unit->parts && unit->parts <= MANIFEST_PARTS_MAX && unit->part < unit->parts;
 }
 

@@ -14,7 +14,7 @@
 #include <stdint.h>
 
 enum {
-	MANIFEST_VERSION = 2,
+	MANIFEST_VERSION = 3,
 	MANIFEST_UNIT = 256,
 	MANIFEST_UNIT_V1 = 128,
 	MANIFEST_PARTS_MAX = 16, /* records in one transaction */
@@ -30,6 +30,8 @@ enum manifest_kind {
 	MANIFEST_REPLACED = 6,     /* a segment has another file now: the same rows in other bytes */
 	MANIFEST_STATE = 7,        /* first record of a compacted manifest: what the records left out had said */
 	MANIFEST_SEALED_RANGE = 8, /* and the log files that are done with */
+	MANIFEST_LOG_OPENED = 9, /* a log file was made: from here on it may hold what was acknowledged, and must not be missing */
+	MANIFEST_LOG_LEFT = 10,  /* … is done with although nobody knows what was in it: enum manifest_left */
 };
 
 /* Minutes are kept in files of their own, so are hours and days. */
@@ -37,6 +39,17 @@ enum manifest_class { MANIFEST_MINUTE, MANIFEST_HOUR, MANIFEST_DAY, MANIFEST_CLA
 
 /* Why a rollup file is gone: only what expired takes figures with it. */
 enum manifest_reason { MANIFEST_EXPIRED, MANIFEST_MERGED };
+
+/* Why a log file that was opened is not waited for any more. */
+enum manifest_left { MANIFEST_NOT_IN_COPY, MANIFEST_GIVEN_UP };
+
+/* What a record says about a log file that was made. Its first block says the same. */
+struct manifest_log {
+	uint64_t file_id;
+	uint64_t salt;
+	uint64_t bytes; /* the size that it was made with; 0: it grows */
+	uint32_t shard;
+};
 
 /* What a record says about a segment. */
 struct manifest_segment {
@@ -82,11 +95,13 @@ struct manifest_facts {
 
 struct manifest_record {
 	enum manifest_kind kind;
-	uint64_t file_id;                /* MANIFEST_LOG_EMPTY; MANIFEST_SEALED_RANGE: the first */
+	uint64_t file_id;                /* MANIFEST_LOG_EMPTY, _LEFT; MANIFEST_SEALED_RANGE: the first */
 	uint64_t file_id_end;            /* MANIFEST_SEALED_RANGE: behind the last */
 	struct manifest_segment segment; /* MANIFEST_SEGMENT, MANIFEST_REPLACED; MANIFEST_RETIRED: only .sequence */
 	struct manifest_rollup rollup;   /* MANIFEST_ROLLUP; MANIFEST_ROLLUP_GONE: as it was published, and .reason */
 	struct manifest_facts facts;     /* MANIFEST_STATE */
+	struct manifest_log log;         /* MANIFEST_LOG_OPENED */
+	enum manifest_left left;         /* MANIFEST_LOG_LEFT */
 };
 
 /* A half-open range of log file ids that are sealed. */
@@ -104,6 +119,8 @@ struct manifest {
 	struct manifest_facts facts;
 	struct manifest_range *sealed; /* sorted, apart from each other */
 	uint32_t sealed_ranges, sealed_max;
+	struct manifest_log *open; /* made and not done with, by file id */
+	uint32_t opens, opens_max;
 	bool begun; /* a record was taken */
 };
 
@@ -129,6 +146,8 @@ typedef int (*manifest_fn)(void *context, const struct manifest_record *record);
 int manifest_feed(struct manifest *manifest, const uint8_t *from, uint64_t bytes, manifest_fn fn, void *context);
 
 bool manifest_sealed(const struct manifest *manifest, uint64_t file_id);
+/* The log file, if it was made and is not done with; else NULL (an older version did not say). Valid until the next record. */
+const struct manifest_log *manifest_opened(const struct manifest *manifest, uint64_t file_id);
 
 /* "minute", "hour", "day"; and how many minutes a bucket of the class has. */
 const char *manifest_class_name(enum manifest_class class);

@@ -4,21 +4,22 @@
  *   header:                                      record n (n = 1, 2, …) at 256 n:
  *     0  u64 checksum of bytes 8..255              0  u64 checksum of bytes 8..255
  *     8  u64 magic "tpmanif1"                      8  u64 n
- *    16  u32 version 2                            16  u64 checksum of the unit before
+ *    16  u32 version 3                            16  u64 checksum of the unit before
  *    20  u32 zero                                 24  u16 kind (enum manifest_kind)
  *    24  node id, 16 bytes                        26  u8 class of a rollup file: 0 minute, 1 hour, 2 day
- *    40  zeros                                    27  u8 reason (5): 0 expired, 1 merged
+ *    40  zeros                                    27  u8 reason (5): 0 expired, 1 merged; (10) 0 not in
+ *                                                        this copy, 1 given up
  *                                                 28  u8 part, u8 parts of its transaction     30  u16 level (4, 5)
  *                                                 32  u64 sequence of the segment or rollup file
- *                                                 40  u64 log file id (1, 2, 8); first segment (4, 5)
+ *                                                 40  u64 log file id (1, 2, 8, 9, 10); first segment (4, 5)
  *                                                 48  u64 rows                 56  u64 late events
  *                                                 64  u64 from_ms              72  u64 to_ms
  *                                                 80  u32 minute_min           84  u32 minute_max
  *                                                 88  u64 watermark_ms
  *                                                 96  u64 sealed_ms (of the newest source)
- *                                                104  u64 bytes of the file   112  u64 XXH3-64 of the file
+ *                                                104  u64 bytes of the file   112  u64 XXH3-64 of the file; (9) its salt
  *                                                120  u64 generation of the segment's file (1, 6); last segment (4, 5);
- *                                                     end of the range of log file ids (8)
+ *                                                     end of the range of log file ids (8); shard (9)
  *                                                128  SHA-256 of the file, 32 bytes
  *                                                160  chain SHA-256, 32 bytes (1, 6)
  *                                                192  previous chain SHA-256, 32 bytes (1, 6)
@@ -36,7 +37,8 @@
  * process cuts it off at the next start.
  *
  * Version 1 had units of 128 bytes: the first 128 bytes of the above, with a u32 kind at 24, kinds 1 to 3 only, one record a
- * transaction and no SHA-256. It is read; the data process writes it anew as version 2 at its first start.
+ * transaction and no SHA-256. Version 2 had kinds 1 to 8 only. They are read; the data process writes them anew as version 3 at its first
+ * start.
  *
  * A segment's chain: prev is the chain hash of the segment that was published before it, whatever became of that since. Replacing a
  * file changes its SHA-256, not its chain hash, so the chain stays whole. A retired segment's hash stays in the next one's prev.
@@ -78,8 +80,8 @@ struct manifest_record_unit {
 			uint64_t watermark_ms;
 			uint64_t sealed_ms;
 			uint64_t bytes;
-			uint64_t hash;
-			uint64_t last; /* generation, last segment, or end of the log file ids */
+			uint64_t hash; /* of a log file: its salt */
+			uint64_t last; /* generation, last segment, end of the log file ids, or shard */
 			uint8_t sha256[MANIFEST_HASH_BYTES];
 			uint8_t chain_sha256[MANIFEST_HASH_BYTES];
 			uint8_t prev_sha256[MANIFEST_HASH_BYTES];

@@ -376,7 +376,13 @@ static void test_impossible(void **state)
 		{.kind = MANIFEST_LOG_EMPTY, .file_id = 7},
 		{.kind = MANIFEST_LOG_EMPTY, .file_id = 0},
 		{.kind = MANIFEST_RETIRED, .segment = {.sequence = 2}}, /* never published */
-		{.kind = 9},
+		{.kind = 11},
+		{.kind = MANIFEST_LOG_OPENED, .log = {.file_id = 7}}, /* done with */
+		{.kind = MANIFEST_LOG_OPENED, .log = {.file_id = 9}}, /* twice */
+		{.kind = MANIFEST_LOG_OPENED, .log = {.file_id = 0}},
+		{.kind = MANIFEST_LOG_LEFT, .file_id = 8}, /* never made */
+		{.kind = MANIFEST_LOG_LEFT, .file_id = 9, .left = (enum manifest_left)2},
+		{.kind = MANIFEST_SEALED_RANGE, .file_id = 8, .file_id_end = 10},
 	};
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		struct manifest manifest = {0};
@@ -385,6 +391,9 @@ static void test_impossible(void **state)
 		manifest_header_write(unit, node_id);
 		assert_int_equal(manifest_feed(&manifest, unit, sizeof(unit), NULL, NULL), 0);
 		manifest_write(unit, &manifest, &first, 1);
+		assert_int_equal(manifest_feed(&manifest, unit, sizeof(unit), NULL, NULL), 0);
+		const struct manifest_record open = {.kind = MANIFEST_LOG_OPENED, .log = {.file_id = 9, .salt = 5}};
+		manifest_write(unit, &manifest, &open, 1);
 		assert_int_equal(manifest_feed(&manifest, unit, sizeof(unit), NULL, NULL), 0);
 		manifest_write(unit, &manifest, &bad[i], 1);
 		assert_int_equal(manifest_feed(&manifest, unit, sizeof(unit), NULL, NULL), -EBADMSG);
@@ -421,13 +430,66 @@ static void test_ranges(void **state)
 	}
 }
 
+/* A log file is waited for from its record on until it is done with, in whatever way. */
+static void test_opened(void **state)
+{
+	(void)state;
+	enum { IDS = 60 };
+	for (unsigned seed = 1; seed < 10; seed++) {
+		struct manifest manifest = {0};
+		uint8_t unit[MANIFEST_UNIT];
+		uint64_t salt[IDS + 1] = {0}, sequence = 0;
+		bool done[IDS + 1] = {0};
+		manifest_header_write(unit, node_id);
+		assert_int_equal(manifest_feed(&manifest, unit, sizeof(unit), NULL, NULL), 0);
+		unsigned random = seed;
+		for (int i = 0; i < 4 * IDS; i++) {
+			uint64_t id = 1 + (uint64_t)rand_r(&random) % IDS;
+			struct manifest_record record = {0};
+			if (done[id])
+				continue;
+			int how = salt[id] ? rand_r(&random) % 3 : 3;
+			done[id] = how < 3;
+			if (how == 0)
+				record = (struct manifest_record){.kind = MANIFEST_LOG_EMPTY, .file_id = id};
+			else if (how == 1)
+				record = (struct manifest_record){
+					.kind = MANIFEST_LOG_LEFT, .file_id = id, .left = MANIFEST_GIVEN_UP};
+			else if (how == 2)
+				record = (struct manifest_record){.kind = MANIFEST_SEGMENT,
+								  .segment = {.sequence = ++sequence, .file_id = id}};
+			else
+				record = (struct manifest_record){.kind = MANIFEST_LOG_OPENED,
+								  .log = {.file_id = id,
+									  .salt = salt[id] = (uint64_t)rand_r(&random) + 1,
+									  .bytes = 8192,
+									  .shard = 3}};
+			manifest_write(unit, &manifest, &record, 1);
+			assert_int_equal(manifest_feed(&manifest, unit, sizeof(unit), NULL, NULL), 0);
+			assert_true(manifest.facts.file_id_max >= id);
+			uint32_t open = 0;
+			for (uint64_t j = 1; j <= IDS; j++) {
+				const struct manifest_log *log = manifest_opened(&manifest, j);
+				assert_int_equal(log != NULL, salt[j] && !done[j]);
+				assert_int_equal(manifest_sealed(&manifest, j), done[j]);
+				if (!log)
+					continue;
+				open++;
+				assert_true(log->file_id == j && log->salt == salt[j] && log->bytes == 8192 && log->shard == 3);
+			}
+			assert_int_equal(open, manifest.opens);
+		}
+		manifest_fini(&manifest);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_round_trip),   cmocka_unit_test(test_torn),       cmocka_unit_test(test_flips),
 		cmocka_unit_test(test_order),        cmocka_unit_test(test_impossible), cmocka_unit_test(test_ranges),
 		cmocka_unit_test(test_transactions), cmocka_unit_test(test_state),      cmocka_unit_test(test_gone),
-		cmocka_unit_test(test_version_1),
+		cmocka_unit_test(test_version_1),    cmocka_unit_test(test_opened),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

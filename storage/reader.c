@@ -195,6 +195,8 @@ static int record_seen(void *context, const struct manifest_record *record)
 	case MANIFEST_LOG_EMPTY:
 	case MANIFEST_STATE:
 	case MANIFEST_SEALED_RANGE:
+	case MANIFEST_LOG_OPENED:
+	case MANIFEST_LOG_LEFT:
 		break;
 	}
 	return 0;

@@ -217,14 +217,14 @@ int segment_write(const struct sto_io *io, const char *path, const struct segmen
 {
 	struct sto_log_facts log;
 	enum log_state state;
-	uint32_t shard;
+	struct manifest_log birth;
 	struct segment_yield yield = {0};
 	if (source->options)
 		yield = (struct segment_yield){.fn = source->options->yield, .context = source->options->yield_context};
 	if (source->options && source->options->extras > STO_EXTRAS_MAX)
 		return -EINVAL;
-	int rc = log_shard(io, source->log_path, source->file_id, &shard);
-	if (rc)
+	int rc = log_birth(io, source->log_path, source->file_id, &birth);
+	if (rc < 0)
 		return rc;
 	struct segment_build *build = segment_build_new(&yield);
 	struct buffer file = {0};
@@ -238,7 +238,7 @@ int segment_write(const struct sto_io *io, const char *path, const struct segmen
 	bool empty = !rc && log.events + log.others == 0;
 	if (!rc) {
 		build->totals.watermark_ms = log.watermark_ms;
-		rc = file_make(build, source, shard, facts->sequence, &file);
+		rc = file_make(build, source, birth.shard, facts->sequence, &file);
 	}
 	if (!rc && !empty && source->prev)
 		rc = source->prev(source->prev_context, facts->prev_sha256);

@@ -10,14 +10,14 @@
  *   a rollup file that the manifest never knew           merging, cut short: its sources are there
  *   a segment that the manifest never knew   only while its log file is still there: it will be sealed again. Without the log file
  *                                            it had been published, and the manifest's end is damaged: refuse
- * A log file that may hold a record is never deleted here.
+ * A log file that may hold a record is never deleted here. One that the manifest says was made, and that is not there or is another
+ * one, is a reason to refuse.
  *
  * The manifest is synced before it is believed: a killed process may have left an append in the page cache, and what is deleted on
  * its word must not come back after a power failure.
  *
  * Threads: the opening thread.
  */
-#include "log_read.h"
 #include "store_state.h"
 #include "turnpike/log.h"
 
@@ -296,50 +296,6 @@ static int rollups_clear(struct sto_store *store)
 	return rc;
 }
 
-/* ---- logs ---- */
-
-/* A log file that holds nothing. Its id is put on record, and is free again only if the disk is too full for that. */
-static int log_discard(struct sto_store *store, const char *path, uint64_t file_id)
-{
-	struct manifest_record record = {.kind = MANIFEST_LOG_EMPTY, .file_id = file_id};
-	int kept = store_commit(store, &record, 1);
-	if (kept && kept != -ENOSPC)
-		return kept;
-	int rc = store->io->unlink(store->io, path);
-	if (!rc && kept)
-		rc = store_commit(store, &record, 1); /* the file's own room may be enough */
-	return rc == -ENOSPC ? 0 : rc;
-}
-
-static int logs_clear(struct sto_store *store, const struct numbers *logs)
-{
-	const struct sto_io *io = store->io;
-	char path[STORE_PATH_BYTES];
-	for (uint32_t i = 0; i < logs->count; i++) {
-		uint64_t id = logs->number[i];
-		int rc = folder_log_path(path, store->data_dir, id);
-		if (rc)
-			return rc;
-		if (manifest_sealed(&store->manifest, id)) {
-			rc = io->unlink(io, path);
-			if (rc)
-				return rc;
-			continue;
-		}
-		struct sto_log_facts facts;
-		enum log_state state;
-		rc = log_scan(io, path, id, true, NULL, NULL, &facts, &state);
-		if (rc && rc != -EBADMSG)
-			return rc;
-		/* A damaged one stays too: whoever reads it next is told. */
-		bool nothing = !rc && (state == LOG_NOTHING || (!facts.blocks && !facts.tail_bytes_ignored));
-		rc = nothing ? log_discard(store, path, id) : store_unsealed_add(store, id, UINT64_MAX);
-		if (rc)
-			return rc;
-	}
-	return 0;
-}
-
 /* ---- opening ---- */
 
 static int exists(const struct sto_store *store, const char *name, bool *there)
@@ -423,6 +379,9 @@ static int open_all(struct sto_store *store)
 		rc = rollups_clear(store);
 	if (!rc)
 		rc = store_manifest_ready(store);
+	/* Behind the cut of a torn end: nothing that is on record is taken for never having been. */
+	if (!rc)
+		rc = store_logs_check(store);
 	/* Before anything may be published: ids and names follow on whatever was ever used. */
 	const struct manifest_facts *facts = &store->manifest.facts;
 	store->next_file_id = facts->file_id_max + 1;
@@ -431,7 +390,7 @@ static int open_all(struct sto_store *store)
 	store->next_sequence = facts->segment_max + 1;
 	store->next_rollup = facts->rollup_max + 1;
 	if (!rc)
-		rc = logs_clear(store, &logs);
+		rc = store_logs_clear(store, logs.number, logs.count);
 	free(logs.number);
 	free(segments.number);
 	return rc;

@@ -191,6 +191,8 @@ static int record_listed(void *context, const struct manifest_record *record)
 	case MANIFEST_LOG_EMPTY:
 	case MANIFEST_STATE:
 	case MANIFEST_SEALED_RANGE:
+	case MANIFEST_LOG_OPENED:
+	case MANIFEST_LOG_LEFT:
 		break;
 	}
 	return 0;
@@ -359,6 +361,10 @@ static void compact_fill(struct compacting *c, const struct sto_store *store)
 		record = (struct manifest_record){.kind = MANIFEST_ROLLUP, .rollup = store->rollup[i]};
 		compact_put(c, &record);
 	}
+	for (uint32_t i = 0; i < store->manifest.opens; i++) {
+		record = (struct manifest_record){.kind = MANIFEST_LOG_OPENED, .log = store->manifest.open[i]};
+		compact_put(c, &record);
+	}
 	compact_flush(c);
 }
 
@@ -413,7 +419,7 @@ int store_manifest_compact(struct sto_store *store)
 {
 	int rc = 0;
 	pthread_mutex_lock(&store->commit_lock);
-	uint64_t live = 1 + store->manifest.sealed_ranges + store->view->segments + store->rollups;
+	uint64_t live = 1 + store->manifest.sealed_ranges + store->view->segments + store->rollups + store->manifest.opens;
 	if (!store->manifest_failed && store->manifest_records > store->compact_records_min && store->manifest_records > 2 * live) {
 		uint64_t before = store->manifest_records;
 		rc = manifest_rewrite(store);

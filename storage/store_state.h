@@ -121,6 +121,15 @@ uint64_t folder_segment_number(const char *name, uint32_t *generation);
 /* The node file: reads it, or makes it when `may_make`. -ENOENT, -EBADMSG (logged) or other -errno. */
 int node_file_load(const struct sto_io *io, const char *data_dir, bool may_make, uint8_t id[16], uint64_t secret[2]);
 
+/* Takes the lock of a data folder that is there. 0, -EBUSY or other -errno; *fd is to be closed if it is not negative. */
+int folder_lock(const struct sto_io *io, const char *data_dir, int *fd);
+
+/* ---- store_logs.c: opening thread ---- */
+/* -EBADMSG (logged): a log file that was made is missing, or another one is in its place. */
+int store_logs_check(struct sto_store *store);
+/* Of the log files with these ids, ascending: removes what is done with or holds nothing, remembers the rest as unsealed. */
+int store_logs_clear(struct sto_store *store, const uint64_t *id, uint32_t count);
+
 /* ---- store_manifest.c ---- */
 /* A manifest without records, by temporary name and rename. Opening thread. */
 int store_manifest_make(struct sto_store *store, const char *path);

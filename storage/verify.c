@@ -1,10 +1,11 @@
 /*
  * Checking a whole data folder: node file, manifest, each published segment and rollup file with its totals, each log file that
- * is not sealed, and whether a segment file shows that the manifest has lost its end.
+ * is not sealed or ought to be there, and whether a segment file shows that the manifest has lost its end.
  * Reads only. Meant for a stopped node: an open log is in flux, so a folder in use is refused.
  *
  * Threads: any; all state is local.
  */
+#include "log_lost.h"
 #include "log_read.h"
 #include "rollup_file.h"
 #include "store_state.h"
@@ -96,6 +97,8 @@ static int record_take(void *context, const struct manifest_record *record)
 	case MANIFEST_LOG_EMPTY:
 	case MANIFEST_STATE:
 	case MANIFEST_SEALED_RANGE:
+	case MANIFEST_LOG_OPENED:
+	case MANIFEST_LOG_LEFT:
 		break;
 	}
 	return 0;
@@ -242,6 +245,15 @@ static int verify_log(void *context, const char *name)
 	return rc;
 }
 
+static void verify_lost(void *context, uint64_t file_id, uint32_t shard, const char *found)
+{
+	struct verify *v = context;
+	char path[STORE_PATH_BYTES], what[160];
+	snprintf(what, sizeof(what), "%s; shard %u may have had acknowledged events in it", found, shard);
+	if (!folder_log_path(path, v->data_dir, file_id))
+		fault(v, path, what);
+}
+
 /* Each file of a folder that every data folder has. */
 static int verify_folder(struct verify *v, const char *name, sto_name_fn fn)
 {
@@ -255,9 +267,10 @@ static int verify_folder(struct verify *v, const char *name, sto_name_fn fn)
 	return 0;
 }
 
-static int folder_lock(const struct sto_io *io, const char *data_dir, int *fd)
+int folder_lock(const struct sto_io *io, const char *data_dir, int *fd)
 {
 	char path[STORE_PATH_BYTES];
+	*fd = -1;
 	int rc = folder_path(path, data_dir, "lock");
 	if (rc)
 		return rc;
@@ -269,7 +282,7 @@ static int verify_all(struct verify *v)
 {
 	char path[STORE_PATH_BYTES];
 	uint8_t node_id[16] = {0};
-	uint64_t secret[2];
+	uint64_t secret[2], id[2];
 	int rc = node_file_load(v->io, v->data_dir, false, node_id, secret);
 	bool known = rc == 0;
 	if (rc == -EBADMSG || rc == -ENOENT) {
@@ -285,7 +298,11 @@ static int verify_all(struct verify *v)
 		rc = verify_rollups(v);
 	if (!rc && !v->faults) /* else the manifest's own damage tells more */
 		rc = verify_folder(v, "segments", verify_stray);
-	return rc ? rc : verify_folder(v, "log", verify_log);
+	if (!rc)
+		rc = verify_folder(v, "log", verify_log);
+	if (!rc && !folder_path(path, v->data_dir, "log") && !v->io->identity(v->io, path, -1, id))
+		rc = log_lost_each(v->io, v->data_dir, &v->manifest, verify_lost, v);
+	return rc < 0 ? rc : 0;
 }
 
 int store_verify(const char *data_dir, sto_fault_fn fn, void *context, const struct sto_io *io)

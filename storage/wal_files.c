@@ -3,7 +3,8 @@
  * finished files out). The shard's side is wal.c; who owns what when is in wal_state.h.
  *
  * A file is made whole before anybody uses it: created under its final name, given its room, its file block written, the file and
- * the folder synced. So a file that holds an acknowledged event can always be found again, and has a good file block.
+ * the folder synced, and its making put on record in the manifest, synced. So a file that holds an acknowledged event can always be
+ * found again, has a good file block, and is missed when somebody takes it away.
  *
  * With `preallocate` a spare is filled with zeros, not only fallocate'd: a synced write into a fallocate'd extent must convert it
  * (a journal commit each time), which halves the throughput of 256 KiB blocks (1.0 against 2.2 GB/s measured on the reference
@@ -40,12 +41,12 @@ static int log_create(struct sto_store *store, const char *path)
 	return io->open(io, path, flags, 0640);
 }
 
-/* Gives the file its room. *bytes: the size it has then. */
-static int log_room(struct sto_store *store, struct wal_file *file, bool fill, const char *path, uint64_t *bytes)
+/* Gives the file its room. */
+static int log_room(struct sto_store *store, struct wal_file *file, bool fill, const char *path)
 {
 	const struct sto_io *io = store->io;
 	int fd = file->fd;
-	*bytes = 0;
+	file->room = 0;
 	if (!store->preallocate || store->allocate_refused)
 		return 0;
 	int rc = io->allocate(io, fd, store->log_file_bytes);
@@ -56,21 +57,21 @@ static int log_room(struct sto_store *store, struct wal_file *file, bool fill, c
 	}
 	if (rc)
 		return rc;
-	*bytes = store->log_file_bytes;
+	file->room = store->log_file_bytes;
 	if (!fill)
 		return 0;
 	uint8_t *zeros = aligned_alloc(LOG_UNIT, FILL_BYTES);
 	if (!zeros)
 		return -ENOMEM;
 	memset(zeros, 0, FILL_BYTES);
-	for (uint64_t at = 0; at < *bytes && !rc; at += FILL_BYTES)
-		rc = io->write(io, fd, zeros, *bytes - at < FILL_BYTES ? *bytes - at : FILL_BYTES, at);
+	for (uint64_t at = 0; at < file->room && !rc; at += FILL_BYTES)
+		rc = io->write(io, fd, zeros, file->room - at < FILL_BYTES ? file->room - at : FILL_BYTES, at);
 	free(zeros);
 	file->made = LOG_FILLED;
 	return rc;
 }
 
-static int log_file_block(struct sto_store *store, struct wal_file *file, uint32_t shard, uint64_t file_bytes)
+static int log_file_block(struct sto_store *store, struct wal_file *file, uint32_t shard)
 {
 	struct log_block *block = aligned_alloc(LOG_UNIT, LOG_UNIT);
 	if (!block)
@@ -79,7 +80,7 @@ static int log_file_block(struct sto_store *store, struct wal_file *file, uint32
 	block->shard = shard;
 	block->kind = LOG_FILE;
 	block->block_bytes = LOG_UNIT;
-	block->file_bytes = file_bytes;
+	block->file_bytes = file->room;
 	wal_block_seal(block, file, 0);
 	int rc = store->io->write(store->io, file->fd, block, LOG_UNIT, 0);
 	file->previous = block->checksum;
@@ -106,10 +107,9 @@ static int file_create(struct sto_wal *wal, bool fill, struct wal_file *file)
 	}
 	if (rc || file->fd < 0)
 		return rc ? rc : file->fd;
-	uint64_t file_bytes = 0;
-	rc = log_room(store, file, fill, path, &file_bytes);
+	rc = log_room(store, file, fill, path);
 	if (!rc)
-		rc = log_file_block(store, file, wal->options.shard, file_bytes);
+		rc = log_file_block(store, file, wal->options.shard);
 	bool synced = !rc;
 	if (!rc)
 		rc = io->sync(io, file->fd);
@@ -169,8 +169,9 @@ static int file_recycle(struct sto_wal *wal, uint64_t old_id, struct wal_file *f
 	int64_t bytes = recyclable(store, file->fd, old_id);
 	rc = bytes > 0 ? 0 : bytes == 0 ? -EAGAIN : (int)bytes;
 	file->made = LOG_RECYCLED;
+	file->room = rc ? 0 : (uint64_t)bytes;
 	if (!rc)
-		rc = log_file_block(store, file, wal->options.shard, (uint64_t)bytes);
+		rc = log_file_block(store, file, wal->options.shard);
 	bool written = !rc;
 	if (!rc)
 		rc = io->sync(io, file->fd);
@@ -183,6 +184,24 @@ static int file_recycle(struct sto_wal *wal, uint64_t old_id, struct wal_file *f
 	io->close(io, file->fd);
 	io->unlink(io, from);
 	return written ? -EIO : rc;
+}
+
+/* From here on the file must not be missing. Without room for the record it is not used. */
+static int file_record(struct sto_wal *wal, const struct wal_file *file)
+{
+	struct sto_store *store = wal->store;
+	struct manifest_record record = {
+		.kind = MANIFEST_LOG_OPENED,
+		.log = {.file_id = file->id, .salt = file->salt, .bytes = file->room, .shard = wal->options.shard}};
+	int rc = store_commit(store, &record, 1);
+	if (!rc)
+		return 0;
+	char path[STORE_PATH_BYTES];
+	store->io->close(store->io, file->fd);
+	/* After any other error it may be on record all the same: only a restart finds out. */
+	if (rc == -ENOSPC && !folder_log_path(path, store->data_dir, file->id))
+		store->io->unlink(store->io, path);
+	return rc;
 }
 
 /* Makes a log file, complete and stable: recycled if there is one to be had. The spares thread (or the opening one). */
@@ -203,6 +222,8 @@ static int log_file_make(struct sto_wal *wal, bool fill, struct wal_file **made)
 		file->made = LOG_RESERVED;
 		rc = file_create(wal, fill, file);
 	}
+	if (!rc)
+		rc = file_record(wal, file);
 	if (rc) {
 		/* An id that was never handed out may be tried again. */
 		if (file->id)

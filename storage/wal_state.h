@@ -30,6 +30,7 @@ struct wal_file {
 	uint64_t id;
 	uint64_t salt;
 	uint64_t bytes; /* what it may grow to */
+	uint64_t room;  /* the size that it was made with; 0: it grows */
 	int fd;
 	int handle;    /* of fd in the queue */
 	uint32_t made; /* enum log_made */

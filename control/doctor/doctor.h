@@ -39,6 +39,8 @@ struct doctor_ops {
 	int (*device)(const char *path, uint32_t *major, uint32_t *minor); /* of the file system with path */
 	/* Median and worst of synced 4 KiB writes in a folder; leaves nothing there. */
 	int (*sync_ns)(const char *folder, uint64_t *median, uint64_t *worst);
+	/* Log files of the data folder that ought to be there and are not: how many, or -errno; the first one's id. */
+	int (*logs_lost)(const char *data_dir, uint64_t *first);
 };
 
 extern const struct doctor_ops doctor_machine;
@@ -64,7 +66,7 @@ void doctor_script(const struct doctor *doctor, FILE *to);
 void doctor_cpu(struct doctor *doctor);     /* kernel, CPUs, isolation, governor, NUMA, siblings */
 void doctor_memory(struct doctor *doctor);  /* hugepages, THP, swap, limits */
 void doctor_network(struct doctor *doctor); /* per interface: interrupts, rings, offloads, spread, XDP */
-void doctor_disk(struct doctor *doctor);    /* volatile cache, sync */
+void doctor_disk(struct doctor *doctor);    /* volatile cache, sync, log files that are missing */
 void doctor_time(struct doctor *doctor);    /* clock source, synchronised */
 
 /* ---- for the checks ---- */

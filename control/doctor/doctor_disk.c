@@ -4,6 +4,7 @@
  */
 #include "doctor.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <string.h>
 
@@ -66,10 +67,29 @@ static void sync_speed(struct doctor *doctor)
 			   median / 1000000);
 }
 
+/* Only what is wrong is worth a line: a folder that no node has used yet has no manifest. */
+static void logs(struct doctor *doctor)
+{
+	uint64_t first = 0;
+	int lost = doctor->ops->logs_lost(doctor->config->data_dir, &first);
+
+	if (lost == 0 || lost == -ENOENT)
+		return;
+	struct doctor_finding *finding = doctor_add(doctor, "log", lost > 0 ? DOCTOR_BAD : DOCTOR_UNKNOWN);
+	if (lost < 0) {
+		doctor_say(finding->found, "cannot tell whether the log files of %.128s are all there: %s",
+			   doctor->config->data_dir, strerror(-lost));
+		return;
+	}
+	doctor_say(finding->found, "%d log files are missing or not those that were made, the first %016" PRIx64, lost, first);
+	doctor_say(finding->cost, "acknowledged events may be lost, and the node refuses to start: see turnpikectl log show");
+}
+
 void doctor_disk(struct doctor *doctor)
 {
 	cache(doctor);
 	sync_speed(doctor);
+	logs(doctor);
 }
 
 static void source(struct doctor *doctor)

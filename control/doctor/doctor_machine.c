@@ -3,6 +3,7 @@
  * refused is unknown. Sources: linux/ethtool.h, adjtimex(2), open(2) (O_TMPFILE).
  */
 #include "doctor.h"
+#include "turnpike/log_show.h"
 #include "turnpike/text.h"
 
 #include <errno.h>
@@ -165,5 +166,23 @@ static int sync_ns(const char *folder, uint64_t *median, uint64_t *worst)
 	return 0;
 }
 
-const struct doctor_ops doctor_machine = {
-	.rings = rings, .lro = lro, .spread = spread, .clock = clock_kept, .device = device, .sync_ns = sync_ns};
+static void first_lost(void *context, uint64_t file_id, uint32_t shard, const char *found)
+{
+	uint64_t *first = context;
+	(void)shard;
+	(void)found;
+	*first = *first ? *first : file_id;
+}
+
+static int logs_lost(const char *data_dir, uint64_t *first)
+{
+	return sto_logs_lost(data_dir, first_lost, first);
+}
+
+const struct doctor_ops doctor_machine = {.rings = rings,
+					  .lro = lro,
+					  .spread = spread,
+					  .clock = clock_kept,
+					  .device = device,
+					  .sync_ns = sync_ns,
+					  .logs_lost = logs_lost};

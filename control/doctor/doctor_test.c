@@ -192,8 +192,22 @@ static int sync_ns(const char *folder, uint64_t *median, uint64_t *worst)
 	return refuse;
 }
 
-static const struct doctor_ops ops = {
-	.rings = rings, .lro = lro, .spread = spread, .clock = clock_kept, .device = device, .sync_ns = sync_ns};
+static int lost;
+
+static int logs_lost(const char *data_dir, uint64_t *first)
+{
+	assert_string_equal(data_dir, "/data");
+	*first = 0x2a;
+	return lost;
+}
+
+static const struct doctor_ops ops = {.rings = rings,
+				      .lro = lro,
+				      .spread = spread,
+				      .clock = clock_kept,
+				      .device = device,
+				      .sync_ns = sync_ns,
+				      .logs_lost = logs_lost};
 
 static uint32_t rx[] = {2, 2}, shard[] = {3}, low[] = {0}, high[] = {1};
 static struct tp_config_ingest card = {.driver = TP_DRIVER_DPDK, .device = (char *)"net_af_xdp0,iface=eth7,start_queue=0"};
@@ -306,6 +320,7 @@ static void what_is_wrong_is_found(void **state)
 	refuse = 0;
 	disk_major = 259;
 	disk_minor = 2;
+	lost = 2;
 	examine(&big, 77);
 	expect("kernel", "bad", "5.4.0");
 	expect("io_uring", "bad", "2");
@@ -337,6 +352,8 @@ static void what_is_wrong_is_found(void **state)
 	/* nothing is advised that could not be taken back */
 	for (uint32_t i = 0; i < doctor.findings; i++)
 		assert_int_equal(doctor.finding[i].fix[0] == '\0', doctor.finding[i].undo[0] == '\0');
+	expect("log", "bad", "2 log files are missing or not those that were made, the first 000000000000002a");
+	lost = 0;
 }
 
 /* The script does every fix, and with undo takes all back: tried on the tree itself. */

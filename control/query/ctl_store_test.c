@@ -63,6 +63,7 @@ static void each_event_counts_once_on_its_way(void **state)
 		click.flagged = false;
 		assert_int_equal(clicks_of(store, stand_in.live, &facts), 2 * round);
 		stand_in_seal(&stand_in);
+		stand_in_seal(&stand_in); /* nothing came: nothing happens */
 		assert_int_equal(clicks_of(store, stand_in.live, &facts), 2 * round);
 		assert_int_equal(clicks_of(store, NULL, &facts), 2 * round);
 	}

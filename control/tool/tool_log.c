@@ -1,6 +1,7 @@
 /*
  * turnpikectl log show [FILE]: what is in the write-ahead log, on a running node or a stopped one. Without a file: one line for each
- * log file of the data folder; with one (a path, or its name in the log folder): its blocks. Status 1 when any shown file is damaged.
+ * log file of the data folder, also those that are missing; with one (a path, or its name in the log folder): its blocks. Status 1 when any
+ * shown file is damaged or missing. turnpikectl log give-up ID: on a stopped node, says that a missing one is not waited for any more.
  */
 #include "tool.h"
 
@@ -116,6 +117,28 @@ static int is_log(const struct dirent *entry)
 	return length == 20 && !strcmp(entry->d_name + 16, ".log");
 }
 
+struct lost {
+	const struct ctl_tool *tool;
+	const char *folder;
+	json_t *items;
+};
+
+/* A file that the manifest says was made and not done with, and that is not there, or is another one. */
+static void lost_show(void *context, uint64_t file_id, uint32_t shard, const char *found)
+{
+	const struct lost *lost = context;
+	if (lost->tool->json)
+		json_array_append_new(lost->items, json_pack("{s:o, s:o, s:s, s:i, s:s}", "file",
+							     json_sprintf("%s/%016" PRIx64 ".log", lost->folder, file_id), "id",
+							     json_sprintf("%016" PRIx64, file_id), "state", "lost", "shard",
+							     (int)shard, "found", found));
+	else
+		printf("%016" PRIx64
+		       ".log %-8s %-9s %5u  %s. It may hold acknowledged events: put it back; if it is gone for good: "
+		       "turnpikectl log give-up %016" PRIx64 "\n",
+		       file_id, "lost", "", shard, found, file_id);
+}
+
 static int all_show(struct ctl_tool *tool, const char *folder)
 {
 	struct dirent **name;
@@ -149,15 +172,48 @@ static int all_show(struct ctl_tool *tool, const char *folder)
 		free(name[i]);
 	}
 	free(name);
+	struct lost lost = {.tool = tool, .folder = folder, .items = items};
+	int missing = sto_logs_lost(tool->config.data_dir, lost_show, &lost);
+	if (missing < 0 && missing != -ENOENT)
+		fprintf(stderr, "turnpikectl: cannot tell whether files are missing: %s\n",
+			missing == -EBADMSG ? "the manifest is damaged" : strerror(-missing));
 	if (tool->json)
 		ctl_tool_print(json_pack("{s:O}", "items", items));
 	json_decref(items);
-	return damaged != 0;
+	return damaged || missing > 0 || missing == -EBADMSG;
+}
+
+/* log give-up ID: a person says that what a missing log file held is not to be waited for. */
+static int give_up(const struct ctl_tool *tool, const char *name)
+{
+	char *end;
+	uint64_t id = strtoull(name, &end, 16);
+	if (end == name || (*end && strcmp(end, ".log") != 0))
+		return 2;
+	int rc = sto_log_give_up(tool->config.data_dir, id);
+	if (rc) {
+		fprintf(stderr, "turnpikectl: cannot give up %016" PRIx64 ": %s\n", id,
+			rc == -EINVAL   ? "no log file of that name is missed"
+			: rc == -EEXIST ? "a file of that name is there: if it is not the right one, move it away first"
+			: rc == -EBUSY  ? "the data process runs: stop it first"
+			: rc == -EAGAIN
+				? "the manifest ends with an append that was never synced: start turnpiked once, it cuts that off"
+			: rc == -EBADMSG ? "the manifest is damaged: put it back from a backup"
+					 : strerror(-rc));
+		return 1;
+	}
+	if (tool->json)
+		ctl_tool_print(json_pack("{s:o}", "given_up", json_sprintf("%016" PRIx64, id)));
+	else
+		printf("%016" PRIx64 " is given up: what it held and no segment has is lost\n", id);
+	return 0;
 }
 
 int ctl_tool_log(struct ctl_tool *tool, int words, char **word)
 {
 	char folder[4000], path[4352];
+	if (words == 2 && !strcmp(word[0], "give-up"))
+		return give_up(tool, word[1]);
 	if (words < 1 || words > 2 || strcmp(word[0], "show") != 0)
 		return 2;
 	tp_log_level_set(TP_ERROR + 1); /* what the reader would log is shown here */

@@ -38,7 +38,8 @@ static const struct verb verb[] = {
 	 "  blocklist list                prefixes that are dropped, or counted"},
 	{"log", ctl_tool_log,
 	 "log show                      the write-ahead log files, and whether they are whole\n"
-	 "  log show FILE                 its blocks, and where it is damaged"},
+	 "  log show FILE                 its blocks, and where it is damaged\n"
+	 "  log give-up ID                lets a stopped node start without a log file that is gone for good"},
 	{"perf", ctl_tool_perf, "perf [--interval S]           cycles an event, stage by stage"},
 	{"ports", ctl_tool_ports, "ports [--interval S]          ports: driver, link, queues, rates, drops by reason, XDP mode"},
 	{"connections", ctl_tool_connections,

@@ -8,7 +8,7 @@ import threading
 import time
 import uuid
 
-from harness import CPUS, SMALL, Node, Skip, event, folder, node, now_ms, run, wait_until
+from harness import CPUS, SMALL, Node, Skip, event, folder, loop_disk, node, now_ms, wait_until
 
 
 class Clients:
@@ -152,17 +152,7 @@ def test_stop_seals_and_restart_answers_the_same(build):
 
 
 def test_full_disk_refuses_and_comes_back(build):
-    if os.geteuid() != 0:
-        raise Skip("needs root: a loop-mounted file system")
-    with folder() as path:
-        image, mount = path / "disk.img", path / "mount"
-        mount.mkdir()
-        with open(image, "wb") as disk:
-            disk.truncate(256 << 20)
-        run("mkfs.ext4", "-q", "-F", str(image))
-        mounted = run("mount", "-o", "loop", str(image), str(mount), check=False)
-        if mounted.returncode:
-            raise Skip(f"cannot mount a loop device: {mounted.stderr.strip()}")
+    with folder() as path, loop_disk(path, 256) as mount:
         made = Node(build, path)
         made.data_dir = mount / "data"
         made.write_config()
@@ -199,7 +189,6 @@ def test_full_disk_refuses_and_comes_back(build):
                 if process:
                     process.kill()
                     process.popen.wait()
-            run("umount", str(mount), check=False)
 
 
 def test_datagrams_queued_before_sigterm_are_counted(build):

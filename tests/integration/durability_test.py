@@ -10,7 +10,7 @@ import threading
 import time
 
 from crash_test import Clients, fixed_ports
-from harness import CPUS, Node, Process, SMALL, Skip, event, folder, node, now_ms, run, wait_until
+from harness import CPUS, SMALL, Node, Process, Skip, event, folder, node, now_ms, run, unmount, wait_until
 
 MINUTE = 60_000
 # All stamps of these tests lie here: the node's event time follows the stamps, so a day takes no longer than its events.
@@ -405,11 +405,6 @@ def test_events_below_the_floor(build):
 
 
 # ---- disks ----
-
-def unmount(path):
-    """A killed process' last writes, and a loop device that is let go, hold a mount for a moment longer."""
-    wait_until(f"{path} is free", lambda: run("umount", str(path), check=False).returncode == 0)
-
 
 @contextlib.contextmanager
 def disk(path, backing_mib, disk_mib):

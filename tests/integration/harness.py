@@ -209,6 +209,40 @@ def folder():
         shutil.rmtree(path, ignore_errors=True)
 
 
+def unmount(path):
+    """
+    A killed process' last writes, and a loop device that is let go, hold a mount for a moment longer. One that stays held goes out of the
+    way at least, and ends when it is let go: a test that failed leaves none behind.
+    """
+    end = time.monotonic() + 15
+    while subprocess.run(["umount", str(path)], capture_output=True).returncode:
+        if not os.path.ismount(path):
+            return
+        if time.monotonic() > end:
+            subprocess.run(["umount", "-l", str(path)], capture_output=True)
+            raise AssertionError(f"{path} is still held after 15 s")
+        time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def loop_disk(path, mib):
+    """A file system of its own below `path`, on a loop device. Yields its folder; unmounts it, whatever happens. End what uses it inside."""
+    if os.geteuid() != 0:
+        raise Skip("needs root: a loop-mounted file system")
+    image, mount = path / "disk.img", path / "mount"
+    mount.mkdir()
+    with open(image, "wb") as disk:
+        disk.truncate(mib << 20)
+    run("mkfs.ext4", "-q", "-F", str(image))
+    mounted = run("mount", "-o", "loop", str(image), str(mount), check=False)
+    if mounted.returncode:
+        raise Skip(f"cannot mount a loop device: {mounted.stderr.strip()}")
+    try:
+        yield mount
+    finally:
+        unmount(mount)
+
+
 @contextlib.contextmanager
 def node(build, control=True, **options):
     with folder() as path:

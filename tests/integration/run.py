@@ -2,6 +2,7 @@
 """Runs the integration tests: run.py BUILD [NAME…]. Prints one line a test; the last line is `N passed, N failed`."""
 import importlib
 import pathlib
+import signal
 import sys
 import time
 import traceback
@@ -12,7 +13,13 @@ sys.path.insert(0, str(HERE))
 from harness import Skip  # noqa: E402  (the path is set just above)
 
 
+def ended(number, frame):
+    """SIGTERM, such as from a timeout: the tests' own clearing up runs."""
+    sys.exit(128 + number)
+
+
 def main():
+    signal.signal(signal.SIGTERM, ended)
     build, wanted = sys.argv[1], sys.argv[2:]
     passed = failed = skipped = 0
     for path in sorted(HERE.glob("*_test.py")):

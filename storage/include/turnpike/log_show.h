@@ -41,4 +41,20 @@ typedef void (*sto_log_block_fn)(void *context, const struct sto_log_block *bloc
  */
 int sto_log_show(const char *path, sto_log_block_fn fn, void *context, struct sto_log_summary *summary);
 
+/* found: "missing", or what is there in its place. */
+typedef void (*sto_log_lost_fn)(void *context, uint64_t file_id, uint32_t shard, const char *found);
+
+/*
+ * Log files that the manifest says were made and are not done with, and that are not there as they were made: a start is refused then,
+ * because they may hold acknowledged events. fn may be NULL. Returns how many, or -errno. Also of a running node.
+ */
+int sto_logs_lost(const char *data_dir, sto_log_lost_fn fn, void *context);
+
+/*
+ * Puts on record that this log file, which is missing, is not waited for any more. For a stopped node. -EBUSY: it runs; -EINVAL: no such
+ * file was made, or it is done with; -EEXIST: a file of that name is there; -EAGAIN: the manifest has a torn end, which the next start
+ * cuts off; -EBADMSG: the manifest is damaged; other -errno.
+ */
+int sto_log_give_up(const char *data_dir, uint64_t file_id);
+
 #endif

@@ -8,7 +8,7 @@
  *   <data_dir>/segments/<seq>.seg   immutable
  *   <data_dir>/rollups/<seq>.rol    immutable: the segments' sums, merged, by minute, hour and day
  *
- * The life of a log file: created by the housekeeping thread (spare) → taken by a shard's log writer (open) → finished → sealed
+ * The life of a log file: created by the housekeeping thread (spare) and put on record → taken by a shard's log writer (open) → finished → sealed
  * into exactly one segment, published by one manifest append → deleted. At start every log file that the manifest does not call
  * sealed is recovered and then sealed like the rest; writing never goes on in an old file.
  *
