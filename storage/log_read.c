@@ -315,6 +315,30 @@ int log_birth(const struct sto_io *io, const char *path, uint64_t file_id, struc
 	return rc;
 }
 
+int log_begun(const struct sto_io *io, const char *path, uint64_t file_id)
+{
+	struct scan scan = {.io = io, .path = path, .file_id = file_id};
+	scan.fd = io->open(io, path, O_RDONLY, 0);
+	if (scan.fd < 0)
+		return scan.fd;
+	int rc = io->size(io, scan.fd, &scan.bytes);
+	if (!rc)
+		rc = block_read(&scan, 0);
+	const struct log_block *block = (const struct log_block *)(const void *)scan.buffer;
+	if (rc == 1 && begins(block)) {
+		scan.last = *block;
+		scan.offset = LOG_UNIT;
+		rc = block_read(&scan, LOG_UNIT);
+		block = (const struct log_block *)(const void *)scan.buffer; /* the buffer may have moved */
+		rc = rc == 1 ? follows(&scan, block) && block->records : rc;
+	} else if (rc == 1) {
+		rc = 0;
+	}
+	io->close(io, scan.fd);
+	free(scan.buffer);
+	return rc;
+}
+
 /* ---- following a file that is being written ---- */
 
 struct sto_follow {

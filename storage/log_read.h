@@ -27,6 +27,12 @@ int log_scan(const struct sto_io *io, const char *path, uint64_t file_id, bool s
 int log_scan_records(const struct sto_io *io, const char *path, uint64_t file_id, bool stabilise, const struct sto_record_fns *fns,
 		     struct sto_log_facts *facts, enum log_state *state);
 
+/*
+ * A quick look: is there a good block with records right behind the first? Then the file is not empty, and reading it to its end can wait.
+ * 1, 0 (it may be empty, damaged, or anything else: log_scan() tells), or -errno.
+ */
+int log_begun(const struct sto_io *io, const char *path, uint64_t file_id);
+
 /* Sizes by headers alone: see sto_log_size(). */
 int log_size(const struct sto_io *io, const char *path, uint64_t file_id, struct sto_log_size *size);
 

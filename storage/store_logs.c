@@ -121,13 +121,17 @@ int store_logs_clear(struct sto_store *store, const uint64_t *id, uint32_t count
 				return rc;
 			continue;
 		}
-		struct sto_log_facts facts;
-		enum log_state state;
-		rc = log_scan(io, path, id[i], true, NULL, NULL, &facts, &state);
-		if (rc && rc != -EBADMSG)
+		/* One that holds something is read once, by whoever recovers it. */
+		struct sto_log_facts facts = {0};
+		enum log_state state = LOG_OPEN;
+		rc = log_begun(io, path, id[i]);
+		bool begun = rc == 1;
+		if (!rc)
+			rc = log_scan(io, path, id[i], true, NULL, NULL, &facts, &state);
+		if (rc < 0 && rc != -EBADMSG)
 			return rc;
 		/* A damaged one stays too: whoever reads it next is told. */
-		bool nothing = !rc && (state == LOG_NOTHING || (!facts.blocks && !facts.tail_bytes_ignored));
+		bool nothing = !begun && !rc && (state == LOG_NOTHING || (!facts.blocks && !facts.tail_bytes_ignored));
 		rc = nothing ? log_discard(store, path, id[i], state != LOG_NOTHING) : log_keep(store, path, id[i]);
 		if (rc)
 			return rc;
