@@ -78,17 +78,17 @@ static int sections_write(struct agg_fold *fold, struct sections *made)
 static int file_fold(struct dp_node *node, uint64_t file_id, struct sections *made)
 {
 	struct sto_log_size size;
-	int rc = sto_log_size(node->store, file_id, &size);
+	int rc = sto_log_size(node->store, file_id, true, &size);
 	if (rc)
 		return rc;
 	if (size.bytes > FOLD_LOG_BYTES_MAX)
 		return -EFBIG;
-	uint64_t bytes = agg_fold_bytes(size.records_max, size.bytes);
+	uint64_t bytes = agg_fold_bytes(size.events_max, size.bytes);
 	void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (memory == MAP_FAILED)
 		return -ENOMEM;
 	struct sto_log_facts facts;
-	struct agg_fold *fold = agg_fold_init(memory, size.records_max, size.bytes, node->config.session_gap_ms);
+	struct agg_fold *fold = agg_fold_init(memory, size.events_max, size.bytes, node->config.session_gap_ms);
 	struct showing showing = {.fold = fold, .worker = &node->worker[DP_SEAL]};
 	rc = sto_log_read(node->store, file_id, event_show, &showing, &facts);
 	if (!rc)

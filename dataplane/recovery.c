@@ -294,8 +294,8 @@ static int seal_first(struct recovery *r, const struct sto_log_size *size, uint3
 	uint32_t tables = r->node->config.shard_count * DP_TABLES_RECOVERED;
 	uint64_t ids_max = agg_dedup_ids_max(r->node->dedup), records = 0;
 	uint32_t at = r->files;
-	while (at > 0 && r->files - at < tables && records + size[at - 1].records_max <= ids_max)
-		records += size[--at].records_max;
+	while (at > 0 && r->files - at < tables && records + size[at - 1].events_max <= ids_max)
+		records += size[--at].events_max;
 	*first = at;
 	return 0;
 }
@@ -310,10 +310,15 @@ static int tail_sizes(struct recovery *r, struct sto_log_size **size)
 		return -ENOMEM;
 	uint64_t all = 0;
 	for (uint32_t i = 0; i < r->files && !rc; i++) {
-		rc = sto_log_size(r->node->store, r->file_id[i], &(*size)[i]);
+		rc = sto_log_size(r->node->store, r->file_id[i], false, &(*size)[i]);
 		all += (*size)[i].bytes;
 	}
 	r->node->live->recovery_bytes_all = all;
+	/* Looking at every block's header takes a while on a cold disk: only if the files might hold more than there is room for. */
+	if (all / TP_EVENT_FIXED_BYTES <= agg_dedup_ids_max(r->node->dedup))
+		return rc;
+	for (uint32_t i = 0; i < r->files && !rc; i++)
+		rc = sto_log_size(r->node->store, r->file_id[i], true, &(*size)[i]);
 	return rc;
 }
 

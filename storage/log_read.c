@@ -271,7 +271,7 @@ int log_scan_records(const struct sto_io *io, const char *path, uint64_t file_id
 	return rc;
 }
 
-int log_size(const struct sto_io *io, const char *path, uint64_t file_id, struct sto_log_size *size)
+int log_size(const struct sto_io *io, const char *path, uint64_t file_id, bool closely, struct sto_log_size *size)
 {
 	struct scan scan = {.io = io, .path = path, .file_id = file_id};
 	*size = (struct sto_log_size){0};
@@ -279,14 +279,15 @@ int log_size(const struct sto_io *io, const char *path, uint64_t file_id, struct
 	if (scan.fd < 0)
 		return scan.fd;
 	int rc = io->size(io, scan.fd, &scan.bytes);
-	for (uint64_t at = 0; !rc && at < scan.bytes && scan.bytes - at >= LOG_UNIT;) {
+	size->events_max = closely ? 0 : scan.bytes / TP_EVENT_FIXED_BYTES;
+	for (uint64_t at = 0; closely && !rc && at < scan.bytes && scan.bytes - at >= LOG_UNIT;) {
 		struct log_block head;
 		int64_t got = io->read(io, scan.fd, &head, sizeof(head), at);
 		if (got < (int64_t)sizeof(head) || !plausible(&scan, &head, at)) {
 			rc = got < 0 ? (int)got : 0;
 			break;
 		}
-		size->records_max += head.records;
+		size->events_max += head.records;
 		at += head.block_bytes;
 	}
 	size->bytes = scan.bytes;

@@ -33,8 +33,8 @@ int log_scan_records(const struct sto_io *io, const char *path, uint64_t file_id
  */
 int log_begun(const struct sto_io *io, const char *path, uint64_t file_id);
 
-/* Sizes by headers alone: see sto_log_size(). */
-int log_size(const struct sto_io *io, const char *path, uint64_t file_id, struct sto_log_size *size);
+/* See sto_log_size(). */
+int log_size(const struct sto_io *io, const char *path, uint64_t file_id, bool closely, struct sto_log_size *size);
 
 /* What its file block says. 1; 0, and zeros: it has none that is readable (log_scan() tells whether that is damage); or -errno. */
 int log_birth(const struct sto_io *io, const char *path, uint64_t file_id, struct manifest_log *birth);

@@ -84,11 +84,11 @@ static struct store_log *unsealed_find(const struct sto_store *store, uint64_t f
 	return NULL;
 }
 
-int sto_log_size(struct sto_store *store, uint64_t file_id, struct sto_log_size *size)
+int sto_log_size(struct sto_store *store, uint64_t file_id, bool closely, struct sto_log_size *size)
 {
 	char path[STORE_PATH_BYTES];
 	int rc = folder_log_path(path, store->data_dir, file_id);
-	return rc ? rc : log_size(store->io, path, file_id, size);
+	return rc ? rc : log_size(store->io, path, file_id, closely, size);
 }
 
 /* ---- sealing ---- */

@@ -112,8 +112,7 @@ static int disk_write(struct disk *disk, const struct fuse_write_in *in, const u
 
 static void reply(const struct disk *disk, const struct fuse_in_header *in, int error, const void *body, size_t bytes)
 {
-	struct fuse_out_header out = {
-		.len = (uint32_t)(sizeof(out) + (error ? 0 : bytes)), .error = error, .unique = in->unique};
+	struct fuse_out_header out = {.len = (uint32_t)(sizeof(out) + (error ? 0 : bytes)), .error = error, .unique = in->unique};
 	const struct iovec parts[2] = {{&out, sizeof(out)}, {(void *)(uintptr_t)body, error ? 0 : bytes}};
 	/* ENOENT: the request was given up meanwhile. */
 	if (writev(disk->fuse, parts, 2) < 0 && errno != ENOENT)
@@ -168,7 +167,8 @@ static bool answer(struct disk *disk, const struct fuse_in_header *in, const voi
 	case FUSE_READ: {
 		const struct fuse_read_in *read_in = body;
 		uint64_t left = read_in->offset < disk->bytes ? disk->bytes - read_in->offset : 0;
-		reply(disk, in, disk->dead ? -EIO : 0, disk->written + read_in->offset, read_in->size < left ? read_in->size : left);
+		reply(disk, in, disk->dead ? -EIO : 0, disk->written + read_in->offset,
+		      read_in->size < left ? read_in->size : left);
 		break;
 	}
 	case FUSE_WRITE: {

@@ -77,13 +77,14 @@ struct sto_log_facts {
 int sto_log_read(struct sto_store *store, uint64_t file_id, sto_event_fn fn, void *context, struct sto_log_facts *facts);
 
 /*
- * How much there is to read in an unsealed log file, by its blocks' headers alone, unchecked: quick, and never too little. Any thread.
+ * How much there is to read in an unsealed log file: never too little. `closely`: by its blocks' headers, unchecked, a read for each; else
+ * by its size alone. Any thread.
  */
 struct sto_log_size {
-	uint64_t bytes;       /* of the file */
-	uint64_t records_max; /* at most so many records will be found */
+	uint64_t bytes;      /* of the file */
+	uint64_t events_max; /* at most so many events will be found */
 };
-int sto_log_size(struct sto_store *store, uint64_t file_id, struct sto_log_size *size);
+int sto_log_size(struct sto_store *store, uint64_t file_id, bool closely, struct sto_log_size *size);
 
 /* ---- sealing ---- */
 
