@@ -183,7 +183,8 @@ static int rollup_seen(struct sto_reader *reader, const struct manifest_record *
 static int record_seen(void *context, const struct manifest_record *record)
 {
 	struct sto_reader *reader = context;
-	reader->changed = true;
+	/* That a log file was made is nothing to who reads what is published. */
+	reader->changed |= record->kind != MANIFEST_LOG_OPENED;
 	switch (record->kind) {
 	case MANIFEST_SEGMENT:
 	case MANIFEST_RETIRED:

@@ -292,15 +292,18 @@ static int verify_all(struct verify *v)
 	}
 	if (!rc)
 		rc = verify_manifest(v, known ? node_id : NULL);
+	bool told = v->faults != 0; /* the manifest's own damage tells more than what follows from it */
 	if (!rc)
 		rc = verify_segments(v);
 	if (!rc)
 		rc = verify_rollups(v);
-	if (!rc && !v->faults) /* else the manifest's own damage tells more */
+	if (!rc && !v->faults) {
 		rc = verify_folder(v, "segments", verify_stray);
+		told = v->faults != 0;
+	}
 	if (!rc)
 		rc = verify_folder(v, "log", verify_log);
-	if (!rc && !folder_path(path, v->data_dir, "log") && !v->io->identity(v->io, path, -1, id))
+	if (!rc && !told && !folder_path(path, v->data_dir, "log") && !v->io->identity(v->io, path, -1, id))
 		rc = log_lost_each(v->io, v->data_dir, &v->manifest, verify_lost, v);
 	return rc < 0 ? rc : 0;
 }
