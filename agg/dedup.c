@@ -3,13 +3,12 @@
  *
  *   memory:  struct agg_dedup │ generation 0 │ generation 1 │ generation 2        (current, previous and spare in some order)
  *
- *   entry     0        8        16            24        32       a line is 64 bytes: two entries
- *             ├── id (hi, lo) ──┼─ fingerprint ┼─ meta ──┤
- *                                                  ├ bit 63: valid
- *                                                  ├ bits 32..62: marks of the ids that passed this line by
- *                                                  └ bits 0..31: minute of the event
+ *   entry     0        8        16            24           28      32       a line is 64 bytes: two entries
+ *             ├── id (hi, lo) ──┼─ fingerprint ┼ minute end ┼ marks ┤
+ *                                               │            └ of the ids that passed this line by
+ *                                               └ first minute past the event's
  *
- *   state     empty (all zero) ──CAS id──► claimed (meta 0) ──fingerprint, then meta with release──► published
+ *   state     empty (all zero) ──CAS id──► claimed (minute end 0) ──fingerprint, then minute end with release──► published
  *
  * Invariants
  *  1. Within a generation an id, once written, stays until the generation is cleared: chains only grow.
@@ -20,7 +19,7 @@
  *  4. A published entry changes no more, but for marks that are added.
  *  5. Of an id that lies in a line behind its home, every full line from its home on has the mark.
  *
- * Marks spare most look-ups in the previous generation all but the home line: of 62 marks a line the id's hash picks one, and
+ * Marks spare most look-ups in the previous generation all but the home line: of 64 marks a line the id's hash picks one, and
  * where that is not set, no copy of the id lies further on (5). The current generation is walked to the first empty entry all
  * the same, since that is where the id would go (2). Per new id with the previous generation full, and 325 ns a cache miss:
  * 190 to 235 ns without marks, 70 to 120 with them.
@@ -37,25 +36,24 @@
  */
 #include "turnpike/dedup.h"
 
+#include <smmintrin.h>
 #include <stdatomic.h>
 #include <string.h>
 
 enum {
 	ENTRIES_PER_LINE = 2,
-	MARKS_PER_ENTRY = 31,
-	MARK_SHIFT = 32,
-	STRIPES = 64,
+	STRIPES = 64, /* the last one is for all threads that come too late for one of their own */
 	CREDIT_BLOCK_MAX = 64,
 	PUBLISH_SPINS_MAX = 256, /* about 10,000 cycles */
 };
 
-#define META_VALID       (UINT64_C(1) << 63)
 #define MEMORY_BYTES_MIN (UINT64_C(32) << 10) /* a configuration has at least 1 MiB; tests want full tables soon */
 
 struct entry {
 	_Alignas(16) uint64_t id[2]; /* hi, lo */
 	uint64_t fingerprint;
-	_Atomic uint64_t meta;
+	_Atomic uint32_t minute_end; /* 0: not published; written once, by who claimed it */
+	_Atomic uint32_t marks;      /* added by any shard */
 };
 
 struct line {
@@ -72,7 +70,7 @@ struct generation {
 	_Alignas(64) _Atomic int64_t granted;
 };
 
-/* A thread's unused credit in the current generation. Mostly written by one thread, so that inserts share no line. */
+/* A thread's unused credit in the current generation. Written by one thread only, but for the last: inserts share no line, nor lock one. */
 struct stripe {
 	_Alignas(64) _Atomic int64_t credit;
 };
@@ -111,13 +109,15 @@ static inline uint64_t home_line(const struct agg_dedup *dedup, uint64_t hash)
 	return (uint64_t)((unsigned __int128)hash * dedup->lines >> 64);
 }
 
-/* Which stripe this thread takes its credit from. Threads that share one (more than 64 of them) stay right, only slower. */
+/* Which stripe this thread takes its credit from. */
 static inline struct stripe *own_stripe(struct agg_dedup *dedup)
 {
-	static _Atomic uint32_t threads;
+	static _Atomic uint64_t threads;
 	static _Thread_local uint32_t own __attribute__((tls_model("initial-exec"))); /* index + 1 */
-	if (__builtin_expect(own == 0, 0))
-		own = 1 + atomic_fetch_add_explicit(&threads, 1, memory_order_relaxed) % STRIPES;
+	if (__builtin_expect(own == 0, 0)) {
+		uint64_t before = atomic_fetch_add_explicit(&threads, 1, memory_order_relaxed);
+		own = before < STRIPES ? (uint32_t)before + 1 : STRIPES;
+	}
 	return &dedup->stripe[own - 1];
 }
 
@@ -145,6 +145,23 @@ static inline struct tp_id entry_id(struct entry *entry)
 	return id;
 }
 
+/* The same in one register, for comparing each half by itself: then it does not matter of what moments they are. */
+static inline __m128i entry_halves(const struct entry *entry)
+{
+#ifdef __SANITIZE_THREAD__
+	return _mm_set_epi64x((int64_t)__atomic_load_n(&entry->id[1], __ATOMIC_RELAXED),
+			      (int64_t)__atomic_load_n(&entry->id[0], __ATOMIC_RELAXED));
+#else
+	return *(const volatile __m128i *)(const void *)entry->id; /* volatile: one load, not one for each comparison */
+#endif
+}
+
+/* Bit 0: the first halves are equal, bit 1: the second. */
+static inline uint32_t halves_equal(__m128i a, __m128i b)
+{
+	return (uint32_t)_mm_movemask_pd(_mm_castsi128_pd(_mm_cmpeq_epi64(a, b)));
+}
+
 static inline bool id_empty(struct tp_id id)
 {
 	return (id.hi | id.lo) == 0;
@@ -155,53 +172,52 @@ static inline bool id_equal(struct tp_id a, struct tp_id b)
 	return ((a.hi ^ b.hi) | (a.lo ^ b.lo)) == 0;
 }
 
-static inline void entry_publish(struct entry *entry, uint64_t fingerprint, uint32_t minute)
+/* First minute past `minute`; the last two minutes that a number can name are one, eight thousand years from now. */
+static inline uint32_t minute_end_of(uint32_t minute)
+{
+	return minute == UINT32_MAX ? minute : minute + 1;
+}
+
+static inline void entry_publish(struct entry *entry, uint64_t fingerprint, uint32_t minute_end)
 {
 	__atomic_store_n(&entry->fingerprint, fingerprint, __ATOMIC_RELAXED);
-	/*
-	 * release: who sees the valid bit sees the fingerprint; pairs with the acquire in entry_meta(). Or, not store: others may
-	 * have left their marks already.
-	 */
-	atomic_fetch_or_explicit(&entry->meta, META_VALID | minute, memory_order_release);
+	/* release: who sees it published sees the fingerprint; pairs with the acquire in entry_minute_end() */
+	atomic_store_explicit(&entry->minute_end, minute_end, memory_order_release);
 }
 
 /* Waits for publication, bounded; 0: it did not come. */
-static uint64_t __attribute__((noinline, cold)) entry_meta_wait(const struct entry *entry)
+static uint32_t __attribute__((noinline, cold)) entry_minute_end_wait(const struct entry *entry)
 {
 	for (int spin = 0; spin < PUBLISH_SPINS_MAX; spin++) {
-		uint64_t meta = atomic_load_explicit(&entry->meta, memory_order_acquire);
-		if (meta & META_VALID)
-			return meta;
+		uint32_t minute_end = atomic_load_explicit(&entry->minute_end, memory_order_acquire);
+		if (minute_end)
+			return minute_end;
 		__builtin_ia32_pause();
 	}
 	return 0;
 }
 
-static inline uint64_t entry_meta(const struct entry *entry)
+static inline uint32_t entry_minute_end(const struct entry *entry)
 {
-	uint64_t meta = atomic_load_explicit(&entry->meta, memory_order_acquire);
-	return __builtin_expect((meta & META_VALID) != 0, 1) ? meta : entry_meta_wait(entry);
+	uint32_t minute_end = atomic_load_explicit(&entry->minute_end, memory_order_acquire);
+	return __builtin_expect(minute_end != 0, 1) ? minute_end : entry_minute_end_wait(entry);
 }
 
 /* ---- marks ---- */
 
 struct mark {
-	uint64_t bit;
+	uint32_t bit;
 	uint32_t entry; /* of the line */
 };
 
 static inline struct mark mark_of(uint64_t hash)
 {
-	uint32_t number = (uint32_t)hash & 63;
-	uint32_t place = number / ENTRIES_PER_LINE;
-	/* 32 numbers an entry for 31 bits: the last two share one */
-	return (struct mark){.bit = UINT64_C(1) << (MARK_SHIFT + (place < MARKS_PER_ENTRY ? place : 0)),
-			     .entry = number % ENTRIES_PER_LINE};
+	return (struct mark){.bit = UINT32_C(1) << (hash / ENTRIES_PER_LINE % 32), .entry = (uint32_t)(hash % ENTRIES_PER_LINE)};
 }
 
 static inline bool line_marked(const struct line *line, struct mark mark)
 {
-	return atomic_load_explicit(&line->entry[mark.entry].meta, memory_order_relaxed) & mark.bit;
+	return atomic_load_explicit(&line->entry[mark.entry].marks, memory_order_relaxed) & mark.bit;
 }
 
 /*
@@ -212,7 +228,7 @@ static void __attribute__((noinline)) lines_mark(struct line *line, uint64_t lin
 {
 	for (uint64_t at = home; at != end; at = at + 1 == lines ? 0 : at + 1)
 		if (!line_marked(&line[at], mark))
-			atomic_fetch_or_explicit(&line[at].entry[mark.entry].meta, mark.bit, memory_order_relaxed);
+			atomic_fetch_or_explicit(&line[at].entry[mark.entry].marks, mark.bit, memory_order_relaxed);
 }
 
 /* ---- probing ---- */
@@ -221,7 +237,7 @@ static void __attribute__((noinline)) lines_mark(struct line *line, uint64_t lin
 struct probe {
 	struct tp_id id;
 	uint64_t fingerprint;
-	uint32_t minute, horizon_minute;
+	uint32_t minute_end, horizon_minute;
 	struct mark mark;
 	bool other; /* an entry that counts has another fingerprint */
 };
@@ -229,13 +245,12 @@ struct probe {
 /* Judges an entry that holds the asked id: true if it is the same event; sets `other` if it counts but is not. */
 static inline bool entry_same(struct probe *probe, const struct entry *entry)
 {
-	uint64_t meta = entry_meta(entry);
-	if (__builtin_expect(meta == 0, 0)) {
+	uint32_t minute_end = entry_minute_end(entry);
+	if (__builtin_expect(minute_end == 0, 0)) {
 		probe->other = true;
 		return false;
 	}
-	uint32_t minute = (uint32_t)meta;
-	if (minute < probe->horizon_minute && minute != probe->minute)
+	if (minute_end <= probe->horizon_minute && minute_end != probe->minute_end)
 		return false;
 	if (__atomic_load_n(&entry->fingerprint, __ATOMIC_RELAXED) == probe->fingerprint)
 		return true;
@@ -270,28 +285,57 @@ static inline __attribute__((always_inline)) bool chain_walk(struct probe *probe
 
 /* ---- room ---- */
 
-/* True if this thread may insert one more id into the current generation. */
-static inline bool credit_has(struct agg_dedup *dedup, struct stripe *stripe)
+/* The current generation hands out a block of credit; 0: it is full. */
+static int64_t __attribute__((noinline)) credit_grant(struct agg_dedup *dedup)
 {
-	if (__builtin_expect(atomic_load_explicit(&stripe->credit, memory_order_relaxed) > 0, 1))
-		return true;
-	struct generation *current = &dedup->generation[dedup->current];
-	int64_t granted = atomic_load_explicit(&current->granted, memory_order_relaxed), block;
+	_Atomic int64_t *of = &dedup->generation[dedup->current].granted;
+	int64_t granted = atomic_load_explicit(of, memory_order_relaxed), block;
 	do {
 		block = dedup->ids_max - granted;
 		if (block <= 0)
-			return false;
+			return 0;
 		if (block > dedup->credit_block)
 			block = dedup->credit_block;
-	} while (!atomic_compare_exchange_weak_explicit(&current->granted, &granted, granted + block, memory_order_relaxed,
-							memory_order_relaxed));
-	atomic_fetch_add_explicit(&stripe->credit, block, memory_order_relaxed);
-	return true;
+	} while (!atomic_compare_exchange_weak_explicit(of, &granted, granted + block, memory_order_relaxed, memory_order_relaxed));
+	return block;
 }
 
-static inline void minute_end_raise(struct generation *generation, uint32_t minute)
+static inline bool stripe_shared(const struct agg_dedup *dedup, const struct stripe *stripe)
 {
-	uint32_t end = minute == UINT32_MAX ? minute : minute + 1;
+	return stripe == &dedup->stripe[STRIPES - 1];
+}
+
+/* Gives `ids` back, or adds them. */
+static inline void credit_give(const struct agg_dedup *dedup, struct stripe *stripe, int64_t ids)
+{
+	if (__builtin_expect(stripe_shared(dedup, stripe), 0))
+		atomic_fetch_add_explicit(&stripe->credit, ids, memory_order_relaxed);
+	else
+		atomic_store_explicit(&stripe->credit, atomic_load_explicit(&stripe->credit, memory_order_relaxed) + ids,
+				      memory_order_relaxed);
+}
+
+/* Takes the room for one more id in the current generation; false: there is none. */
+static inline bool credit_take(struct agg_dedup *dedup, struct stripe *stripe)
+{
+	int64_t credit = atomic_load_explicit(&stripe->credit, memory_order_relaxed);
+	if (__builtin_expect(stripe_shared(dedup, stripe), 0)) {
+		while (credit > 0)
+			if (atomic_compare_exchange_weak_explicit(&stripe->credit, &credit, credit - 1, memory_order_relaxed,
+								  memory_order_relaxed))
+				return true;
+	} else if (__builtin_expect(credit > 0, 1)) {
+		atomic_store_explicit(&stripe->credit, credit - 1, memory_order_relaxed);
+		return true;
+	}
+	int64_t block = credit_grant(dedup);
+	if (block > 1)
+		credit_give(dedup, stripe, block - 1);
+	return block > 0;
+}
+
+static inline void minute_end_raise(struct generation *generation, uint32_t end)
+{
 	uint32_t seen = atomic_load_explicit(&generation->minute_end, memory_order_relaxed);
 	while (__builtin_expect(seen < end, 0) &&
 	       !atomic_compare_exchange_weak_explicit(&generation->minute_end, &seen, end, memory_order_relaxed,
@@ -333,53 +377,112 @@ struct agg_dedup *agg_dedup_create(void *memory, uint64_t bytes)
 	return dedup;
 }
 
-void agg_dedup_prefetch(const struct agg_dedup *dedup, struct tp_id id)
+uint64_t agg_dedup_prefetch(const struct agg_dedup *dedup, struct tp_id id)
 {
-	uint64_t home = home_line(dedup, id_hash(dedup, id));
+	const uint64_t hash = id_hash(dedup, id), home = home_line(dedup, hash);
 	__builtin_prefetch(&dedup->generation[dedup->current].line[home], 1, 3);
 	__builtin_prefetch(&dedup->generation[dedup->previous].line[home], 0, 3);
+	return hash;
 }
 
-enum agg_dedup_result agg_dedup_insert(struct agg_dedup *dedup, struct tp_id id, uint64_t fingerprint, uint32_t minute,
-				       uint32_t horizon_minute, bool ignore_floor)
+void agg_dedup_prefetch_chain(const struct agg_dedup *dedup, uint64_t hash)
 {
-	const uint64_t hash = id_hash(dedup, id), home = home_line(dedup, hash), entries = dedup->lines * ENTRIES_PER_LINE;
-	struct probe probe = {
-		.id = id, .fingerprint = fingerprint, .minute = minute, .horizon_minute = horizon_minute, .mark = mark_of(hash)};
-	struct generation *current = &dedup->generation[dedup->current], *previous = &dedup->generation[dedup->previous];
-	uint64_t at = home * ENTRIES_PER_LINE, steps = 0;
-	assert(!id_empty(id)); /* zero is the mark of an empty entry; tp_id_from_text() never makes it */
+	const uint64_t home = home_line(dedup, hash);
+	const struct line *current = &dedup->generation[dedup->current].line[home];
+	const struct line *previous = &dedup->generation[dedup->previous].line[home];
+	/* behind the last line lies what is not used, or other memory of the table: a hint does no harm */
+	if (__atomic_load_n(&current->entry[ENTRIES_PER_LINE - 1].id[0], __ATOMIC_RELAXED))
+		__builtin_prefetch(current + 1, 1, 3);
+	if (line_marked(previous, mark_of(hash)))
+		__builtin_prefetch(previous + 1, 0, 3);
+}
 
-	if (chain_walk(&probe, current->line, entries, &at, &steps, false))
-		return AGG_SAME;
-	uint64_t at_previous = home * ENTRIES_PER_LINE, steps_previous = 0;
-	if (chain_walk(&probe, previous->line, entries, &at_previous, &steps_previous, true))
-		return AGG_SAME;
-	if (probe.other)
-		return AGG_OTHER;
-	if (minute < atomic_load_explicit(&dedup->floor, memory_order_relaxed) && !ignore_floor)
-		return AGG_BELOW_FLOOR;
+/* The asked id stands in no entry that counts: claims *at, or another entry behind it. */
+static enum agg_dedup_result insert_new(struct agg_dedup *dedup, struct probe *probe, uint64_t home, uint64_t at, uint64_t steps)
+{
+	struct generation *current = &dedup->generation[dedup->current];
 	struct stripe *stripe = own_stripe(dedup);
-	if (!credit_has(dedup, stripe))
+	const uint64_t entries = dedup->lines * ENTRIES_PER_LINE;
+	if (!credit_take(dedup, stripe))
 		return AGG_FULL;
-
+	enum agg_dedup_result result = AGG_FULL; /* no empty entry; credit ends long before */
 	while (steps < entries) {
 		struct entry *entry = &current->line[at / ENTRIES_PER_LINE].entry[at % ENTRIES_PER_LINE];
-		if (id_empty(entry_claim(entry, id))) {
-			entry_publish(entry, fingerprint, minute);
+		if (id_empty(entry_claim(entry, probe->id))) {
+			entry_publish(entry, probe->fingerprint, probe->minute_end);
 			if (at / ENTRIES_PER_LINE != home)
-				lines_mark(current->line, dedup->lines, home, at / ENTRIES_PER_LINE, probe.mark);
-			atomic_fetch_sub_explicit(&stripe->credit, 1, memory_order_relaxed);
-			minute_end_raise(current, minute);
+				lines_mark(current->line, dedup->lines, home, at / ENTRIES_PER_LINE, probe->mark);
+			minute_end_raise(current, probe->minute_end);
 			return AGG_NEW;
 		}
 		/* another shard was faster: go on from this same entry, whose id may be ours */
-		if (chain_walk(&probe, current->line, entries, &at, &steps, false))
-			return AGG_SAME;
-		if (probe.other)
-			return AGG_OTHER;
+		if (chain_walk(probe, current->line, entries, &at, &steps, false))
+			result = AGG_SAME;
+		else if (probe->other)
+			result = AGG_OTHER;
+		else
+			continue;
+		break;
 	}
-	return AGG_FULL; /* no empty entry; credit ends long before */
+	credit_give(dedup, stripe, 1);
+	return result;
+}
+
+/* The general case, entry by entry. */
+static enum agg_dedup_result __attribute__((noinline)) insert_walk(struct agg_dedup *dedup, struct tp_id id, uint64_t fingerprint,
+								   uint32_t minute_end, uint32_t horizon_minute, bool covered)
+{
+	const uint64_t hash = id_hash(dedup, id), home = home_line(dedup, hash), entries = dedup->lines * ENTRIES_PER_LINE;
+	struct probe probe = {.id = id,
+			      .fingerprint = fingerprint,
+			      .minute_end = minute_end,
+			      .horizon_minute = horizon_minute,
+			      .mark = mark_of(hash)};
+	uint64_t at = home * ENTRIES_PER_LINE, steps = 0, at_previous = at, steps_previous = 0;
+	if (chain_walk(&probe, dedup->generation[dedup->current].line, entries, &at, &steps, false) ||
+	    chain_walk(&probe, dedup->generation[dedup->previous].line, entries, &at_previous, &steps_previous, true))
+		return AGG_SAME;
+	if (probe.other)
+		return AGG_OTHER;
+	return covered ? insert_new(dedup, &probe, home, at, steps) : AGG_BELOW_FLOOR;
+}
+
+/*
+ * Most ids are new, and both home lines say so at one glance: nothing like it in either, the current one has an empty entry, and the
+ * previous one has, too, or lacks the mark. Entries are compared by halves, all at once and without a branch on what they hold.
+ */
+enum agg_dedup_result agg_dedup_insert(struct agg_dedup *dedup, struct tp_id id, uint64_t fingerprint, uint32_t minute,
+				       uint32_t horizon_minute, bool ignore_floor)
+{
+	enum { BOTH = 3 }; /* halves */
+	const uint64_t hash = id_hash(dedup, id), home = home_line(dedup, hash);
+	struct generation *generation = &dedup->generation[dedup->current];
+	struct line *current = &generation->line[home], *previous = &dedup->generation[dedup->previous].line[home];
+	const uint32_t minute_end = minute_end_of(minute);
+	const bool covered = minute >= atomic_load_explicit(&dedup->floor, memory_order_relaxed) || ignore_floor;
+	assert(!id_empty(id)); /* zero is the mark of an empty entry; tp_id_from_text() never makes it */
+
+	const __m128i want = _mm_unpacklo_epi64(_mm_cvtsi64_si128((int64_t)id.hi), _mm_cvtsi64_si128((int64_t)id.lo));
+	const __m128i zero = _mm_setzero_si128();
+	const __m128i current_0 = entry_halves(&current->entry[0]), current_1 = entry_halves(&current->entry[1]);
+	const __m128i previous_0 = entry_halves(&previous->entry[0]), previous_1 = entry_halves(&previous->entry[1]);
+	const uint32_t same = halves_equal(current_0, want) | halves_equal(current_1, want) << 2 |
+			      halves_equal(previous_0, want) << 4 | halves_equal(previous_1, want) << 6;
+	const uint32_t empty = halves_equal(current_0, zero) | halves_equal(current_1, zero) << 2;
+	const bool first = empty == (BOTH | BOTH << 2), second = empty == BOTH << 2; /* all else: none, or torn reads */
+	const bool ends = halves_equal(previous_1, zero) == BOTH || !line_marked(previous, mark_of(hash));
+	struct stripe *stripe = own_stripe(dedup);
+	if (__builtin_expect((same & same >> 1 & 0x55) == 0 && (first | second) & ends & covered && credit_take(dedup, stripe),
+			     1)) {
+		struct entry *entry = &current->entry[second];
+		if (__builtin_expect(id_empty(entry_claim(entry, id)), 1)) {
+			entry_publish(entry, fingerprint, minute_end);
+			minute_end_raise(generation, minute_end);
+			return AGG_NEW;
+		}
+		credit_give(dedup, stripe, 1);
+	}
+	return insert_walk(dedup, id, fingerprint, minute_end, horizon_minute, covered);
 }
 
 uint64_t agg_dedup_ids(const struct agg_dedup *dedup)

@@ -254,6 +254,7 @@ static void random_steps_match_the_model(void **state)
 		bool ignore_floor = (random >> 9) % 4 == 0;
 		uint32_t horizon_minute = now - 15;
 		enum agg_dedup_result expected = model_insert(model, k, fingerprint, minute, horizon_minute, ignore_floor);
+		agg_dedup_prefetch_chain(dedup, agg_dedup_prefetch(dedup, id_of(k)));
 		enum agg_dedup_result got = agg_dedup_insert(dedup, id_of(k), fingerprint, minute, horizon_minute, ignore_floor);
 		if (got != expected)
 			fail_msg("step %d, id %u, minute %u: got %d, expected %d", step, k, minute, got, expected);

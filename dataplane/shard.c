@@ -296,9 +296,12 @@ static uint32_t hops_take(struct dp_shard *shard, uint64_t now_ms, uint64_t now_
 		struct tp_hop *hop = shard->hop[q];
 		struct tp_slot *burst[DP_SHARD_BURST];
 		struct tp_rollup_seek seek[DP_SHARD_BURST];
+		uint64_t id_hash[DP_SHARD_BURST];
 		uint32_t count = 0;
-		while (count < DP_SHARD_BURST && (burst[count] = tp_hop_take(hop)) != NULL)
-			agg_dedup_prefetch(shard->dedup, burst[count++]->event.id);
+		while (count < DP_SHARD_BURST && (burst[count] = tp_hop_take(hop)) != NULL) {
+			id_hash[count] = agg_dedup_prefetch(shard->dedup, burst[count]->event.id);
+			count++;
+		}
 		const uint32_t before = tp_meter_enter(shard->meter, TP_STAGE_ROLLUP);
 		for (uint32_t k = 0; k < count; k++) {
 			tp_rollup_seek(&seek[k], &burst[k]->event);
@@ -315,6 +318,8 @@ static uint32_t hops_take(struct dp_shard *shard, uint64_t now_ms, uint64_t now_
 		for (uint32_t k = 0; shard->table && k < count; k++)
 			tp_rollup_prefetch_last(shard->table, &seek[k]);
 		tp_meter_leave(shard->meter, before);
+		for (uint32_t k = 0; k < count; k++)
+			agg_dedup_prefetch_chain(shard->dedup, id_hash[k]);
 		uint32_t done = 0;
 		const uint64_t first = hop->taken_slots - count;
 		const uint64_t head = atomic_load_explicit(&hop->head, memory_order_relaxed);

@@ -43,13 +43,15 @@ static uint64_t next(uint64_t *state)
 static uint64_t insert(uint64_t seed, uint64_t count)
 {
 	struct tp_id id[BURST];
-	uint64_t state = seed, fresh = 0;
+	uint64_t hash[BURST], state = seed, fresh = 0;
 	for (uint64_t done = 0; done < count; done += BURST) {
 		for (int i = 0; i < BURST; i++) {
 			id[i].hi = next(&state);
 			id[i].lo = next(&state);
-			agg_dedup_prefetch(dedup, id[i]);
+			hash[i] = agg_dedup_prefetch(dedup, id[i]);
 		}
+		for (int i = 0; i < BURST; i++)
+			agg_dedup_prefetch_chain(dedup, hash[i]);
 		for (int i = 0; i < BURST; i++)
 			fresh += agg_dedup_insert(dedup, id[i], id[i].lo, 1000, 0, false) == AGG_NEW;
 	}

@@ -356,11 +356,14 @@ static struct tp_event *record_at(uint32_t i)
 static void dedup(void)
 {
 	struct agg_dedup *table = agg_dedup_create(memory(DEDUP_BYTES), DEDUP_BYTES);
+	uint64_t hash[BURST];
 	uint32_t fresh = 0;
 	measure_begin();
 	for (uint32_t at = 0; at < EVENTS; at += BURST) {
 		for (uint32_t i = at; i < at + BURST; i++)
-			agg_dedup_prefetch(table, record_at(i)->id);
+			hash[i - at] = agg_dedup_prefetch(table, record_at(i)->id);
+		for (uint32_t i = 0; i < BURST; i++)
+			agg_dedup_prefetch_chain(table, hash[i]);
 		for (uint32_t i = at; i < at + BURST; i++) {
 			const struct tp_event *event = record_at(i);
 			fresh += agg_dedup_insert(table, event->id, event->fingerprint,

@@ -34,8 +34,13 @@ enum agg_dedup_result {
 struct agg_dedup *agg_dedup_create(void *memory, uint64_t bytes); /* memory: 64-byte aligned, zeroed; owned by the caller */
 uint64_t agg_dedup_struct_bytes(void);                            /* the control part lies at the start of `memory` */
 
-/* Brings the cache line that `id` will probe first (in both generations) closer. */
-void agg_dedup_prefetch(const struct agg_dedup *dedup, struct tp_id id);
+/*
+ * Brings the cache line that `id` will probe first (in both generations) closer. For a whole burst before the first of it is inserted, not
+ * in turn with inserts: their locked instruction waits for all that is being fetched (a third of the rate).
+ */
+uint64_t agg_dedup_prefetch(const struct agg_dedup *dedup, struct tp_id id);
+/* The same for the line after, where the first is full: for each id of a burst, with what the above returned, once all of them had it. */
+void agg_dedup_prefetch_chain(const struct agg_dedup *dedup, uint64_t hash);
 
 /*
  * Looks `id` up and inserts it if absent. `minute` is the event's; `horizon_minute` is the first minute still inside the
