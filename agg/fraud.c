@@ -172,6 +172,14 @@ static inline bool viewer_asked(const struct subject *subject)
 	return impressions_asked(subject) || profile_asked(subject) || (subject->click && subject->rules->clicks_per_device_hour);
 }
 
+/* Does any rule want more of an impression than that it was? */
+static inline bool impression_is_all(const struct agg_fraud_rules *rules)
+{
+	return !(rules->regular_timing_ms | rules->addresses_per_device_hour | rules->agents_per_device_hour | rules->travel_kmh |
+		 rules->ctr_deviations) &&
+	       !rules->model;
+}
+
 /* The strings that rules look at, found in one pass. `rules`, and whether somebody wants features, are known already. */
 static inline void subject_fill(struct subject *subject)
 {
@@ -199,22 +207,63 @@ static inline void subject_fill(struct subject *subject)
 	subject->bot_word = -1;
 }
 
-/* Who it is, hashed: for events whose viewer a rule looks up, and no others. */
-static inline void subject_hash(const struct agg_fraud_shard *shard, struct subject *subject)
+#define USERS 0xe7037ed1a0b428dbULL
+
+/* For events whose viewer a rule looks up, and no others. */
+static inline __attribute__((always_inline)) struct viewer viewer_hash(const struct agg_fraud_shard *shard,
+								       const struct tp_event *event)
 {
-	/* two seeds: a user and a device of the same name are not the same */
-	subject->device_hash = subject->device.bytes ? hash_bytes(shard->seed, subject->device.at, subject->device.bytes) : 0;
-	subject->user_hash = subject->user.bytes ? hash_bytes(~shard->seed, subject->user.at, subject->user.bytes) : 0;
-	if (subject->device_hash | subject->user_hash) {
-		subject->ad_hash = hash_bytes(shard->seed, subject->ad.at, subject->ad.bytes);
-		subject->user_key = subject->user_hash ? hash_mix(subject->user_hash, subject->ad_hash) : 0;
-		subject->device_key = subject->device_hash ? hash_mix(subject->device_hash, subject->ad_hash) : 0;
+	const uint16_t *bytes = event->string_bytes;
+	const uint32_t user_bytes = bytes[TP_USER_ID], device_bytes = bytes[TP_DEVICE_ID];
+	const char *ad = (const char *)(event + 1) + bytes[TP_EVENT_ID];
+	const char *user = ad + bytes[TP_AD_ID] + bytes[TP_CAMPAIGN_ID] + bytes[TP_ADVERTISER_ID] + bytes[TP_PUBLISHER_ID];
+	struct viewer viewer = {0};
+	if (!(user_bytes | device_bytes))
+		return viewer;
+	const uint64_t ad_hash = hash_bytes(shard->seed, ad, bytes[TP_AD_ID]);
+	if (user_bytes) {
+		/* a user and a device of the same name are not the same */
+		viewer.user_hash = hash_bytes(shard->seed, user, user_bytes) ^ USERS;
+		viewer.user_key = hash_mix(viewer.user_hash, ad_hash);
 	}
+	if (device_bytes) {
+		viewer.device_hash = hash_bytes(shard->seed, user + user_bytes, device_bytes);
+		viewer.device_key = hash_mix(viewer.device_hash, ad_hash);
+	}
+	return viewer;
+}
+
+/* The same for an event that will be shown, kept until then. */
+static inline const struct viewer *viewer_carry(struct agg_fraud_shard *shard, const struct tp_event *event)
+{
+	struct carried *carried = &shard->carried[shard->carried_in++ % CARRIED];
+	if (shard->carried_in - shard->carried_out > CARRIED)
+		shard->carried_out = shard->carried_in - CARRIED;
+	carried->fingerprint = event->fingerprint;
+	carried->viewer = viewer_hash(shard, event);
+	return &carried->viewer;
+}
+
+/* Who was carried, or, in `room`, who it is. */
+static inline const struct viewer *viewer_of(struct agg_fraud_shard *shard, const struct tp_event *event, struct viewer *room)
+{
+	for (uint32_t n = shard->carried_out; n != shard->carried_in; n++) {
+		const struct carried *carried = &shard->carried[n % CARRIED];
+		if (__builtin_expect(carried->fingerprint == event->fingerprint, 1)) {
+			shard->carried_out = n + 1;
+			return &carried->viewer;
+		}
+	}
+	*room = viewer_hash(shard, event);
+	return room;
 }
 
 static void impression_see(struct agg_fraud_shard *shard, struct subject *subject)
 {
-	fraud_impression_note(shard, subject);
+	if (impressions_asked(subject))
+		fraud_impression_note(shard, subject->rules, subject->event, &subject->viewer);
+	else if (shard->unseen_ms < subject->stamp_ms)
+		shard->unseen_ms = subject->stamp_ms;
 	if (__builtin_expect(profile_asked(subject), 0))
 		fraud_profile_judge(shard, subject);
 	if (__builtin_expect(subject->rules->travel_kmh, 0))
@@ -253,7 +302,7 @@ uint32_t agg_fraud_judge(struct agg_fraud_shard *shard, const struct tp_event *e
 	subject.features = feature != NULL;
 	subject_fill(&subject);
 	if (viewer_asked(&subject))
-		subject_hash(shard, &subject);
+		subject.viewer = *viewer_of(shard, event, &subject.viewer);
 	if (!subject.click) {
 		impression_see(shard, &subject);
 		return 0;
@@ -301,38 +350,54 @@ static inline void set_prefetch(const struct set *set)
 	__builtin_prefetch((const uint8_t *)set + 64, 1);
 }
 
-static void prefetch(const void *self, const struct tp_event *event)
+static void prefetch(void *self, const struct tp_event *event)
 {
-	const struct agg_fraud_shard *shard = self;
-	struct subject subject = {.event = event, .rules = agg_fraud_rules_get(shard)};
-	const struct agg_fraud_rules *rules = subject.rules;
+	struct agg_fraud_shard *shard = self;
+	const struct agg_fraud_rules *rules = agg_fraud_rules_get(shard);
 	if ((event->type != TP_CLICK && event->type != TP_IMPRESSION) || !rules)
 		return;
-	subject_fill(&subject);
-	if (viewer_asked(&subject))
-		subject_hash(shard, &subject);
-	if (impressions_asked(&subject)) {
-		if (subject.user_key)
-			__builtin_prefetch(impression_set_of(shard, subject.user_key), 1);
-		if (subject.device_key)
-			__builtin_prefetch(impression_set_of(shard, subject.device_key), 1);
-	}
-	if (subject.click && subject.device_hash && (rules->clicks_per_device_hour || subject.features))
-		set_prefetch(set_of(shard->devices, shard->sets, hash_mix(subject.device_hash, subject.hour)));
-	if (subject.click && event->flags & TP_HAS_IP && (rules->clicks_per_ip_hour || subject.features)) {
-		uint64_t key = hash_mix(hash_bytes(shard->shared->seed, event->ip, sizeof(event->ip)), subject.hour);
+	const struct subject subject = {.rules = rules, .features = rules->model != NULL};
+	const bool click = event->type == TP_CLICK, impressions = impressions_asked(&subject), profile = profile_asked(&subject);
+	const uint64_t hour = event->timestamp_ms / HOUR_MS;
+	if (click && event->flags & TP_HAS_IP && (rules->clicks_per_ip_hour || subject.features)) {
+		uint64_t key = hash_mix(hash_bytes(shard->shared->seed, event->ip, sizeof(event->ip)), hour);
 		set_prefetch(set_of(shard->shared->set, shard->shared->sets, key));
 	}
-	if (__builtin_expect(profile_asked(&subject), 0) && (subject.device_hash | subject.user_hash))
-		fraud_profile_prefetch(shard, subject.device_hash ? subject.device_hash : subject.user_hash);
+	if (!impressions && !profile && !(click && rules->clicks_per_device_hour))
+		return;
+	const struct viewer *viewer = viewer_carry(shard, event);
+	if (impressions) {
+		/* of a key that there is not: the first set, which does no harm */
+		__builtin_prefetch(impression_set_of(shard, viewer->user_key), 1);
+		__builtin_prefetch(impression_set_of(shard, viewer->device_key), 1);
+	}
+	if (click && viewer->device_hash && (rules->clicks_per_device_hour || subject.features))
+		set_prefetch(set_of(shard->devices, shard->sets, hash_mix(viewer->device_hash, hour)));
+	if (__builtin_expect(profile, 0) && (viewer->device_hash | viewer->user_hash))
+		fraud_profile_prefetch(shard, viewer->device_hash ? viewer->device_hash : viewer->user_hash);
+}
+
+/* Most events are impressions that nobody asks more of. */
+static inline void impression_show(struct agg_fraud_shard *shard, const struct agg_fraud_rules *rules, const struct tp_event *event)
+{
+	if (rules->min_ms_since_impression || rules->no_impression) {
+		struct viewer room;
+		fraud_impression_note(shard, rules, event, viewer_of(shard, event, &room));
+	} else if (shard->unseen_ms < event->timestamp_ms) {
+		shard->unseen_ms = event->timestamp_ms;
+	}
 }
 
 static bool show(void *self, struct tp_event *event)
 {
 	struct agg_fraud_shard *shard = self;
+	const struct agg_fraud_rules *rules = agg_fraud_rules_get(shard);
+	if (event->type == TP_IMPRESSION && rules && impression_is_all(rules)) {
+		impression_show(shard, rules, event);
+		return shard->waiting.saved != 0;
+	}
 	struct agg_findings findings;
 	uint32_t reasons = agg_fraud_judge(shard, event, &findings, NULL);
-	const struct agg_fraud_rules *rules = agg_fraud_rules_get(shard);
 	if (event->type == TP_CLICK && rules) {
 		event->rule_version = rules->version;
 		if (__builtin_expect(reasons != 0, 0)) {
@@ -341,7 +406,7 @@ static bool show(void *self, struct tp_event *event)
 			if (reasons & TP_FRAUD_BIT(TP_FRAUD_NO_IMPRESSION)) {
 				struct subject subject = {.event = event, .rules = rules};
 				subject_fill(&subject);
-				subject_hash(shard, &subject);
+				subject.viewer = viewer_hash(shard, event);
 				fraud_pending_add(shard, &subject);
 			}
 		}
@@ -357,7 +422,7 @@ static void again(void *self, const struct tp_event *event)
 	if ((event->type != TP_CLICK && event->type != TP_IMPRESSION) || !subject.rules)
 		return;
 	subject_fill(&subject);
-	subject_hash(shard, &subject);
+	subject.viewer = *viewer_of(shard, event, &subject.viewer);
 	if (event->verdict == TP_AMENDED) {
 		fraud_amended(shard, &subject);
 		return;

@@ -113,14 +113,14 @@ static void timing_see(struct subject *subject, struct profile *profile)
 void fraud_profile_judge(struct agg_fraud_shard *shard, struct subject *subject)
 {
 	const struct agg_fraud_rules *rules = subject->rules;
-	uint64_t key = subject->device_hash ? subject->device_hash : subject->user_hash;
+	uint64_t key = subject->viewer.device_hash ? subject->viewer.device_hash : subject->viewer.user_hash;
 	struct profile *profile = key ? profile_of(shard, key, subject->stamp_ms) : NULL;
 	subject->profile = profile;
 	if (!profile)
 		return;
 	if (profile->last_ms < subject->stamp_ms)
 		profile->last_ms = subject->stamp_ms;
-	if ((rules->addresses_per_device_hour | rules->agents_per_device_hour || subject->features) && subject->device_hash)
+	if ((rules->addresses_per_device_hour | rules->agents_per_device_hour || subject->features) && subject->viewer.device_hash)
 		spread_see(shard, subject, profile);
 	if (subject->click && (rules->regular_timing_ms || subject->features))
 		timing_see(subject, profile);
@@ -182,7 +182,7 @@ void fraud_features(const struct agg_fraud_shard *shard, const struct subject *s
 	const struct profile *profile = subject->profile;
 	const float unknown = NAN;
 	feature[AGG_F_IP_CLICKS] = event->flags & TP_HAS_IP ? (float)subject->ip_clicks : unknown;
-	feature[AGG_F_DEVICE_CLICKS] = subject->device_hash ? (float)subject->device_clicks : unknown;
+	feature[AGG_F_DEVICE_CLICKS] = subject->viewer.device_hash ? (float)subject->device_clicks : unknown;
 	feature[AGG_F_MS_SINCE_IMPRESSION] = subject->impression_ms ? (float)(subject->stamp_ms - subject->impression_ms) : unknown;
 	feature[AGG_F_MOUSE_MOVES] = event->flags & TP_HAS_MOUSE ? (float)event->mouse_moves : unknown;
 	feature[AGG_F_CLICK_POSITION] = event->flags & TP_HAS_POSITION ? (float)event->click_position : unknown;
@@ -199,8 +199,8 @@ void fraud_features(const struct agg_fraud_shard *shard, const struct subject *s
 	feature[AGG_F_COUNTRY_DIFFERS] = subject->place && subject->place->has_country && event->country[0]
 						 ? memcmp(subject->place->country, event->country, 2) != 0
 						 : unknown;
-	feature[AGG_F_ADDRESSES] = profile && subject->device_hash ? (float)profile->addresses : unknown;
-	feature[AGG_F_AGENTS] = profile && subject->device_hash ? (float)profile->agents : unknown;
+	feature[AGG_F_ADDRESSES] = profile && subject->viewer.device_hash ? (float)profile->addresses : unknown;
+	feature[AGG_F_AGENTS] = profile && subject->viewer.device_hash ? (float)profile->agents : unknown;
 	bool gaps = profile && profile->gaps >= 2;
 	feature[AGG_F_GAP_MS] = gaps ? (float)profile->gap_ms[(profile->gap_next - 1) & (AGG_GAPS_MAX - 1)] : unknown;
 	feature[AGG_F_GAP_DEVIATION_MS] =

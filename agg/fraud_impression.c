@@ -18,6 +18,8 @@
  */
 #include "fraud_state.h"
 
+#include <emmintrin.h>
+
 enum { RECORD_BYTES_USUAL = 512 };
 
 static uint32_t waiting_slots(uint32_t entries)
@@ -103,8 +105,8 @@ static void ring_add(struct waiting *waiting, const struct subject *subject, enu
 	const struct tp_event *event = subject->event;
 	const uint64_t number = waiting->next++;
 	struct pending *pending = slot_at(waiting, number);
-	*pending = (struct pending){.user_key = subject->user_key,
-				    .device_key = subject->device_key,
+	*pending = (struct pending){.user_key = subject->viewer.user_key,
+				    .device_key = subject->viewer.device_key,
 				    .received_ms = event->received_ms,
 				    .stamp_ms = event->timestamp_ms,
 				    .id = event->id,
@@ -215,25 +217,35 @@ static inline uint64_t tag_of(uint64_t key)
 	return tag ? tag : 1; /* zero marks an empty entry */
 }
 
+/* Which entries have this tag, a bit each. All are compared at once: in which one it is, or whether in any, cannot be foretold. */
+static inline uint32_t entries_find(const struct impression_set *set, uint64_t tag)
+{
+	static_assert(IMPRESSION_WAYS == 5 && offsetof(struct impression_set, tag_high) + 16 <= sizeof(*set),
+		      "four and one; eight that are there");
+	const __m128i low = _mm_loadu_si128((const __m128i *)(const void *)set->tag_low);
+	const __m128i high = _mm_loadu_si128((const __m128i *)(const void *)set->tag_high);
+	const __m128i low_same = _mm_cmpeq_epi32(low, _mm_set1_epi32((int32_t)tag));
+	const __m128i high_same = _mm_cmpeq_epi16(high, _mm_set1_epi16((int16_t)(tag >> 32)));
+	return ((uint32_t)_mm_movemask_ps(_mm_castsi128_ps(low_same)) | (uint32_t)(set->tag_low[4] == (uint32_t)tag) << 4) &
+	       (uint32_t)_mm_movemask_epi8(_mm_packs_epi16(high_same, _mm_setzero_si128()));
+}
+
 /* The entry of `tag`; -1: there is none. */
 static inline int entry_find(const struct impression_set *set, uint64_t tag)
 {
-	for (int way = 0; way < IMPRESSION_WAYS; way++)
-		if (set->tag_low[way] == (uint32_t)tag && set->tag_high[way] == tag >> 32)
-			return way;
-	return -1;
+	const uint32_t found = entries_find(set, tag);
+	return found ? __builtin_ctz(found) : -1;
 }
 
 /* The one to give away: an empty one, or that with the oldest stamp. */
 static inline int entry_oldest(const struct impression_set *set)
 {
+	const uint32_t empty = entries_find(set, 0);
+	if (empty)
+		return __builtin_ctz(empty);
 	int oldest = 0;
-	for (int way = 0; way < IMPRESSION_WAYS; way++) {
-		if (!entry_tag(set, way))
-			return way;
-		if (entry_stamp(set, way) < entry_stamp(set, oldest))
-			oldest = way;
-	}
+	for (int way = 1; way < IMPRESSION_WAYS; way++)
+		oldest = entry_stamp(set, way) < entry_stamp(set, oldest) ? way : oldest;
 	return oldest;
 }
 
@@ -270,44 +282,38 @@ static void impression_put(struct agg_fraud_shard *shard, uint64_t key, uint64_t
 }
 
 /* The clicks of this viewer and ad that wait, and that this impression came in time for. */
-static void waiting_save(struct agg_fraud_shard *shard, const struct subject *subject, uint64_t key, bool user)
+static void waiting_save(struct waiting *waiting, const struct agg_fraud_rules *rules, const struct tp_event *event, uint64_t key,
+			 bool user)
 {
-	const struct agg_fraud_rules *rules = subject->rules;
-	struct waiting *waiting = &shard->waiting;
-	uint64_t received_ms = subject->event->received_ms;
+	const uint64_t received_ms = event->received_ms, stamp_ms = event->timestamp_ms;
 	uint64_t link = *bucket_of(waiting, user ? waiting->user_bucket : waiting->device_bucket, key);
 	while (link > waiting->first) {
 		struct pending *pending = slot_at(waiting, link - 1);
 		if (pending->state == PENDING_WAITS && (user ? pending->user_key : pending->device_key) == key &&
 		    received_ms >= pending->received_ms && received_ms - pending->received_ms <= rules->impression_wait_ms &&
-		    subject->stamp_ms <= pending->stamp_ms + rules->impression_wait_ms &&
-		    subject->stamp_ms + rules->impression_lookback_ms >= pending->stamp_ms)
+		    stamp_ms <= pending->stamp_ms + rules->impression_wait_ms &&
+		    stamp_ms + rules->impression_lookback_ms >= pending->stamp_ms)
 			save(waiting, link - 1);
 		link = user ? pending->next_user : pending->next_device;
 	}
 }
 
-void fraud_impression_note(struct agg_fraud_shard *shard, struct subject *subject)
+void fraud_impression_note(struct agg_fraud_shard *shard, const struct agg_fraud_rules *rules, const struct tp_event *event,
+			   const struct viewer *viewer)
 {
-	const struct agg_fraud_rules *rules = subject->rules;
-	if (!rules->min_ms_since_impression && !rules->no_impression && !subject->features) {
-		if (shard->unseen_ms < subject->stamp_ms)
-			shard->unseen_ms = subject->stamp_ms;
-		return;
-	}
-	if (subject->user_key)
-		impression_put(shard, subject->user_key, subject->stamp_ms);
-	if (subject->device_key)
-		impression_put(shard, subject->device_key, subject->stamp_ms);
+	if (viewer->user_key)
+		impression_put(shard, viewer->user_key, event->timestamp_ms);
+	if (viewer->device_key)
+		impression_put(shard, viewer->device_key, event->timestamp_ms);
 	struct waiting *waiting = &shard->waiting;
 	if (__builtin_expect(waiting->first == waiting->next, 1))
 		return;
-	if (waiting->newest_ms < subject->event->received_ms)
-		waiting->newest_ms = subject->event->received_ms;
-	if (subject->user_key)
-		waiting_save(shard, subject, subject->user_key, true);
-	if (subject->device_key)
-		waiting_save(shard, subject, subject->device_key, false);
+	if (waiting->newest_ms < event->received_ms)
+		waiting->newest_ms = event->received_ms;
+	if (viewer->user_key)
+		waiting_save(waiting, rules, event, viewer->user_key, true);
+	if (viewer->device_key)
+		waiting_save(waiting, rules, event, viewer->device_key, false);
 }
 
 /* ---- clicks ---- */
@@ -350,9 +356,10 @@ void fraud_impression_judge(struct agg_fraud_shard *shard, struct subject *subje
 {
 	const struct agg_fraud_rules *rules = subject->rules;
 	const uint32_t min_ms = rules->min_ms_since_impression;
-	if (!(subject->user_key | subject->device_key) || (!min_ms && !rules->no_impression && !subject->features))
+	if (!(subject->viewer.user_key | subject->viewer.device_key) || (!min_ms && !rules->no_impression && !subject->features))
 		return;
-	const struct seen user = impression_look(shard, subject->user_key), device = impression_look(shard, subject->device_key);
+	const struct seen user = impression_look(shard, subject->viewer.user_key),
+			  device = impression_look(shard, subject->viewer.device_key);
 	const uint64_t stamp_ms = subject->stamp_ms;
 	uint64_t latest = user.stamp_ms <= stamp_ms ? user.stamp_ms : 0;
 	if (device.stamp_ms <= stamp_ms && device.stamp_ms > latest)
@@ -380,8 +387,8 @@ void fraud_pending_add(struct agg_fraud_shard *shard, const struct subject *subj
 
 static struct pending *pending_find(const struct waiting *waiting, const struct subject *subject)
 {
-	bool user = subject->user_key != 0;
-	uint64_t key = user ? subject->user_key : subject->device_key;
+	bool user = subject->viewer.user_key != 0;
+	uint64_t key = user ? subject->viewer.user_key : subject->viewer.device_key;
 	uint64_t link = key ? *bucket_of(waiting, user ? waiting->user_bucket : waiting->device_bucket, key) : 0;
 	while (link > waiting->first) {
 		struct pending *pending = slot_at(waiting, link - 1);

@@ -166,8 +166,13 @@ static void without_room_to_wait_nobody_is_tagged(void **state)
 		SHOW(TP_IMPRESSION, HOUR_START, .user = user, .received_ms = 1000100);
 		assert_int_equal(amended() != NULL, tagged[n]);
 	}
-	/* what has waited long enough makes room */
-	assert_int_equal(SHOW(TP_CLICK, HOUR_START, .user = "new", .received_ms = 1000000 + WAIT), BIT(NO_IMPRESSION));
+	/* what has waited long enough makes room, and is as much; not for those whose set has forgotten somebody */
+	uint32_t again = 0;
+	for (int n = 0; n < MANY; n++) {
+		snprintf(user, sizeof(user), "new%d", n);
+		again += SHOW(TP_CLICK, HOUR_START, .user = user, .received_ms = 1000000 + WAIT) != 0;
+	}
+	assert_in_range(again, 64, 1000);
 }
 
 static void what_a_set_forgot_is_no_evidence(void **state)

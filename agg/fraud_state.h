@@ -19,12 +19,17 @@
 #include <stdatomic.h>
 #include <string.h>
 
-#define XXH_INLINE_ALL
-#include <xxhash.h>
-
 #define HOUR_MS UINT64_C(3600000)
 
-enum { WAYS = 8, PROFILE_WAYS = 4, SIGNALS = 256, PLACES = 4096, PUBLISHERS = 4096, PUBLISHER_WAYS = 4 };
+enum {
+	WAYS = 8,
+	PROFILE_WAYS = 4,
+	SIGNALS = 256,
+	PLACES = 4096,
+	PUBLISHERS = 4096,
+	PUBLISHER_WAYS = 4,
+	CARRIED = 64, /* a burst of the shard */
+};
 
 /*
  * A table of clicks or stamps.
@@ -126,6 +131,21 @@ struct waiting {
 	uint8_t *arena;
 };
 
+/* Whose event it is, hashed under the secret; 0 where the string is empty. */
+struct viewer {
+	uint64_t user_hash, device_hash;
+	uint64_t user_key, device_key; /* with the ad: the impression table's */
+};
+
+/*
+ * What prefetch() hashed, for show(): a ring in the order of the events, some of which are not shown. They are told by their fingerprints,
+ * which no two payloads share; what is not found is hashed again.
+ */
+struct carried {
+	uint64_t fingerprint;
+	struct viewer viewer;
+};
+
 struct agg_fraud_shard {
 	_Alignas(64) uint64_t seed;
 	struct agg_fraud_ip *shared;
@@ -143,6 +163,8 @@ struct agg_fraud_shard {
 	struct publisher *publishers;
 	struct place_entry *places;
 	struct waiting waiting;
+	uint32_t carried_in, carried_out; /* only growing */
+	struct carried carried[CARRIED];
 	struct tp_counters none; /* counts of a shard without counters */
 	struct agg_signal *signals;
 	_Alignas(64) _Atomic uint64_t signals_given; /* shard core */
@@ -155,10 +177,9 @@ struct subject {
 	const struct agg_fraud_rules *rules;
 	uint64_t stamp_ms, hour;
 	struct tp_str ad, publisher, user, device, agent, referer;
-	uint64_t user_hash, device_hash, ad_hash; /* under the secret; 0 where the string is empty */
-	uint64_t user_key, device_key;            /* with the ad: the impression table's; 0: none */
-	struct profile *profile;                  /* of the device or user, if a rule asked for it */
-	const struct agg_place *place;            /* of the address, if a rule asked for it */
+	struct viewer viewer;
+	struct profile *profile;       /* of the device or user, if a rule asked for it */
+	const struct agg_place *place; /* of the address, if a rule asked for it */
 	struct agg_findings *findings;
 	/* what the model sees beside the event */
 	uint32_t ip_clicks, device_clicks;
@@ -167,19 +188,59 @@ struct subject {
 	bool click, features;
 };
 
-static inline uint64_t hash_bytes(uint64_t seed, const void *bytes, size_t count)
+static inline uint64_t multiply_fold(uint64_t a, uint64_t b)
 {
-	uint64_t key = XXH3_64bits_withSeed(bytes, count, seed);
+	const unsigned __int128 product = (unsigned __int128)a * b;
+	return (uint64_t)product ^ (uint64_t)(product >> 64);
+}
+
+static inline uint64_t read_64(const uint8_t *at)
+{
+	uint64_t value;
+	memcpy(&value, at, sizeof(value));
+	return value;
+}
+
+static inline uint64_t read_32(const uint8_t *at)
+{
+	uint32_t value;
+	memcpy(&value, at, sizeof(value));
+	return value;
+}
+
+/*
+ * A string of at least a byte under a secret seed. Ids are short, and an event has several, so this is short, too: a multiplication for
+ * each 16 bytes. Both factors are mixed with what nobody outside knows. The step is that of wyhash (Wang Yi, public domain).
+ */
+static inline __attribute__((always_inline)) uint64_t hash_bytes(uint64_t seed, const void *bytes, size_t count)
+{
+	const uint64_t other = seed * 0x9e3779b97f4a7c15ULL ^ 0xff51afd7ed558ccdULL;
+	const uint8_t *at = bytes, *end = at + count;
+	uint64_t first, second, state = seed + count;
+	if (count > 16) {
+		for (; end - at > 16; at += 16)
+			state = multiply_fold(read_64(at) ^ other, read_64(at + 8) ^ state);
+		first = read_64(end - 16);
+		second = read_64(end - 8);
+	} else if (count >= 8) {
+		first = read_64(at);
+		second = read_64(end - 8);
+	} else if (count >= 4) {
+		first = read_32(at);
+		second = read_32(end - 4);
+	} else {
+		first = (uint64_t)at[0] << 16 | (uint64_t)at[count >> 1] << 8 | end[-1];
+		second = 0;
+	}
+	const uint64_t key = multiply_fold(first ^ other, second ^ state);
 	return key ? key : 1; /* zero marks an empty entry */
 }
 
-/* Two numbers into one key: a multiplication and two folds, which is enough for what is hashed under a secret already. */
+/* Two numbers, the first of them hashed under a secret already, into one key. */
 static inline uint64_t hash_mix(uint64_t a, uint64_t b)
 {
-	uint64_t x = a ^ (b + 0x9e3779b97f4a7c15ULL) * 0xff51afd7ed558ccdULL;
-	x = (x ^ x >> 32) * 0xc4ceb9fe1a85ec53ULL;
-	x ^= x >> 29;
-	return x ? x : 1;
+	const uint64_t key = multiply_fold(a ^ 0xff51afd7ed558ccdULL, b ^ 0x9e3779b97f4a7c15ULL);
+	return key ? key : 1;
 }
 
 static inline struct set *set_of(struct set *table, uint32_t sets, uint64_t key)
@@ -195,14 +256,13 @@ static inline struct impression_set *impression_set_of(const struct agg_fraud_sh
 /* The entry of `key`, or else the one to give to it (still with its old content): an empty one, or the smallest. */
 static inline struct entry *set_find(struct set *set, uint64_t key)
 {
+	for (int i = 0; i < WAYS; i++)
+		if (set->entry[i].key == key)
+			return &set->entry[i];
 	struct entry *smallest = &set->entry[0];
-	for (int i = 0; i < WAYS; i++) {
-		struct entry *entry = &set->entry[i];
-		if (entry->key == key)
-			return entry;
-		if (smallest->key != 0 && (entry->key == 0 || entry->value < smallest->value))
-			smallest = entry;
-	}
+	for (int i = 0; i < WAYS && smallest->key != 0; i++)
+		if (set->entry[i].key == 0 || set->entry[i].value < smallest->value)
+			smallest = &set->entry[i];
 	return smallest;
 }
 
@@ -224,9 +284,11 @@ static inline void find_text(struct agg_findings *findings, enum tp_fraud_reason
 
 /* ---- families; each is entered for impressions and clicks, unless it says otherwise ---- */
 
-void fraud_address_judge(struct agg_fraud_shard *shard, struct subject *subject);    /* clicks: velocity of the address */
-void fraud_device_count(struct agg_fraud_shard *shard, struct subject *subject);     /* clicks: velocity of the device */
-void fraud_impression_note(struct agg_fraud_shard *shard, struct subject *subject);  /* impressions; saves clicks that wait */
+void fraud_address_judge(struct agg_fraud_shard *shard, struct subject *subject); /* clicks: velocity of the address */
+void fraud_device_count(struct agg_fraud_shard *shard, struct subject *subject);  /* clicks: velocity of the device */
+/* Impressions: noted, and clicks that wait are saved. */
+void fraud_impression_note(struct agg_fraud_shard *shard, const struct agg_fraud_rules *rules, const struct tp_event *event,
+			   const struct viewer *viewer);
 void fraud_impression_judge(struct agg_fraud_shard *shard, struct subject *subject); /* clicks */
 /* A tagged click, as it goes into the log: it waits for its impression. There is room, or it would not have been tagged. */
 void fraud_pending_add(struct agg_fraud_shard *shard, const struct subject *subject);

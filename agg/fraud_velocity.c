@@ -35,6 +35,26 @@ static inline bool entry_swap(struct entry *entry, struct entry from, struct ent
 	return __sync_bool_compare_and_swap((unsigned __int128 *)(void *)entry, old, new);
 }
 
+/* The entry of `key`, or else the one to give to it, as they are at this moment. */
+static inline struct entry *address_find(struct set *set, uint64_t key)
+{
+	for (int i = 0; i < WAYS; i++)
+		if (__atomic_load_n(&set->entry[i].key, __ATOMIC_RELAXED) == key)
+			return &set->entry[i];
+	struct entry *smallest = &set->entry[0];
+	uint64_t value = UINT64_MAX;
+	for (int i = 0; i < WAYS; i++) {
+		const struct entry next = entry_load(&set->entry[i]);
+		if (next.key == 0 || next.key == key) /* another shard may have put it there meanwhile */
+			return &set->entry[i];
+		if (next.value < value) {
+			smallest = &set->entry[i];
+			value = next.value;
+		}
+	}
+	return smallest;
+}
+
 /* Counts one click of an address unless it is over `most` already; the clicks so far, with this one. *counted: it was counted. */
 static uint32_t address_click(struct agg_fraud_ip *ip, uint64_t key, uint32_t hour, uint32_t most, bool *counted)
 {
@@ -42,15 +62,8 @@ static uint32_t address_click(struct agg_fraud_ip *ip, uint64_t key, uint32_t ho
 	*counted = false;
 	/* each lost round means that another shard's click went into this set */
 	for (int round = 0; round < CAS_ROUNDS_MAX; round++) {
-		struct entry *found = &set->entry[0];
+		struct entry *found = address_find(set, key);
 		struct entry seen = entry_load(found);
-		for (int i = 1; i < WAYS && seen.key != key; i++) {
-			struct entry next = entry_load(&set->entry[i]);
-			if (next.key == key || (seen.key != 0 && (next.key == 0 || next.value < seen.value))) {
-				found = &set->entry[i];
-				seen = next;
-			}
-		}
 		if (seen.key == key) {
 			uint32_t clicks = (uint32_t)seen.value;
 			if (clicks > most && __atomic_load_n(&found->key, __ATOMIC_RELAXED) == key)
@@ -124,9 +137,9 @@ static uint32_t device_click(struct agg_fraud_shard *shard, uint64_t key, uint32
 void fraud_device_count(struct agg_fraud_shard *shard, struct subject *subject)
 {
 	const uint32_t limit = subject->rules->clicks_per_device_hour;
-	if (!subject->device_hash || (!limit && !subject->features))
+	if (!subject->viewer.device_hash || (!limit && !subject->features))
 		return;
-	subject->device_clicks = device_click(shard, hash_mix(subject->device_hash, subject->hour), (uint32_t)subject->hour);
+	subject->device_clicks = device_click(shard, hash_mix(subject->viewer.device_hash, subject->hour), (uint32_t)subject->hour);
 	if (limit && subject->device_clicks > limit)
 		find(subject->findings, TP_FRAUD_DEVICE_VELOCITY, subject->device_clicks, limit, 0);
 }

@@ -1,6 +1,6 @@
 /*
  * Properties that hold for any input: splitting it over 1 to 8 shards, which take turns in any order, changes no count and no tag, but
- * which clicks of an address are tagged (how many does not change); and merging sessions, sketches and sources in any order and any
+ * which clicks of an address are tagged (how many does not change); nor does what is fetched ahead of the events; and merging sessions, sketches and sources in any order and any
  * tree gives the same.
  *
  * A user keeps to one device here: what one user does on two devices may lie on two shards, and rules then see half of it each.
@@ -173,6 +173,70 @@ static void splitting_never_matters(void **state)
 	assert_true(tagged > 1000 && amended > 100 && of_addresses > 100); /* else nothing was tried */
 }
 
+/* ---- fetching ahead ---- */
+
+static struct tp_event *stream_event(struct bed *bed, uint32_t i)
+{
+	bed->ids = i;
+	bed_encode(bed, stream[i]);
+	return bed_event(bed);
+}
+
+/*
+ * The stream through one shard, in bursts of which not every event is new, and some are not fetched. With `ahead` as the shard does it:
+ * each burst is fetched first, and some bursts again, since they found no room.
+ */
+static void stream_show(const struct agg_fraud_rules *rules, bool ahead, uint32_t tags[EVENTS])
+{
+	struct bed *bed = bed_open(ENTRIES);
+	agg_fraud_rules_set(bed->shard, rules);
+	for (uint32_t from = 0, bursts = 0; from < EVENTS; bursts++) {
+		uint32_t end = from + 1 + bursts * 7 % 64;
+		end = end < EVENTS ? end : EVENTS;
+		for (uint32_t times = ahead ? 1 + (bursts % 5 == 0) : 0; times; times--)
+			for (uint32_t i = from; i < end; i++)
+				if (i % 11 != 5)
+					bed->machine.ops->prefetch(bed->machine.self, stream_event(bed, i));
+		for (; from < end; from++) {
+			if (from % 7 == 3)
+				continue;
+			struct tp_event *event = stream_event(bed, from);
+			bed->machine.ops->show(bed->machine.self, event);
+			tags[from] = event->fraud;
+			while (bed->machine.ops->record(bed->machine.self) != NULL)
+				bed->machine.ops->recorded(bed->machine.self);
+		}
+	}
+	bed_close(bed);
+}
+
+static void fetching_ahead_never_matters(void **state)
+{
+	(void)state;
+	static const struct agg_fraud_rules rules[] = {
+		{.version = 1, .clicks_per_ip_hour = 10, .clicks_per_device_hour = 5, .min_ms_since_impression = 2500},
+		{.version = 1, .clicks_per_device_hour = 5},
+		{.version = 1,
+		 .min_ms_since_impression = 2500,
+		 .no_impression = true,
+		 .impression_lookback_ms = 1800000,
+		 .impression_wait_ms = 5000,
+		 .addresses_per_device_hour = 3},
+	};
+	static uint32_t tags[EVENTS], tags_ahead[EVENTS];
+	random_state = 7;
+	stream_make();
+	for (size_t r = 0; r < sizeof(rules) / sizeof(rules[0]); r++) {
+		uint32_t tagged = 0;
+		stream_show(&rules[r], false, tags);
+		stream_show(&rules[r], true, tags_ahead);
+		assert_memory_equal(tags, tags_ahead, sizeof(tags));
+		for (uint32_t i = 0; i < EVENTS; i++)
+			tagged += tags[i] != 0;
+		assert_true(tagged > 20); /* else nothing was tried */
+	}
+}
+
 /* ---- merges ---- */
 
 enum { PARTS = 24, USERS = 400 };
@@ -298,9 +362,8 @@ static void sources_merge_in_any_tree(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(splitting_never_matters),
-		cmocka_unit_test(distinct_users_merge_in_any_tree),
-		cmocka_unit_test(sessions_merge_in_any_order),
+		cmocka_unit_test(splitting_never_matters),          cmocka_unit_test(fetching_ahead_never_matters),
+		cmocka_unit_test(distinct_users_merge_in_any_tree), cmocka_unit_test(sessions_merge_in_any_order),
 		cmocka_unit_test(sources_merge_in_any_tree),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

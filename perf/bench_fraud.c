@@ -108,6 +108,7 @@ static void event_make(struct tp_event *event, uint64_t n, uint64_t *seed)
 	event->ip[10] = event->ip[11] = 0xff;
 	memcpy(event->ip + 12, &who, 4);
 	event->timestamp_ms = event->received_ms = 1700000000000 + n / 1000;
+	event->fingerprint = n;
 }
 
 /* One round over `events`, in bursts as a shard takes them; ns per event. With rules NULL: what making the events costs. */

@@ -26,8 +26,11 @@
 
 struct agg_machine_ops {
 	const char *name;
-	/* An event that will soon be shown: brings closer what show() will look at. A hint, nothing changes. NULL: nothing to bring. */
-	void (*prefetch)(const void *self, const struct tp_event *event);
+	/*
+	 * An event that will soon be shown, or turn out not to be new: brings closer what show() will look at, and may keep what it found out
+	 * on the way. A hint: no decision depends on it. NULL: nothing to bring.
+	 */
+	void (*prefetch)(void *self, const struct tp_event *event);
 	/*
 	 * A new event, on its way into the log. The machine may write its own fields of the record (tags, rule_version), and append
 	 * evidence: behind event->bytes there is room for TP_EVIDENCE_BYTES_MAX. One machine owns a field. True: it has left records.
