@@ -21,7 +21,7 @@ const char *sto_drive_cache_name(enum sto_drive_cache cache)
 		[STO_DRIVE_UNKNOWN] = "unknown",
 		[STO_DRIVE_MEMORY] = "memory only",
 		[STO_DRIVE_THROUGH] = "write through",
-		[STO_DRIVE_BACK] = "write back, flushed after each write",
+		[STO_DRIVE_BACK] = "write back, flushed after writes",
 		[STO_DRIVE_FUA] = "write back, written with FUA",
 	};
 	return name[cache];

@@ -24,8 +24,8 @@ struct sto_done {
 };
 
 /*
- * Block writes of one log: each is on stable storage when it completes (RWF_DSYNC: the kernel also flushes a drive whose cache is
- * volatile, or writes with FUA). Buffers stay the caller's and must not change until the write is done.
+ * Block writes of one log: each is on stable storage when it completes (a drive whose cache is volatile has been flushed, or wrote with
+ * FUA). Buffers stay the caller's and must not change until the write is done.
  */
 struct sto_queue {
 	const struct sto_queue_ops *ops;
@@ -43,7 +43,7 @@ struct sto_queue_ops {
 	int (*write)(struct sto_queue *queue, int handle, const void *from, uint32_t bytes, uint64_t offset, uint64_t tag);
 	/* Takes up to `max` completions, in any order. Returns how many, or -errno. Does not block. */
 	int (*reap)(struct sto_queue *queue, struct sto_done *done, uint32_t max);
-	/* True while the kernel has not taken all writes yet: reap() tries again, so do not sleep. */
+	/* True while the kernel has not taken all writes yet, or reap() has more to tell: call it again, and do not sleep. */
 	bool (*waiting)(const struct sto_queue *queue);
 	/* A descriptor that is readable while completions wait. */
 	int (*fd)(const struct sto_queue *queue);
@@ -81,7 +81,12 @@ struct sto_io {
 const struct sto_io *sto_io_system(void);
 
 /* The two ways in which the system's queue is made: io_uring, or (where a kernel forbids it) one plain write at a time. */
-int sto_queue_uring_open(void *buffers, uint64_t buffer_bytes, uint32_t depth, struct sto_queue **queue);
+enum sto_stable {
+	STO_STABLE_ASK,
+	STO_STABLE_EACH,
+	STO_STABLE_TOGETHER
+}; /* see io_uring.c; ASK: as the drive of the first file has it */
+int sto_queue_uring_open(void *buffers, uint64_t buffer_bytes, uint32_t depth, enum sto_stable stable, struct sto_queue **queue);
 int sto_queue_sync_open(uint32_t depth, struct sto_queue **queue);
 
 /* Not a failed disk: room may come back. */

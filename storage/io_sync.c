@@ -223,7 +223,7 @@ static int system_queue_open(const struct sto_io *io, void *buffers, uint64_t bu
 			     struct sto_queue **queue)
 {
 	(void)io;
-	return sto_queue_uring_open(buffers, buffer_bytes, depth, queue);
+	return sto_queue_uring_open(buffers, buffer_bytes, depth, STO_STABLE_ASK, queue);
 }
 
 const struct sto_io *sto_io_system(void)

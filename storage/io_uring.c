@@ -1,7 +1,19 @@
 /*
- * The log's write queue through io_uring: each block is one write with RWF_DSYNC from a registered buffer to a registered file. RWF_DSYNC makes the
- * kernel see to it that the block is stable when the completion comes: on a drive with a volatile cache it uses FUA or flushes the
- * cache, on one without it costs nothing.
+ * The log's write queue through io_uring: each block is a write from a registered buffer to a registered file. A write is done when the block is
+ * stable. How it becomes that depends on the drive (turnpike/drive.h), asked for when the first file is attached:
+ *
+ *   each for itself   RWF_DSYNC. On a drive without a volatile cache, or with FUA, the interrupt completes the write. Also where the drive
+ *                     cannot be known.
+ *   together          On a drive whose cache must be flushed, RWF_DSYNC makes the kernel flush after each write, from a worker that it
+ *                     binds to the CPU that took the interrupt. If that is a busy shard's CPU, the worker waits there for a time slice:
+ *                     4 ms of a block's way. So blocks are written without it, and those that are written meanwhile share a flush, which
+ *                     a worker of io_uring's does wherever a CPU is free.
+ *
+ *   FREE ─ write() ─► WRITING ─ completion ─► WRITTEN ─ fdatasync started ─► FLUSHING ─ completion ─► DONE ─ reap() ─► FREE
+ *                        └─ each for itself, failed or in part ──────────────────────────────────────►┘
+ *
+ * A flush covers what was WRITTEN to its file before it started, and nothing else; a file has one on its way at a time. One that fails fails all
+ * that it covers.
  *
  * The ring is made by the thread that opens and used by the shard's thread, one after the other: so neither SINGLE_ISSUER nor
  * DEFER_TASKRUN. COOP_TASKRUN stays off too: with it a completion would need a system call to become visible, while now the
@@ -9,22 +21,43 @@
  */
 #include "io.h"
 
+#include "turnpike/drive.h"
 #include "turnpike/log.h"
 
+#include <assert.h>
 #include <liburing.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/uio.h>
 
 enum { SLOTS = 32, SLOT_FLAG = 1 << 30 }; /* a handle at or above the flag is a slot, below it a descriptor */
+enum { WRITES_MAX = 128 };
+
+#define FLUSH_FLAG (1ULL << 32) /* of an entry's user data: a flush of the handle in its lower half; else the index of a write */
+
+enum write_state { WRITE_FREE, WRITE_WRITING, WRITE_WRITTEN, WRITE_FLUSHING, WRITE_DONE };
+
+struct uring_write {
+	uint64_t tag;
+	int32_t result;
+	int handle;
+	enum write_state state;
+};
 
 struct uring_queue {
 	struct sto_queue queue;
 	struct io_uring ring;
 	bool registered;
+	bool attached;          /* a file has been: `stable` stands */
+	enum sto_stable stable; /* each for itself or together */
 	_Atomic uint64_t slots; /* of registered files, a bit each; all set: none can be registered */
 	bool unsubmitted;       /* the kernel had no room: submit again at the next call */
+	uint32_t depth;
+	uint32_t written, done; /* writes in these states */
+	struct uring_write write[WRITES_MAX];
 };
 
 /* The kernel may be short of memory or of completion room for a moment: the entries stay queued and go with the next call. */
@@ -37,12 +70,28 @@ static int uring_submit(struct uring_queue *q)
 	return 0;
 }
 
+/* The first file is attached before the shard runs. */
+static void stable_choose(struct uring_queue *q, int fd)
+{
+	struct stat st;
+	struct sto_drive drive = {0};
+	if (q->attached)
+		return;
+	q->attached = true;
+	if (q->stable != STO_STABLE_ASK)
+		return;
+	if (fstat(fd, &st) == 0)
+		sto_drive_read("/sys/dev/block", major(st.st_dev), minor(st.st_dev), &drive);
+	q->stable = drive.cache == STO_DRIVE_BACK ? STO_STABLE_TOGETHER : STO_STABLE_EACH;
+}
+
 /* Registering changes a table of the kernel's under its lock; the ring is not touched, so any thread may. */
 static int uring_queue_attach(struct sto_queue *queue, int fd)
 {
 	struct uring_queue *q = (struct uring_queue *)queue;
 	uint64_t slots = atomic_load_explicit(&q->slots, memory_order_relaxed);
 	int slot;
+	stable_choose(q, fd);
 	do {
 		if (slots == UINT64_MAX)
 			return fd;
@@ -67,22 +116,92 @@ static void uring_queue_detach(struct sto_queue *queue, int handle)
 		atomic_fetch_and_explicit(&q->slots, ~(1ULL << slot), memory_order_release);
 }
 
+static void entry_file(struct io_uring_sqe *sqe, int handle)
+{
+	if (handle < SLOT_FLAG)
+		return;
+	sqe->fd = handle - SLOT_FLAG;
+	sqe->flags |= IOSQE_FIXED_FILE;
+}
+
 static int uring_queue_write(struct sto_queue *queue, int handle, const void *from, uint32_t bytes, uint64_t offset, uint64_t tag)
 {
 	struct uring_queue *q = (struct uring_queue *)queue;
-	struct io_uring_sqe *sqe = io_uring_get_sqe(&q->ring);
+	uint32_t index = 0;
+	while (index < q->depth && q->write[index].state != WRITE_FREE)
+		index++;
+	struct io_uring_sqe *sqe = index < q->depth ? io_uring_get_sqe(&q->ring) : NULL;
 	if (!sqe)
 		return -EBUSY; /* more than `depth` in flight: the caller's bug, but never a lost block */
-	int fd = handle < SLOT_FLAG ? handle : handle - SLOT_FLAG;
+	q->write[index] = (struct uring_write){.tag = tag, .handle = handle, .state = WRITE_WRITING};
 	if (q->registered)
-		io_uring_prep_write_fixed(sqe, fd, from, bytes, offset, 0);
+		io_uring_prep_write_fixed(sqe, handle, from, bytes, offset, 0);
 	else
-		io_uring_prep_write(sqe, fd, from, bytes, offset);
-	sqe->rw_flags = RWF_DSYNC;
-	if (handle >= SLOT_FLAG)
-		sqe->flags |= IOSQE_FIXED_FILE;
-	io_uring_sqe_set_data64(sqe, tag);
+		io_uring_prep_write(sqe, handle, from, bytes, offset);
+	entry_file(sqe, handle);
+	sqe->rw_flags = q->stable == STO_STABLE_TOGETHER ? 0 : RWF_DSYNC;
+	io_uring_sqe_set_data64(sqe, index);
 	return uring_submit(q);
+}
+
+static void write_done(struct uring_queue *q, struct uring_write *write, int32_t result)
+{
+	write->result = result;
+	write->state = WRITE_DONE;
+	q->done++;
+}
+
+/* One completion, of a write or of a flush. */
+static void completed(struct uring_queue *q, uint64_t data, int32_t result)
+{
+	if (data & FLUSH_FLAG) {
+		for (uint32_t i = 0; i < q->depth; i++)
+			if (q->write[i].state == WRITE_FLUSHING && q->write[i].handle == (int)(uint32_t)data)
+				write_done(q, &q->write[i], result < 0 ? result : q->write[i].result);
+		return;
+	}
+	struct uring_write *write = &q->write[data];
+	assert(data < q->depth && write->state == WRITE_WRITING);
+	if (q->stable != STO_STABLE_TOGETHER || result <= 0) {
+		write_done(q, write, result);
+		return;
+	}
+	write->result = result;
+	write->state = WRITE_WRITTEN;
+	q->written++;
+}
+
+static bool flush_on_its_way(const struct uring_queue *q, int handle)
+{
+	for (uint32_t i = 0; i < q->depth; i++)
+		if (q->write[i].state == WRITE_FLUSHING && q->write[i].handle == handle)
+			return true;
+	return false;
+}
+
+/* Starts a flush for each file that has written blocks and none on its way. */
+static int flushes_start(struct uring_queue *q)
+{
+	bool started = false;
+	for (uint32_t i = 0; i < q->depth && q->written; i++) {
+		const int handle = q->write[i].handle;
+		if (q->write[i].state != WRITE_WRITTEN || flush_on_its_way(q, handle))
+			continue;
+		struct io_uring_sqe *sqe = io_uring_get_sqe(&q->ring);
+		if (!sqe)
+			break;
+		io_uring_prep_fsync(sqe, handle, IORING_FSYNC_DATASYNC);
+		entry_file(sqe, handle);
+		io_uring_sqe_set_data64(sqe, FLUSH_FLAG | (uint32_t)handle);
+		started = true;
+		for (uint32_t k = i; k < q->depth; k++) {
+			if (q->write[k].state != WRITE_WRITTEN || q->write[k].handle != handle)
+				continue;
+			q->write[k].state = WRITE_FLUSHING;
+			q->written--;
+		}
+	}
+	return started ? uring_submit(q) : 0;
 }
 
 static int uring_queue_reap(struct sto_queue *queue, struct sto_done *done, uint32_t max)
@@ -93,22 +212,34 @@ static int uring_queue_reap(struct sto_queue *queue, struct sto_done *done, uint
 		if (rc < 0)
 			return rc;
 	}
-	uint32_t count = 0;
+	uint32_t seen = 0, count = 0;
 	unsigned head;
 	struct io_uring_cqe *cqe;
 	io_uring_for_each_cqe(&q->ring, head, cqe)
 	{
-		if (count == max)
-			break;
-		done[count++] = (struct sto_done){.tag = cqe->user_data, .result = cqe->res};
+		completed(q, cqe->user_data, cqe->res);
+		seen++;
 	}
-	io_uring_cq_advance(&q->ring, count);
+	io_uring_cq_advance(&q->ring, seen);
+	if (q->written) {
+		int rc = flushes_start(q);
+		if (rc < 0)
+			return rc;
+	}
+	for (uint32_t i = 0; q->done && count < max; i++) {
+		if (q->write[i].state != WRITE_DONE)
+			continue;
+		done[count++] = (struct sto_done){.tag = q->write[i].tag, .result = q->write[i].result};
+		q->write[i].state = WRITE_FREE;
+		q->done--;
+	}
 	return (int)count;
 }
 
 static bool uring_queue_waiting(const struct sto_queue *queue)
 {
-	return ((const struct uring_queue *)queue)->unsubmitted;
+	const struct uring_queue *q = (const struct uring_queue *)queue;
+	return q->unsubmitted || q->done;
 }
 
 static int uring_queue_fd(const struct sto_queue *queue)
@@ -123,7 +254,7 @@ static void uring_queue_close(struct sto_queue *queue)
 	free(q);
 }
 
-int sto_queue_uring_open(void *buffers, uint64_t buffer_bytes, uint32_t depth, struct sto_queue **queue)
+int sto_queue_uring_open(void *buffers, uint64_t buffer_bytes, uint32_t depth, enum sto_stable stable, struct sto_queue **queue)
 {
 	static const struct sto_queue_ops ops = {.attach = uring_queue_attach,
 						 .detach = uring_queue_detach,
@@ -132,11 +263,14 @@ int sto_queue_uring_open(void *buffers, uint64_t buffer_bytes, uint32_t depth, s
 						 .waiting = uring_queue_waiting,
 						 .fd = uring_queue_fd,
 						 .close = uring_queue_close};
+	assert(depth <= WRITES_MAX);
 	struct uring_queue *q = calloc(1, sizeof(*q));
 	if (!q)
 		return -ENOMEM;
 	q->queue.ops = &ops;
-	int rc = io_uring_queue_init(depth, &q->ring, 0);
+	q->depth = depth;
+	q->stable = stable;
+	int rc = io_uring_queue_init(2 * depth, &q->ring, 0); /* a write and a flush each, at most */
 	if (rc < 0) {
 		free(q);
 		tp_logf(TP_WARN, "io_uring is not to be had, the log is written one block at a time", "error=\"%s\"",

@@ -1,11 +1,11 @@
 /*
  * What lies under the data folder, as far as the kernel tells: so that "durable" means what the operator thinks it means.
  *
- * Each log block is one O_DIRECT write with RWF_DSYNC. What that costs, and what it is worth, depends on the drive's cache:
+ * Each log block is one O_DIRECT write, stable when it is done. What that costs, and what it is worth, depends on the drive's cache:
  *
  *   write through          no volatile cache, or one that a battery or capacitors keep: a completed write is stable; DSYNC costs nothing
  *   write back, with FUA   the kernel sends the write with "force unit access": only this block passes through the cache
- *   write back, no FUA     the kernel flushes the whole cache after each write
+ *   write back, no FUA     the whole cache is flushed, once for all blocks that were written since the last flush began
  *
  * What a drive does behind its answers cannot be seen from here. A drive that says "write through" and loses data at a power failure
  * cannot be helped; neither can a hypervisor that ignores flushes.
@@ -20,7 +20,7 @@ enum sto_drive_cache {
 	STO_DRIVE_UNKNOWN, /* no single block device (a network or stacked file system): whether a sync reaches a disk is for that to say */
 	STO_DRIVE_MEMORY,  /* tmpfs, ramfs, zram, a RAM disk: nothing outlives the power */
 	STO_DRIVE_THROUGH, /* "write through" */
-	STO_DRIVE_BACK,    /* "write back", flushed after each write */
+	STO_DRIVE_BACK,    /* "write back", must be flushed */
 	STO_DRIVE_FUA,     /* "write back", with FUA */
 };
 const char *sto_drive_cache_name(enum sto_drive_cache cache); /* for people */
