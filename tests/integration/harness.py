@@ -94,7 +94,7 @@ class Process:
 class Node:
     """A data process and, if asked for, its control process."""
 
-    def __init__(self, build, folder, ingest=None, extra="", rx=(0,), shard=None, control_auth="none"):
+    def __init__(self, build, folder, ingest=None, extra="", rx=(0,), shard=None, background=None, control_auth="none"):
         self.build = pathlib.Path(build).resolve()
         self.folder = pathlib.Path(folder)
         self.data_dir = self.folder / "data"
@@ -102,7 +102,7 @@ class Node:
         if shard is None:
             shard = (1,) if CPUS > 1 else (0,)
         self.ingest = ingest or "  - {driver: socket, http: '127.0.0.1:0', udp: '127.0.0.1:0'}\n"
-        self.extra, self.rx, self.shard, self.control_auth = extra, rx, shard, control_auth
+        self.extra, self.rx, self.shard, self.background, self.control_auth = extra, rx, shard, background, control_auth
         self.write_config()
         self.data = self.control = None
         self.http = self.udp = self.api = None
@@ -111,7 +111,8 @@ class Node:
         self.config.write_text(
             f"node: {{name: test, data_dir: {self.data_dir}}}\n"
             f"ingest:\n{self.ingest}"
-            f"cores: {{rx: {list(self.rx)}, shard: {list(self.shard)}, idle: sleep}}\n"
+            f"cores: {{rx: {list(self.rx)}, shard: {list(self.shard)}, idle: sleep"
+            f"{f', background: {list(self.background)}' if self.background else ''}}}\n"
             f"control: {{listen: '127.0.0.1:0', state_dir: {self.folder}/control, auth: {self.control_auth}}}\n"
             f"{self.extra}")
 
