@@ -4,7 +4,10 @@
  * and background thread, with everything on; only the wire is missing, and nobody has to generate load beside it.
  *
  *   script   requests in the order in which they are to be sent: payload and its checksum        replay_script.c
- *   port     clients: who may send, headers, handshakes, answers and how long they took           replay_port.c
+ *   clients  who may send, headers, handshakes, answers and how long they took                    replay_client.c
+ *   port     where the node finds their frames                                                    replay_port.c
+ *
+ * bench_memif has the same clients in a process of their own.
  *
  * The clients' part costs the rx core time as well; it is sampled and told, not taken off.
  */

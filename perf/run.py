@@ -415,9 +415,8 @@ def wrk(target, folder, netns=None, close=False):
     return best
 
 
-def one_core_node(build, ingest=None):
-    return harness.node(build, control=False, ingest=ingest, rx=(SERVER_CPU,), shard=(SERVER_CPU,), background=(SERVER_CPU,),
-                        extra="memory: {dedup: 1GiB}\n")
+def one_core_node(build, ingest=None, extra="memory: {dedup: 1GiB}\n"):
+    return harness.node(build, control=False, ingest=ingest, rx=(SERVER_CPU,), shard=(SERVER_CPU,), background=(SERVER_CPU,), extra=extra)
 
 
 def http_single(build):
@@ -445,6 +444,18 @@ def veth_blast(target, *arguments):
             found = sum(node.audit()["events"][verdict] for verdict in ("accepted", "duplicates")) / SECONDS
         return found
     return over_veth(send)
+
+
+def memif(connections, events):
+    """Requests per second over shared memory from another process, which has the other CPU."""
+    def measured(build):
+        with harness.folder() as folder:
+            device = f"net_memif0,role=server,id=0,socket={folder}/memif,socket-abstract=no,rsize=13,mac=02:00:00:00:00:01"
+            ingest = f"  - {{driver: dpdk, device: '{device}', address: [10.77.0.1/8], http_port: 80, udp_port: 7771}}\n"
+            with one_core_node(build, ingest, "memory: {dedup: 1GiB, connections: 16384}\n"):
+                return first_number(output(pinned([build / "perf/bench_memif", folder / "memif", "http", "--events", int(events), "--clients",
+                                                   connections], [CLIENT_CPU])), "requests/s")
+    return measured
 
 
 @contextlib.contextmanager
@@ -551,6 +562,8 @@ ROWS = [
      None, None, None),
     ("UDP text, AF_XDP on veth, one CPU", "events/s", veth_blast("udp://10.77.0.1:7771"), None, None, None, None),
     ("UDP batch, AF_XDP on veth, one CPU", "events/s", veth_blast("batch://10.77.0.1:7771"), None, None, None, None),
+    ("HTTP single events, net_memif from another process, one CPU, 64 connections", "requests/s", memif(64, 2e5), None, None, None, None),
+    ("HTTP single events, net_memif from another process, one CPU, 2,048 connections", "requests/s", memif(2048, 1e6), None, None, 8e5, "median"),
     *ysb.rows(),
 ]
 
