@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -130,6 +131,32 @@ static void bad_addresses_are_refused(void **state)
 	struct tp_addr addr;
 	assert_int_equal(tp_addr_parse("1.2.3.4\0", 8, &addr), -EINVAL);
 	assert_int_equal(tp_addr_parse("1.2\0.3.4", 8, &addr), -EINVAL);
+}
+
+/* Parts of every length and at every limit, in all places. */
+static void quads_are_judged_as_by_the_library(void **state)
+{
+	(void)state;
+	static const char *const part[] = {"0",   "1",   "9",  "10", "99",  "100", "199",  "249", "255", "256", "260",
+					   "999", "256", "00", "01", "010", "",    "1000", "a",   "1:",  "/",   "\x80"};
+	enum { PARTS = sizeof part / sizeof part[0] };
+	uint32_t taken = 0;
+	for (uint32_t i = 0; i < PARTS * PARTS * PARTS * PARTS; i++) {
+		char text[32];
+		snprintf(text, sizeof text, "%s.%s.%s.%s", part[i % PARTS], part[i / PARTS % PARTS],
+			 part[i / PARTS / PARTS % PARTS], part[i / PARTS / PARTS / PARTS]);
+		uint8_t four[4];
+		bool theirs = inet_pton(AF_INET, text, four) == 1;
+		struct tp_addr addr;
+		if ((parse(text, &addr) == 0) != theirs)
+			fail_msg("%s: the library says %d", text, theirs);
+		if (!theirs)
+			continue;
+		struct tp_addr expected = tp_addr_v4(four);
+		assert_true(tp_addr_equal(&addr, &expected));
+		taken++;
+	}
+	assert_int_equal(taken, 9 * 9 * 9 * 9);
 }
 
 static uint32_t random_next(uint64_t *seed)
@@ -326,6 +353,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(good_addresses_come_out_canonical),
 		cmocka_unit_test(bad_addresses_are_refused),
+		cmocka_unit_test(quads_are_judged_as_by_the_library),
 		cmocka_unit_test(random_text_is_judged_as_by_the_library),
 		cmocka_unit_test(every_pattern_of_zero_groups_comes_back),
 		cmocka_unit_test(prefixes_hold_what_they_should),

@@ -49,17 +49,25 @@ void tp_id_secret_set(const uint64_t secret[2])
 	tp_key = own_key;
 }
 
-/* Sixteen hex digits to eight bytes; false if one is none. Upper case is none. */
-static inline int hex16(__m128i c, uint64_t *out)
+/*
+ * What each byte is as a lower-case hex digit, by its two halves: 0 none, DIGIT, LETTER. So (byte + class) & 15 is its value.
+ *
+ *   '0' … '9'  30 … 39    'a' … 'f'  61 … 66
+ */
+enum { DIGIT = 0x10, LETTER = 0x09, BOTH = DIGIT | LETTER };
+static inline __m128i hex_class(__m128i c)
 {
-	__m128i digit = _mm_and_si128(_mm_cmpgt_epi8(c, _mm_set1_epi8('0' - 1)), _mm_cmplt_epi8(c, _mm_set1_epi8('9' + 1)));
-	__m128i letter = _mm_and_si128(_mm_cmpgt_epi8(c, _mm_set1_epi8('a' - 1)), _mm_cmplt_epi8(c, _mm_set1_epi8('f' + 1)));
-	if (_mm_movemask_epi8(_mm_or_si128(digit, letter)) != 0xffff)
-		return 0;
-	__m128i nibble = _mm_add_epi8(_mm_and_si128(c, _mm_set1_epi8(15)), _mm_and_si128(letter, _mm_set1_epi8(9)));
-	__m128i pair = _mm_maddubs_epi16(nibble, _mm_set1_epi16(0x0110)); /* even digit * 16 + odd digit */
-	_mm_storel_epi64((__m128i *)out, _mm_packus_epi16(pair, pair));
-	return 1;
+	const __m128i by_low = _mm_setr_epi8(DIGIT, BOTH, BOTH, BOTH, BOTH, BOTH, BOTH, DIGIT, DIGIT, DIGIT, 0, 0, 0, 0, 0, 0);
+	const __m128i by_high = _mm_setr_epi8(0, 0, 0, DIGIT, 0, 0, LETTER, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+	const __m128i high = _mm_and_si128(_mm_srli_epi16(c, 4), _mm_set1_epi8(15));
+	return _mm_and_si128(_mm_shuffle_epi8(by_low, c), _mm_shuffle_epi8(by_high, high)); /* above 0x7f the first is 0 */
+}
+
+/* Pairs of hex digits to numbers, two bytes each. */
+static inline __m128i hex_pairs(__m128i c, __m128i class)
+{
+	__m128i nibble = _mm_and_si128(_mm_add_epi8(c, class), _mm_set1_epi8(15));
+	return _mm_maddubs_epi16(nibble, _mm_set1_epi16(0x0110)); /* even digit * 16 + odd digit */
 }
 
 static inline int uuid_parse(const char *text, struct tp_id *id)
@@ -68,25 +76,28 @@ static inline int uuid_parse(const char *text, struct tp_id *id)
 	 * 0       8 9  13 14  18 19  23 24         36
 	 * xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx
 	 */
-	if (text[8] != '-' || text[13] != '-' || text[18] != '-' || text[23] != '-')
-		return 0;
 	const __m128i front = _mm_loadu_si128((const __m128i *)text);         /* 0..15 */
 	const __m128i front2 = _mm_loadu_si128((const __m128i *)(text + 2));  /* 2..17 */
 	const __m128i back = _mm_loadu_si128((const __m128i *)(text + 19));   /* 19..34 */
 	const __m128i back20 = _mm_loadu_si128((const __m128i *)(text + 20)); /* 20..35 */
-	__m128i high = _mm_or_si128(
+	const __m128i high = _mm_or_si128(
 		_mm_shuffle_epi8(front, _mm_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, -1, -1, -1, -1)),
 		_mm_shuffle_epi8(front2, _mm_setr_epi8(-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 12, 13, 14, 15)));
-	__m128i low = _mm_or_si128(
+	const __m128i low = _mm_or_si128(
 		_mm_shuffle_epi8(back, _mm_setr_epi8(0, 1, 2, 3, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, -1)),
 		_mm_shuffle_epi8(back20, _mm_setr_epi8(-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 15)));
-	return hex16(high, &id->hi) && hex16(low, &id->lo);
+	const __m128i high_class = hex_class(high), low_class = hex_class(low), zero = _mm_setzero_si128();
+	const __m128i none = _mm_or_si128(_mm_cmpeq_epi8(high_class, zero), _mm_cmpeq_epi8(low_class, zero));
+	const __m128i both = _mm_packus_epi16(hex_pairs(high, high_class), hex_pairs(low, low_class));
+	memcpy(id, &both, sizeof *id);
+	return text[8] == '-' && text[13] == '-' && text[18] == '-' && text[23] == '-' && _mm_movemask_epi8(none) == 0 &&
+	       (id->hi | id->lo) != 0;
 }
 
 struct tp_id tp_id_from_text(const char *text, size_t bytes, int *uuid)
 {
 	struct tp_id id;
-	if (bytes == 36 && uuid_parse(text, &id) && (id.hi | id.lo) != 0) {
+	if (bytes == 36 && uuid_parse(text, &id)) {
 		*uuid = 1;
 		return id;
 	}
