@@ -2,7 +2,8 @@
  * Finishing with a scratch against finishing without: the same events, field by field and byte by byte, however their strings lie; and the
  * memo of user agents against reading each.
  */
-#include "turnpike/event_scratch.h"
+#include "agent_memo.h"
+#include "event_finish_all.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -93,30 +94,35 @@ static struct tp_parsed event_new(enum tp_strings_lie lie, char *memory[TP_STRIN
 
 static char record[2][TP_EVENT_BYTES_MAX] __attribute__((aligned(8)));
 
+static void the_same_record(tp_event_finish_fn finish, const struct tp_parsed *parsed)
+{
+	struct tp_parsed with = *parsed, without = *parsed;
+	without.lie = TP_STRINGS_APART;
+	tp_event_finish(&without);
+	finish(scratch, &with);
+	assert_memory_equal(&with.fixed, &without.fixed, sizeof with.fixed);
+	uint32_t bytes = tp_event_encoded_bytes(&without);
+	assert_int_equal(tp_event_encoded_bytes(&with), bytes);
+	memset(record, 0xaa, sizeof record);
+	tp_event_encode(&without, (struct tp_event *)(void *)record[0]);
+	tp_event_encode(&with, (struct tp_event *)(void *)record[1]);
+	assert_memory_equal(record[0], record[1], sizeof record[0]); /* and nothing behind the record */
+	uint64_t fingerprint, shard_hash;
+	tp_event_hashes((const struct tp_event *)(void *)record[1], &fingerprint, &shard_hash);
+	assert_true(fingerprint == with.fixed.fingerprint && shard_hash == with.fixed.shard_hash);
+}
+
 static void with_and_without_a_scratch_are_the_same(void **state)
 {
 	(void)state;
 	for (uint32_t round = 0; round < ROUNDS; round++) {
 		char *memory[TP_STRINGS];
-		enum tp_strings_lie lie = (enum tp_strings_lie)below(TP_STRINGS_PACKED);
-		struct tp_parsed with = event_new(lie, memory), without = with;
-		char *together = (char *)(uintptr_t)with.packed;
-		without.lie = TP_STRINGS_APART;
-		tp_event_finish(&without);
-		tp_event_finish_with(scratch, &with);
-		assert_memory_equal(&with.fixed, &without.fixed, sizeof with.fixed);
-		uint32_t bytes = tp_event_encoded_bytes(&without);
-		assert_int_equal(tp_event_encoded_bytes(&with), bytes);
-		memset(record, 0xaa, sizeof record);
-		tp_event_encode(&without, (struct tp_event *)(void *)record[0]);
-		tp_event_encode(&with, (struct tp_event *)(void *)record[1]);
-		assert_memory_equal(record[0], record[1], sizeof record[0]); /* and nothing behind the record */
-		uint64_t fingerprint, shard_hash;
-		tp_event_hashes((const struct tp_event *)(void *)record[1], &fingerprint, &shard_hash);
-		assert_true(fingerprint == with.fixed.fingerprint && shard_hash == with.fixed.shard_hash);
+		struct tp_parsed parsed = event_new((enum tp_strings_lie)below(TP_STRINGS_PACKED), memory);
+		for (const tp_event_finish_fn *finish = tp_event_finish_all(); *finish; finish++)
+			the_same_record(*finish, &parsed);
 		for (int i = 0; i < TP_STRINGS; i++)
 			free(memory[i]);
-		free(together);
+		free((char *)(uintptr_t)parsed.packed);
 	}
 }
 
@@ -128,7 +134,7 @@ static void agent_check(const char *text, size_t bytes)
 	memcpy(exact, text, bytes);
 	enum tp_device_type plain = tp_device_from_user_agent(exact, bytes);
 	for (int again = 0; again < 2; again++) /* a miss or a hit, then a hit */
-		if (tp_agent_memo_device(&scratch->agents, exact, bytes) != plain)
+		if (agent_memo_device(&scratch->agents, exact, bytes) != plain)
 			fail_msg("%.*s: not what reading it says", (int)bytes, text);
 	free(exact);
 }
@@ -180,8 +186,8 @@ static void one_byte_makes_another_agent(void **state)
 			memcpy(tablet + at, "ipad", 4);
 			memcpy(other, tablet, sizeof tablet);
 			other[at + below(4)] = '.';
-			assert_int_equal(tp_agent_memo_device(&scratch->agents, tablet, bytes), TP_TABLET);
-			assert_int_equal(tp_agent_memo_device(&scratch->agents, other, bytes), TP_OTHER);
+			assert_int_equal(agent_memo_device(&scratch->agents, tablet, bytes), TP_TABLET);
+			assert_int_equal(agent_memo_device(&scratch->agents, other, bytes), TP_OTHER);
 			struct tp_agent *agent = agent_of(other, bytes);
 			assert_true((agent != NULL) == (bytes >= TP_AGENT_BYTES_LEAST && bytes <= TP_AGENT_BYTES_MOST));
 			if (!agent)
@@ -189,8 +195,8 @@ static void one_byte_makes_another_agent(void **state)
 			/* as if both met in one place: only their texts tell them apart */
 			*agent = (struct tp_agent){.bytes = (uint16_t)bytes, .device = TP_TABLET};
 			memcpy(agent->text, tablet, bytes);
-			assert_int_equal(tp_agent_memo_device(&scratch->agents, other, bytes), TP_OTHER);
-			assert_int_equal(tp_agent_memo_device(&scratch->agents, other, bytes - 1), TP_OTHER);
+			assert_int_equal(agent_memo_device(&scratch->agents, other, bytes), TP_OTHER);
+			assert_int_equal(agent_memo_device(&scratch->agents, other, bytes - 1), TP_OTHER);
 		}
 	}
 }

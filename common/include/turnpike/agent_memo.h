@@ -24,6 +24,4 @@ struct tp_agent_memo {
 	_Alignas(64) struct tp_agent agent[TP_AGENT_PLACES];
 };
 
-enum tp_device_type tp_agent_memo_device(struct tp_agent_memo *memo, const char *text, size_t bytes);
-
 #endif

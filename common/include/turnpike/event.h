@@ -178,7 +178,7 @@ enum tp_strings_lie {
 	TP_STRINGS_TOGETHER, /* end to end from `packed`, in their order; fixed.string_bytes is set */
 	TP_STRINGS_PACKED,   /* … with zeros behind them as a record has them: tp_event_finish_with() made that */
 };
-enum { TP_SLACK_BYTES = 16 };
+enum { TP_SLACK_BYTES = 64 };
 
 /* What a parser hands on. Strings point into the beacon or the parser's scratch: valid until the next parse. */
 struct tp_parsed {
