@@ -343,7 +343,10 @@ static void test_client_server_and_json_agree(void **state)
 		struct dp_batch_event event = dp_batch_event(exact + batch.events_at, &limits, &binary);
 		assert_int_equal(event.reason, TP_OK);
 		assert_int_equal(event.bytes + batch.events_at, count);
+		struct tp_parsed packed = binary; /* as an rx core goes on */
 		tp_event_finish(&binary);
+		tp_event_finish_with(dp_json_scratch_finish(scratch), &packed);
+		parsed_equal(&binary, &packed);
 		assert_true(!s->event.ip_address == !(binary.fixed.flags & TP_IP_SENT));
 
 		struct dp_json_result result = dp_json_event(scratch, s->json, strlen(s->json), &limits, &json);
@@ -568,6 +571,88 @@ static void test_future_limit_is_inclusive(void **state)
 	}
 }
 
+/* The vectors that look for what is not plain leave no byte out, wherever the text ends. */
+static void test_no_byte_is_overlooked(void **state)
+{
+	(void)state;
+	char referer[151];
+	for (size_t length = 1; length < sizeof referer; length++) {
+		memset(referer, 'x', length);
+		referer[length] = 0;
+		struct tpc_event sent = {.event_id = "e",
+					 .timestamp_ms = 1,
+					 .ad_id = "a",
+					 .campaign_id = "c",
+					 .advertiser_id = "v",
+					 .referer = referer};
+		uint8_t bytes[512];
+		struct tpc_plan plan;
+		struct tp_parsed parsed;
+		assert_int_equal(tpc_plan(&plan, &sent), 0);
+		tpc_encode(&plan, bytes);
+		assert_int_equal(dp_batch_event(bytes, &limits, &parsed).reason, TP_OK);
+		for (uint32_t at = plan.bytes - (uint32_t)length; at < plan.bytes; at++) {
+			static const uint8_t wrong[] = {0, 0x80, 0xff};
+			for (size_t w = 0; w < sizeof wrong; w++) {
+				bytes[at] = wrong[w];
+				struct dp_batch_event event = dp_batch_event(bytes, &limits, &parsed);
+				assert_int_equal(event.reason, wrong[w] ? TP_BAD_UTF8 : TP_BAD_VALUE);
+				assert_int_equal(event.field, TP_FIELD_REFERER);
+			}
+			bytes[at] = 'x';
+		}
+	}
+}
+
+/* An id may be a UUID as text, too: the same event as with its sixteen bytes. And the zero one is text, as in JSON. */
+static void test_uuid_as_text(void **state)
+{
+	(void)state;
+	static const char *const id[] = {"123e4567-e89b-12d3-a456-426614174000", "00000000-0000-0000-0000-000000000000"};
+	struct dp_json_scratch *scratch = dp_json_scratch_new();
+	for (int i = 0; i < 2; i++) {
+		struct tpc_event sent = {.event_id = id[i],
+					 .timestamp_ms = 1,
+					 .ad_id = "ad",
+					 .campaign_id = "campaign",
+					 .advertiser_id = "adv",
+					 .device_id = "device",
+					 .referer = "https://example.org/"};
+		uint8_t raw[512], text[512];
+		struct tpc_plan plan;
+		assert_int_equal(tpc_plan(&plan, &sent), 0);
+		tpc_encode(&plan, raw);
+		uint16_t bytes = (uint16_t)plan.bytes;
+		uint32_t id_at = DP_BATCH_EVENT_FIXED_BYTES;
+		memcpy(text, raw, bytes);
+		if (raw[DP_BATCH_EVENT_AT_LENGTHS] == 0) {
+			memcpy(text + id_at, id[i], 36);
+			memcpy(text + id_at + 36, raw + id_at + 16, bytes - id_at - 16);
+			text[DP_BATCH_EVENT_AT_LENGTHS] = 36;
+			bytes += 20;
+			memcpy(text, &bytes, 2);
+		} else { /* the client sends the zero one as text */
+			memset(raw + id_at, 0, 16);
+			memmove(raw + id_at + 16, raw + id_at + 36, bytes - id_at - 36);
+			raw[DP_BATCH_EVENT_AT_LENGTHS] = 0;
+			bytes -= 20;
+			memcpy(raw, &bytes, 2);
+		}
+		struct tp_parsed from_raw, from_text, packed;
+		assert_int_equal(dp_batch_event(raw, &limits, &from_raw).reason, TP_OK);
+		assert_int_equal(dp_batch_event(text, &limits, &from_text).reason, TP_OK);
+		assert_int_equal(from_text.string[TP_EVENT_ID].bytes, i == 0 ? 0 : 36);
+		packed = from_text;
+		tp_event_finish(&from_raw);
+		tp_event_finish_with(dp_json_scratch_finish(scratch), &packed);
+		parsed_equal(&from_raw, &packed);
+		packed = from_text;
+		tp_event_finish(&packed);
+		parsed_equal(&from_raw, &packed);
+	}
+	dp_json_scratch_free(scratch);
+}
+
 static void test_answer_is_never_larger(void **state)
 {
 	(void)state;
@@ -591,6 +676,7 @@ static void test_answer_is_never_larger(void **state)
 static void test_nonsense_inside(void **state)
 {
 	(void)state;
+	struct dp_json_scratch *scratch = dp_json_scratch_new();
 	sample_seed(7);
 	uint32_t good = 0, refused = 0;
 	for (int round = 0; round < 50000; round++) {
@@ -614,10 +700,13 @@ static void test_nonsense_inside(void **state)
 						    ((const uint8_t *)parsed.string[s].at >= at &&
 						     (const uint8_t *)parsed.string[s].at + parsed.string[s].bytes <=
 							     at + event.bytes));
+				struct tp_parsed packed = parsed;
 				tp_event_finish(&parsed);
 				uint64_t record[TP_EVENT_BYTES_MAX / 8];
 				tp_event_encode(&parsed, (struct tp_event *)record);
 				assert_true(tp_event_valid((struct tp_event *)record, sizeof record));
+				tp_event_finish_with(dp_json_scratch_finish(scratch), &packed);
+				parsed_equal(&parsed, &packed);
 			} else {
 				refused++;
 			}
@@ -626,6 +715,7 @@ static void test_nonsense_inside(void **state)
 		assert_ptr_equal(at, bytes + count);
 	}
 	assert_true(good > 10000 && refused > 10000);
+	dp_json_scratch_free(scratch);
 }
 
 int main(int argc, char **argv)
@@ -650,6 +740,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_text_rules_are_those_of_json),
 		cmocka_unit_test(test_bad_trace),
 		cmocka_unit_test(test_future_limit_is_inclusive),
+		cmocka_unit_test(test_no_byte_is_overlooked),
+		cmocka_unit_test(test_uuid_as_text),
 		cmocka_unit_test(test_answer_is_never_larger),
 		cmocka_unit_test(test_nonsense_inside),
 	};

@@ -2,34 +2,39 @@
  * One event of a UDP batch to a parsed event: the same limits and checks as JSON, in another spelling.
  *
  * Entered by rx cores with foreign bytes; no state, no allocation; strings stay where they are. All lengths are summed and compared
- * with the event's own length before a string is looked at, so nothing outside the event is ever read.
+ * with the event's own length before a string is looked at, so nothing outside the event is ever read. The strings lie on the wire in the order
+ * of the record, so they are handed on as they are (TP_STRINGS_TOGETHER). Of the common case all lengths are checked at once; what fails
+ * there is looked at one by one, for its reason.
  * Source: docs/protocol.md ("An event"), contract section 4.
  */
 #include "batch_format.h"
 
-#include <emmintrin.h>
+#include <smmintrin.h>
 
-/* The one-byte lengths in wire order, and the strings' order on the wire: the same, then user agent and referer. */
+/* The strings in the order of the wire, which is that of the record: those with one-byte lengths, then user agent and referer. */
 static const struct {
-	uint8_t string; /* enum tp_string */
-	uint8_t field;  /* enum tp_field */
+	uint8_t field; /* enum tp_field */
 	uint16_t bytes_min, bytes_max;
 } wire_string[TP_STRINGS] = {
-	{TP_EVENT_ID, TP_FIELD_EVENT_ID, 0, TP_ID_BYTES_MAX}, /* 0: a raw UUID */
-	{TP_AD_ID, TP_FIELD_AD_ID, 1, TP_ID_BYTES_MAX},
-	{TP_CAMPAIGN_ID, TP_FIELD_CAMPAIGN_ID, 1, TP_ID_BYTES_MAX},
-	{TP_ADVERTISER_ID, TP_FIELD_ADVERTISER_ID, 1, TP_ID_BYTES_MAX},
-	{TP_PUBLISHER_ID, TP_FIELD_PUBLISHER_ID, 0, TP_ID_BYTES_MAX},
-	{TP_USER_ID, TP_FIELD_USER_ID, 0, TP_ID_BYTES_MAX},
-	{TP_DEVICE_ID, TP_FIELD_DEVICE_ID, 0, TP_ID_BYTES_MAX},
-	{TP_REGION, TP_FIELD_REGION, 0, TP_ID_BYTES_MAX},
-	{TP_CITY, TP_FIELD_CITY, 0, TP_CITY_BYTES_MAX},
-	{TP_USER_AGENT, TP_FIELD_USER_AGENT, 0, TP_TEXT_BYTES_MAX},
-	{TP_REFERER, TP_FIELD_REFERER, 0, TP_TEXT_BYTES_MAX},
+	[TP_EVENT_ID] = {TP_FIELD_EVENT_ID, 0, TP_ID_BYTES_MAX}, /* 0: a raw UUID */
+	[TP_AD_ID] = {TP_FIELD_AD_ID, 1, TP_ID_BYTES_MAX},
+	[TP_CAMPAIGN_ID] = {TP_FIELD_CAMPAIGN_ID, 1, TP_ID_BYTES_MAX},
+	[TP_ADVERTISER_ID] = {TP_FIELD_ADVERTISER_ID, 1, TP_ID_BYTES_MAX},
+	[TP_PUBLISHER_ID] = {TP_FIELD_PUBLISHER_ID, 0, TP_ID_BYTES_MAX},
+	[TP_USER_ID] = {TP_FIELD_USER_ID, 0, TP_ID_BYTES_MAX},
+	[TP_DEVICE_ID] = {TP_FIELD_DEVICE_ID, 0, TP_ID_BYTES_MAX},
+	[TP_REGION] = {TP_FIELD_REGION, 0, TP_ID_BYTES_MAX},
+	[TP_CITY] = {TP_FIELD_CITY, 0, TP_CITY_BYTES_MAX},
+	[TP_USER_AGENT] = {TP_FIELD_USER_AGENT, 0, TP_TEXT_BYTES_MAX},
+	[TP_REFERER] = {TP_FIELD_REFERER, 0, TP_TEXT_BYTES_MAX},
 };
 
 enum { BYTE_LENGTHS = 9, UUID_BYTES = 16 };
 static_assert(DP_BATCH_EVENT_AT_LENGTHS + BYTE_LENGTHS == DP_BATCH_EVENT_AT_ZERO, "one byte for each but the two long strings");
+
+/* The last sixteen bytes of the fixed part: six others, the nine one-byte lengths, the zero. */
+enum { AT_TAIL = DP_BATCH_EVENT_FIXED_BYTES - 16, TAIL_LENGTHS = DP_BATCH_EVENT_AT_LENGTHS - AT_TAIL };
+static_assert(TAIL_LENGTHS == 6, "as the vectors below have it");
 
 static const char zero_uuid[] = "00000000-0000-0000-0000-000000000000";
 
@@ -40,17 +45,22 @@ static_assert(sizeof wire_device == DP_BATCH_DEVICE_OTHER + 1, "every device cod
 /* True if every byte is ASCII and none is NUL: then no closer look is needed. */
 static bool plain_ascii(const uint8_t *at, size_t bytes)
 {
-	const __m128i zero = _mm_setzero_si128();
-	__m128i bad = zero;
-	for (; bytes >= 16; at += 16, bytes -= 16) {
-		__m128i v = _mm_loadu_si128((const __m128i *)at);
-		/* not positive as a signed byte: NUL, or above 0x7f */
-		bad = _mm_or_si128(bad, _mm_cmpgt_epi8(_mm_set1_epi8(1), v));
+	int8_t rest = 1;
+	if (bytes < 16) {
+		for (; bytes > 0; at++, bytes--)
+			rest = (int8_t)*at < rest ? (int8_t)*at : rest;
+		return rest > 0;
 	}
-	uint8_t rest = 0;
-	for (; bytes > 0; at++, bytes--)
-		rest |= (int8_t)*at <= 0;
-	return _mm_movemask_epi8(bad) == 0 && rest == 0;
+	/* not positive as a signed byte: NUL, or above 0x7f; the last sixteen once more */
+	const uint8_t *const last = at + bytes - 16;
+	__m128i least = _mm_loadu_si128((const __m128i *)last), other = least;
+	for (; last - at >= 32; at += 32) {
+		least = _mm_min_epi8(least, _mm_loadu_si128((const __m128i *)at));
+		other = _mm_min_epi8(other, _mm_loadu_si128((const __m128i *)(at + 16)));
+	}
+	for (; at < last; at += 16)
+		least = _mm_min_epi8(least, _mm_loadu_si128((const __m128i *)at));
+	return _mm_movemask_epi8(_mm_cmpgt_epi8(_mm_min_epi8(least, other), _mm_setzero_si128())) == 0xffff;
 }
 
 /* Well-formed UTF-8 (Unicode table 3-7) without NUL. */
@@ -95,20 +105,23 @@ static bool letter(uint8_t c)
 	return c >= 'a' && c <= 'z';
 }
 
+/* What the numbers that `flags` names take, behind the fixed part. */
 static uint32_t optional_bytes(uint16_t flags)
 {
-	static const struct {
-		uint16_t flag;
-		uint8_t bytes;
-	} size[] = {
-		{DP_BATCH_HAS_IPV4, 4},     {DP_BATCH_HAS_IPV6, 16},   {DP_BATCH_HAS_BID, 8},
-		{DP_BATCH_HAS_CURRENCY, 3}, {DP_BATCH_HAS_COUNTRY, 2}, {DP_BATCH_HAS_POSITION, 2},
-		{DP_BATCH_HAS_TIMEZONE, 4}, {DP_BATCH_HAS_MOUSE, 4},   {DP_BATCH_HAS_TRACE, 25},
-	};
-	uint32_t bytes = 0;
-	for (size_t i = 0; i < sizeof size / sizeof *size; i++)
-		bytes += flags & size[i].flag ? size[i].bytes : 0;
-	return bytes;
+	enum { LOW = 4, LOWS = 1 << LOW, HIGHS = 1 << 5 };
+	static_assert(DP_BATCH_EVENT_FLAGS == LOWS * HIGHS - 1, "every flag is in one of two tables");
+#define IF(flags, flag, bytes) ((flags) & (flag) ? (bytes) : 0)
+#define OF_LOW(flags) \
+	(IF(flags, DP_BATCH_HAS_IPV4, 4) + IF(flags, DP_BATCH_HAS_IPV6, 16) + IF(flags, DP_BATCH_HAS_BID, 8) + \
+	 IF(flags, DP_BATCH_HAS_CURRENCY, 3))
+#define OF_HIGH(flags) \
+	(IF((flags) << LOW, DP_BATCH_HAS_COUNTRY, 2) + IF((flags) << LOW, DP_BATCH_HAS_POSITION, 2) + \
+	 IF((flags) << LOW, DP_BATCH_HAS_TIMEZONE, 4) + IF((flags) << LOW, DP_BATCH_HAS_MOUSE, 4) + \
+	 IF((flags) << LOW, DP_BATCH_HAS_TRACE, 25))
+#define FOUR(of, n)    of(n), of((n) + 1), of((n) + 2), of((n) + 3)
+#define SIXTEEN(of, n) FOUR(of, n), FOUR(of, (n) + 4), FOUR(of, (n) + 8), FOUR(of, (n) + 12)
+	static const uint8_t low[LOWS] = {SIXTEEN(OF_LOW, 0)}, high[HIGHS] = {SIXTEEN(OF_HIGH, 0), SIXTEEN(OF_HIGH, 16)};
+	return low[flags % LOWS] + high[flags / LOWS];
 }
 
 static bool all_zero(const uint8_t *at, size_t bytes)
@@ -191,22 +204,32 @@ static const uint8_t *optional_read(const uint8_t *at, uint16_t flags, struct tp
 	return at;
 }
 
+/* The id, and from where the strings that are kept lie together. */
 static void id_read(const uint8_t *at, uint32_t id_bytes, struct tp_parsed *parsed)
 {
 	struct tp_event *fixed = &parsed->fixed;
 	const char *text = (const char *)at;
 	if (id_bytes == 0) {
 		memcpy(&fixed->id, at, UUID_BYTES);
+		parsed->packed = text + UUID_BYTES;
 		if ((fixed->id.hi | fixed->id.lo) != 0)
 			return;
-		/* zero marks an empty slot in tables: kept like any other text */
+		/* zero marks an empty slot in tables: kept like any other text, which does not stand here */
 		text = zero_uuid;
 		id_bytes = sizeof zero_uuid - 1;
+		parsed->lie = TP_STRINGS_APART;
+	} else {
+		parsed->packed = text;
 	}
 	int uuid;
 	fixed->id = tp_id_from_text(text, id_bytes, &uuid);
-	if (!uuid)
+	if (!uuid) {
 		parsed->string[TP_EVENT_ID] = (struct tp_str){.at = text, .bytes = (uint16_t)id_bytes};
+		return;
+	}
+	parsed->packed += id_bytes;
+	parsed->packed_bytes -= (uint16_t)id_bytes;
+	fixed->string_bytes[TP_EVENT_ID] = 0;
 }
 
 static struct dp_batch_event reject(struct dp_batch_event result, enum tp_reject reason, enum tp_field field)
@@ -216,33 +239,69 @@ static struct dp_batch_event reject(struct dp_batch_event result, enum tp_reject
 	return result;
 }
 
+/* The nine one-byte lengths are within their limits, and the byte behind them is zero. */
+static inline bool lengths_fit(__m128i tail)
+{
+	enum { ANY = -1, ID = TP_ID_BYTES_MAX, CITY = (char)TP_CITY_BYTES_MAX };
+	const __m128i most = _mm_setr_epi8(ANY, ANY, ANY, ANY, ANY, ANY, ID, ID, ID, ID, ID, ID, ID, ID, CITY, 0);
+	const __m128i least = _mm_setr_epi8(0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0, 0);
+	const __m128i off = _mm_or_si128(_mm_subs_epu8(tail, most), _mm_subs_epu8(least, tail));
+	return _mm_testz_si128(off, off);
+}
+
+/* Which length it is that does not fit. */
+static struct dp_batch_event length_fault(struct dp_batch_event result, const struct tp_event *fixed)
+{
+	for (int i = 0; i < TP_STRINGS; i++) {
+		if (fixed->string_bytes[i] < wire_string[i].bytes_min)
+			return reject(result, TP_MISSING_FIELD, wire_string[i].field);
+		if (fixed->string_bytes[i] > wire_string[i].bytes_max)
+			return reject(result, TP_TOO_LONG, wire_string[i].field);
+	}
+	return result;
+}
+
+/* Each string by itself, since one of them is not plain. */
+static struct dp_batch_event text_fault(struct dp_batch_event result, const uint8_t *text, const struct tp_event *fixed)
+{
+	for (int i = 0; i < TP_STRINGS; i++) {
+		const size_t bytes = fixed->string_bytes[i];
+		enum tp_reject bad = plain_ascii(text, bytes) ? TP_OK : text_check(text, bytes);
+		if (bad != TP_OK)
+			return reject(result, bad, wire_string[i].field);
+		text += bytes;
+	}
+	return result;
+}
+
 struct dp_batch_event dp_batch_event(const uint8_t *at, const struct dp_json_limits *limits, struct tp_parsed *parsed)
 {
 	const uint8_t *const begin = at;
 	struct dp_batch_event result = {.reason = TP_OK, .bytes = dp_batch_u16(at + DP_BATCH_EVENT_AT_BYTES)};
 	struct tp_event *fixed = &parsed->fixed;
-	memset(parsed, 0, sizeof *parsed);
+	tp_parsed_clear(parsed);
 
 	/* shape first: all that is read below lies within the event */
 	uint16_t flags = dp_batch_u16(at + DP_BATCH_EVENT_AT_FLAGS);
 	if ((flags & ~DP_BATCH_EVENT_FLAGS) || (~flags & (DP_BATCH_HAS_IPV4 | DP_BATCH_HAS_IPV6)) == 0 ||
 	    at[DP_BATCH_EVENT_AT_ZERO] != 0)
 		return reject(result, TP_MALFORMED, TP_FIELD_NONE);
-	uint32_t length[TP_STRINGS], text_bytes = 0;
-	for (int i = 0; i < BYTE_LENGTHS; i++)
-		text_bytes += length[i] = at[DP_BATCH_EVENT_AT_LENGTHS + i];
-	text_bytes += length[BYTE_LENGTHS] = dp_batch_u16(at + DP_BATCH_EVENT_AT_AGENT_BYTES);
-	text_bytes += length[BYTE_LENGTHS + 1] = dp_batch_u16(at + DP_BATCH_EVENT_AT_REFERER_BYTES);
-	uint32_t raw_bytes = length[0] == 0 ? UUID_BYTES : 0;
+	const __m128i tail = _mm_loadu_si128((const __m128i *)(at + AT_TAIL));
+	const __m128i lengths = _mm_srli_si128(tail, TAIL_LENGTHS);
+	const __m128i sums = _mm_sad_epu8(lengths, _mm_setzero_si128()); /* of eight, and the ninth with the zero */
+	const uint32_t agent_bytes = dp_batch_u16(at + DP_BATCH_EVENT_AT_AGENT_BYTES);
+	const uint32_t referer_bytes = dp_batch_u16(at + DP_BATCH_EVENT_AT_REFERER_BYTES);
+	const uint32_t text_bytes = (uint32_t)(_mm_cvtsi128_si32(sums) + _mm_extract_epi16(sums, 4)) + agent_bytes + referer_bytes;
+	const uint32_t id_bytes = at[DP_BATCH_EVENT_AT_LENGTHS], raw_bytes = id_bytes == 0 ? UUID_BYTES : 0;
 	if (DP_BATCH_EVENT_FIXED_BYTES + optional_bytes(flags) + raw_bytes + text_bytes != result.bytes)
 		return reject(result, TP_MALFORMED, TP_FIELD_NONE);
 
-	for (int i = 0; i < TP_STRINGS; i++) {
-		if (length[i] < wire_string[i].bytes_min)
-			return reject(result, TP_MISSING_FIELD, wire_string[i].field);
-		if (length[i] > wire_string[i].bytes_max)
-			return reject(result, TP_TOO_LONG, wire_string[i].field);
-	}
+	_mm_storeu_si128((__m128i *)fixed->string_bytes, _mm_cvtepu8_epi16(lengths));
+	fixed->string_bytes[TP_CITY] = at[DP_BATCH_EVENT_AT_LENGTHS + TP_CITY];
+	fixed->string_bytes[TP_USER_AGENT] = (uint16_t)agent_bytes;
+	fixed->string_bytes[TP_REFERER] = (uint16_t)referer_bytes;
+	if (!lengths_fit(tail) || agent_bytes > TP_TEXT_BYTES_MAX || referer_bytes > TP_TEXT_BYTES_MAX)
+		return length_fault(result, fixed);
 	if (at[DP_BATCH_EVENT_AT_TYPE] >= TP_EVENT_TYPES)
 		return reject(result, TP_BAD_VALUE, TP_FIELD_EVENT_TYPE);
 	fixed->type = at[DP_BATCH_EVENT_AT_TYPE];
@@ -262,19 +321,19 @@ struct dp_batch_event dp_batch_event(const uint8_t *at, const struct dp_json_lim
 		return result;
 
 	const uint8_t *text = at + raw_bytes;
-	bool plain = plain_ascii(text, text_bytes);
-	for (int i = 0; i < TP_STRINGS; i++) {
-		if (length[i] == 0)
-			continue;
-		enum tp_reject bad = plain ? TP_OK : text_check(text, length[i]);
-		if (bad != TP_OK)
-			return reject(result, bad, wire_string[i].field);
-		if (i > 0)
-			parsed->string[wire_string[i].string] =
-				(struct tp_str){.at = (const char *)text, .bytes = (uint16_t)length[i]};
-		text += length[i];
+	if (!plain_ascii(text, text_bytes)) {
+		result = text_fault(result, text, fixed);
+		if (result.reason != TP_OK)
+			return result;
 	}
-	assert(text == begin + result.bytes);
-	id_read(at, length[0], parsed);
+	assert(text + text_bytes == begin + result.bytes);
+	parsed->lie = TP_STRINGS_TOGETHER;
+	parsed->packed_bytes = (uint16_t)text_bytes;
+	id_read(at, id_bytes, parsed);
+	text += id_bytes;
+	for (int i = TP_EVENT_ID + 1; i < TP_STRINGS; i++) {
+		parsed->string[i] = (struct tp_str){.at = (const char *)text, .bytes = fixed->string_bytes[i]};
+		text += fixed->string_bytes[i];
+	}
 	return result;
 }

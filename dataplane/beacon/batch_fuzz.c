@@ -5,6 +5,7 @@
  */
 #include "batch_format.h"
 #include "batch_tag.h"
+#include "turnpike/event_scratch.h"
 
 #include <stdlib.h>
 
@@ -71,10 +72,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			at += event.bytes;
 			if (event.reason == TP_OK) {
 				counts.accepted++;
+				static struct tp_event_scratch scratch;
+				struct tp_parsed packed = parsed; /* as an rx core goes on */
 				tp_event_finish(&parsed);
-				uint64_t record[TP_EVENT_BYTES_MAX / 8];
+				tp_event_finish_with(&scratch, &packed);
+				uint64_t record[TP_EVENT_BYTES_MAX / 8], other[TP_EVENT_BYTES_MAX / 8];
 				tp_event_encode(&parsed, (struct tp_event *)record);
-				if (!tp_event_valid((struct tp_event *)record, sizeof record))
+				tp_event_encode(&packed, (struct tp_event *)other);
+				if (!tp_event_valid((struct tp_event *)record, sizeof record) ||
+				    memcmp(record, other, ((struct tp_event *)record)->bytes) != 0)
 					abort();
 			} else {
 				counts.rejected++;

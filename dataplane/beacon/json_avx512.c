@@ -14,9 +14,11 @@ static inline uint64_t stops_of(__m512i bytes)
 	       _mm512_cmpgt_epi8_mask(_mm512_set1_epi8(0x20), bytes);
 }
 
-static inline uint64_t fast_stops(const char *at)
+static inline uint64_t fast_sweep(char *to, const char *from)
 {
-	return stops_of(_mm512_loadu_si512(at));
+	__m512i bytes = _mm512_loadu_si512(from);
+	_mm512_storeu_si512(to, bytes);
+	return stops_of(bytes);
 }
 
 #include "json_fast.h"
@@ -24,7 +26,7 @@ static inline uint64_t fast_stops(const char *at)
 static const char *find_stop(const char *at, const char *end)
 {
 	for (; end - at >= 64; at += 64) {
-		uint64_t stops = fast_stops(at);
+		uint64_t stops = stops_of(_mm512_loadu_si512(at));
 		if (stops)
 			return at + __builtin_ctzll(stops);
 	}

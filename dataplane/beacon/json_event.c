@@ -93,7 +93,7 @@ static struct dp_json_result other_value(struct dp_json_scratch *s)
 static inline enum dp_json_state object(struct dp_json_scratch *s, struct tp_parsed *parsed, bool fast)
 {
 	enum dp_json_state state = DP_JSON_KEY;
-	memset(parsed, 0, sizeof *parsed);
+	tp_parsed_clear(parsed);
 	s->at++;
 	for (;;) {
 		if (fast) {

@@ -2,7 +2,7 @@
  * The common case of JSON events, compiled once per instruction set: json_sse.c, json_avx2.c and json_avx512.c define the vector
  * primitive below and include this file. No include guard, on purpose.
  *
- *   fast_stops(text)    bit i: text[i] is a quote, a backslash, below 0x20 or above 0x7f; of 64 bytes
+ *   fast_sweep(to, text)    copies 64 bytes; bit i: text[i] is a quote, a backslash, below 0x20 or above 0x7f
  *
  * It makes fast_copy() and fast_run(), for struct dp_json_variant.
  *
@@ -107,19 +107,15 @@ static inline size_t fast_stop(const struct dp_json_scratch *s, size_t at)
 static void fast_copy(struct dp_json_scratch *s, const char *text, size_t bytes)
 {
 	size_t whole = bytes / 64, rest = bytes % 64;
-	for (size_t i = 0; i < whole; i++) {
-		memcpy(s->copy + 64 * i, text + 64 * i, 64);
-		s->stops[i] = fast_stops(text + 64 * i);
-	}
+	for (size_t i = 0; i < whole; i++)
+		s->stops[i] = fast_sweep(s->copy + 64 * i, text + 64 * i);
 	uint64_t stops = 0;
 	if (rest > 0 && whole > 0) { /* the last 64 bytes once more, most of which are known already */
-		memcpy(s->copy + bytes - 64, text + bytes - 64, 64);
-		stops = fast_stops(text + bytes - 64) >> (64 - rest);
+		stops = fast_sweep(s->copy + bytes - 64, text + bytes - 64) >> (64 - rest);
 	} else if (rest > 0) {
 		char last[64] = {0};
 		memcpy(last, text, rest);
-		memcpy(s->copy, last, 64);
-		stops = fast_stops(last);
+		stops = fast_sweep(s->copy, last);
 	}
 	s->copy[bytes] = 0;
 	s->stops[whole] = stops | ~0ULL << rest;

@@ -189,6 +189,15 @@ struct tp_parsed {
 	uint8_t lie; /* enum tp_strings_lie */
 };
 
+/* Before an event is parsed. Stores side by side: a compiler's "rep stos" for this size costs as much as parsing two fields. */
+static inline void tp_parsed_clear(struct tp_parsed *parsed)
+{
+	typedef uint64_t vector __attribute__((vector_size(16), aligned(8), may_alias));
+	vector *at = (vector *)(void *)parsed;
+	_Pragma("GCC unroll 32") for (size_t i = 0; i < sizeof *parsed / sizeof *at; i++) at[i] = (vector){0};
+}
+static_assert(sizeof(struct tp_parsed) % 16 == 0, "cleared in whole vectors");
+
 /* Length of the record that `parsed` makes. */
 uint32_t tp_event_encoded_bytes(const struct tp_parsed *parsed);
 
