@@ -27,7 +27,7 @@
 #define FAST_SETTLE(x) __asm__("" : "+r"(x))
 #define FAST_LIKELY(x) __builtin_expect(!!(x), 1)
 
-/* True if the key at `text` starts with the field's pattern. */
+/* True if a key with the field's pattern starts at `text`, its opening quote. */
 static inline bool fast_key(const char *text, const struct dp_json_field *field)
 {
 	__m128i same = _mm_cmpeq_epi8(_mm_loadu_si128((const __m128i *)text), _mm_load_si128((const __m128i *)field->pattern));
@@ -174,29 +174,28 @@ static enum dp_json_state fast_run(struct dp_json_scratch *s, struct tp_parsed *
 	const char *const text = s->copy;
 	size_t at = (size_t)(s->at - text);
 	uint32_t seen = s->seen;
-	unsigned previous = s->previous;
+	size_t previous = s->previous;
 
 	if (state == DP_JSON_SEPARATOR)
 		goto separator;
 	for (;;) {
 		/* the key */
 		state = DP_JSON_KEY;
-		if (text[at] != '"')
-			break;
-		unsigned guess = s->next[previous];
+		size_t guess = s->next[previous];
 		const struct dp_json_field *field = &dp_json_fields[guess];
-		if (!FAST_LIKELY(fast_key(text + at + 1, field))) {
+		if (!FAST_LIKELY(fast_key(text + at, field))) {
+			if (text[at] != '"')
+				break;
 			size_t bytes = fast_stop(s, at + 1) - at - 1;
 			if (bytes - 1 >= DP_JSON_NAME_MAX)
 				break;
-			unsigned found = dp_json_field_guess[bytes][text[at + 1] & 31];
-			field = &dp_json_fields[found];
-			if (field->geo != dp_json_fields[previous].geo || !fast_key(text + at + 1, field))
+			guess = dp_json_field_guess[bytes][text[at + 1] & 31];
+			field = &dp_json_fields[guess];
+			if (field->geo != dp_json_fields[previous].geo || !fast_key(text + at, field))
 				break;
-			s->next[previous] = (uint8_t)found;
-			guess = found;
+			s->next[previous] = (uint8_t)guess;
 		}
-		if (seen >> guess & 1)
+		if (seen & field->bit)
 			break;
 		size_t value = at + field->behind;
 		if ((unsigned char)text[value] <= ' ') {
@@ -254,6 +253,8 @@ static enum dp_json_state fast_run(struct dp_json_scratch *s, struct tp_parsed *
 			parsed->fixed.timestamp_ms = number;
 			break;
 		case DP_JSON_POSITION:
+			if (text[at + 16] != ':')
+				goto leave;
 			digits = fast_digits(text + value);
 			end = value + digits;
 			if (digits - 1 > 4 || (text[value] == '0' && digits > 1) || text[end] == '.' || (text[end] | 0x20) == 'e')
@@ -325,7 +326,7 @@ static enum dp_json_state fast_run(struct dp_json_scratch *s, struct tp_parsed *
 		default:
 			__builtin_unreachable();
 		}
-		seen |= 1u << guess;
+		seen |= field->bit;
 		previous = guess;
 		at = end;
 
@@ -354,6 +355,6 @@ static enum dp_json_state fast_run(struct dp_json_scratch *s, struct tp_parsed *
 leave:
 	s->at = text + at;
 	s->seen = seen;
-	s->previous = previous;
+	s->previous = (uint32_t)previous;
 	return state;
 }

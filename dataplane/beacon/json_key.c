@@ -41,10 +41,10 @@ const uint8_t dp_json_field_guess[DP_JSON_NAME_MAX + 1][32] = {
 };
 
 /* clang-format off */
-/* A key of up to 14 bytes: the pattern holds all of it, the closing quote and the colon. */
-#define FIELD(key, KIND, slot, in_geo, min, max) \
+/* A key of up to 13 bytes: the pattern holds all of it, the quotes and the colon. */
+#define FIELD(field, key, KIND, slot, in_geo, min, max) \
 	{.name = key, .name_bytes = sizeof key - 1, .kind = DP_JSON_##KIND, .geo = in_geo, .bytes_min = min, .bytes_max = max, \
-	 .string = slot, .pattern = key "\":", .counts = (2u << sizeof key) - 1, .behind = sizeof key + 2, \
+	 .bit = 1u << field, .string = slot, .pattern = "\"" key "\":", .counts = (4u << sizeof key) - 1, .behind = sizeof key + 2, \
 	 .string_at = offsetof(struct tp_parsed, string[slot])}
 /* NUL never stands in a key, so this one never matches. */
 #define NO_FIELD(in_geo) {.counts = 1, .name = "", .kind = DP_JSON_NEVER, .geo = in_geo}
@@ -52,33 +52,40 @@ const uint8_t dp_json_field_guess[DP_JSON_NAME_MAX + 1][32] = {
 
 const struct dp_json_field dp_json_fields[DP_JSON_PREVIOUS] = {
 	[TP_FIELD_NONE] = NO_FIELD(0),
-	[TP_FIELD_EVENT_ID] = FIELD("event_id", ID, TP_EVENT_ID, 0, 1, TP_ID_BYTES_MAX),
-	[TP_FIELD_EVENT_TYPE] = FIELD("event_type", TYPE, 0, 0, 0, 16),
-	[TP_FIELD_TIMESTAMP] = FIELD("timestamp", TIMESTAMP, 0, 0, 0, 0),
-	[TP_FIELD_AD_ID] = FIELD("ad_id", STRING, TP_AD_ID, 0, 1, TP_ID_BYTES_MAX),
-	[TP_FIELD_CAMPAIGN_ID] = FIELD("campaign_id", STRING, TP_CAMPAIGN_ID, 0, 1, TP_ID_BYTES_MAX),
-	[TP_FIELD_ADVERTISER_ID] = FIELD("advertiser_id", STRING, TP_ADVERTISER_ID, 0, 1, TP_ID_BYTES_MAX),
-	[TP_FIELD_PUBLISHER_ID] = FIELD("publisher_id", STRING, TP_PUBLISHER_ID, 0, 0, TP_ID_BYTES_MAX),
-	[TP_FIELD_USER_ID] = FIELD("user_id", STRING, TP_USER_ID, 0, 0, TP_ID_BYTES_MAX),
-	[TP_FIELD_DEVICE_ID] = FIELD("device_id", STRING, TP_DEVICE_ID, 0, 0, TP_ID_BYTES_MAX),
-	[TP_FIELD_IP_ADDRESS] = FIELD("ip_address", IP, 0, 0, 0, 64),
-	[TP_FIELD_USER_AGENT] = FIELD("user_agent", STRING, TP_USER_AGENT, 0, 0, TP_TEXT_BYTES_MAX),
-	[TP_FIELD_REFERER] = FIELD("referer", STRING, TP_REFERER, 0, 0, TP_TEXT_BYTES_MAX),
-	[TP_FIELD_GEO] = FIELD("geo", GEO, 0, 0, 0, 0),
-	[TP_FIELD_COUNTRY] = FIELD("country", COUNTRY, 0, 1, 0, 2),
-	[TP_FIELD_REGION] = FIELD("region", STRING, TP_REGION, 1, 0, TP_ID_BYTES_MAX),
-	[TP_FIELD_CITY] = FIELD("city", STRING, TP_CITY, 1, 0, TP_CITY_BYTES_MAX),
-	[TP_FIELD_DEVICE_TYPE] = FIELD("device_type", DEVICE, 0, 0, 0, TP_ID_BYTES_MAX),
-	[TP_FIELD_BID_PRICE] = FIELD("bid_price", BID, 0, 0, 0, DP_JSON_BID_TEXT_MAX),
-	[TP_FIELD_CURRENCY] = FIELD("currency", CURRENCY, 0, 0, 0, 3),
-	[TP_FIELD_CLICK_POSITION] = FIELD("click_position", POSITION, 0, 0, 0, 0),
-	[TP_FIELD_TIMEZONE] = {.pattern = {'t', 'i', 'm', 'e', 'z', 'o', 'n', 'e', '_', 'o', 'f', 'f', 's', 'e', 't', '_'},
+	[TP_FIELD_EVENT_ID] = FIELD(TP_FIELD_EVENT_ID, "event_id", ID, TP_EVENT_ID, 0, 1, TP_ID_BYTES_MAX),
+	[TP_FIELD_EVENT_TYPE] = FIELD(TP_FIELD_EVENT_TYPE, "event_type", TYPE, 0, 0, 0, 16),
+	[TP_FIELD_TIMESTAMP] = FIELD(TP_FIELD_TIMESTAMP, "timestamp", TIMESTAMP, 0, 0, 0, 0),
+	[TP_FIELD_AD_ID] = FIELD(TP_FIELD_AD_ID, "ad_id", STRING, TP_AD_ID, 0, 1, TP_ID_BYTES_MAX),
+	[TP_FIELD_CAMPAIGN_ID] = FIELD(TP_FIELD_CAMPAIGN_ID, "campaign_id", STRING, TP_CAMPAIGN_ID, 0, 1, TP_ID_BYTES_MAX),
+	[TP_FIELD_ADVERTISER_ID] = FIELD(TP_FIELD_ADVERTISER_ID, "advertiser_id", STRING, TP_ADVERTISER_ID, 0, 1, TP_ID_BYTES_MAX),
+	[TP_FIELD_PUBLISHER_ID] = FIELD(TP_FIELD_PUBLISHER_ID, "publisher_id", STRING, TP_PUBLISHER_ID, 0, 0, TP_ID_BYTES_MAX),
+	[TP_FIELD_USER_ID] = FIELD(TP_FIELD_USER_ID, "user_id", STRING, TP_USER_ID, 0, 0, TP_ID_BYTES_MAX),
+	[TP_FIELD_DEVICE_ID] = FIELD(TP_FIELD_DEVICE_ID, "device_id", STRING, TP_DEVICE_ID, 0, 0, TP_ID_BYTES_MAX),
+	[TP_FIELD_IP_ADDRESS] = FIELD(TP_FIELD_IP_ADDRESS, "ip_address", IP, 0, 0, 0, 64),
+	[TP_FIELD_USER_AGENT] = FIELD(TP_FIELD_USER_AGENT, "user_agent", STRING, TP_USER_AGENT, 0, 0, TP_TEXT_BYTES_MAX),
+	[TP_FIELD_REFERER] = FIELD(TP_FIELD_REFERER, "referer", STRING, TP_REFERER, 0, 0, TP_TEXT_BYTES_MAX),
+	[TP_FIELD_GEO] = FIELD(TP_FIELD_GEO, "geo", GEO, 0, 0, 0, 0),
+	[TP_FIELD_COUNTRY] = FIELD(TP_FIELD_COUNTRY, "country", COUNTRY, 0, 1, 0, 2),
+	[TP_FIELD_REGION] = FIELD(TP_FIELD_REGION, "region", STRING, TP_REGION, 1, 0, TP_ID_BYTES_MAX),
+	[TP_FIELD_CITY] = FIELD(TP_FIELD_CITY, "city", STRING, TP_CITY, 1, 0, TP_CITY_BYTES_MAX),
+	[TP_FIELD_DEVICE_TYPE] = FIELD(TP_FIELD_DEVICE_TYPE, "device_type", DEVICE, 0, 0, 0, TP_ID_BYTES_MAX),
+	[TP_FIELD_BID_PRICE] = FIELD(TP_FIELD_BID_PRICE, "bid_price", BID, 0, 0, 0, DP_JSON_BID_TEXT_MAX),
+	[TP_FIELD_CURRENCY] = FIELD(TP_FIELD_CURRENCY, "currency", CURRENCY, 0, 0, 0, 3),
+	[TP_FIELD_CLICK_POSITION] = {.pattern = {'"', 'c', 'l', 'i', 'c', 'k', '_', 'p', 'o', 's', 'i', 't', 'i', 'o', 'n', '"'},
+				     .counts = 0xffff, /* without the colon: DP_JSON_POSITION looks at that */
+				     .behind = 17,
+				     .name = "click_position",
+				     .name_bytes = 14,
+				     .bit = 1u << TP_FIELD_CLICK_POSITION,
+				     .kind = DP_JSON_POSITION},
+	[TP_FIELD_TIMEZONE] = {.pattern = {'"', 't', 'i', 'm', 'e', 'z', 'o', 'n', 'e', '_', 'o', 'f', 'f', 's', 'e', 't'},
 			       .counts = 0xffff,
+			       .bit = 1u << TP_FIELD_TIMEZONE,
 			       .name = "timezone_offset_min",
 			       .name_bytes = DP_JSON_NAME_MAX,
 			       .kind = DP_JSON_INT32},
-	[TP_FIELD_MOUSE_MOVES] = FIELD("mouse_moves", INT32, 0, 0, 0, 0),
-	[TP_FIELD_TRACE] = FIELD("trace", TRACE, 0, 0, 0, 128),
+	[TP_FIELD_MOUSE_MOVES] = FIELD(TP_FIELD_MOUSE_MOVES, "mouse_moves", INT32, 0, 0, 0, 0),
+	[TP_FIELD_TRACE] = FIELD(TP_FIELD_TRACE, "trace", TRACE, 0, 0, 0, 128),
 	[DP_JSON_UNKNOWN] = NO_FIELD(0),
 	[DP_JSON_UNKNOWN_GEO] = NO_FIELD(1),
 	[DP_JSON_OPEN] = NO_FIELD(0),

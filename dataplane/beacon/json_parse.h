@@ -72,8 +72,9 @@ enum dp_json_kind {
 
 /* A field of the schema: one cache line. The first half is for the fast case, in the shape that it needs. */
 struct dp_json_field {
-	char pattern[16];   /* the key with its closing quote and colon, as much of it as fits */
+	char pattern[16];   /* the key with its quotes and colon, as much of it as fits */
 	uint32_t counts;    /* bit per byte of the pattern that counts */
+	uint32_t bit;       /* in `seen` */
 	uint32_t behind;    /* bytes from the opening quote to behind the colon */
 	uint32_t string_at; /* where in struct tp_parsed the string goes */
 	uint8_t kind;       /* enum dp_json_kind */
