@@ -308,6 +308,13 @@ static void test_page_checksums(void **state)
 #pragma GCC diagnostic pop
 		assert_non_null(strstr(page, row));
 	}
+	uint8_t long_one[4096];
+	for (size_t i = 0; i < sizeof long_one; i++)
+		long_one[i] = (uint8_t)sample_draw(256);
+	for (size_t n = 0; n <= sizeof long_one; n += n < 2000 ? 1 : 61) { /* and so do the fast way and the plain one */
+		assert_int_equal(dp_crc32c((uint32_t)n, long_one, n), dp_crc32c_plain((uint32_t)n, long_one, n));
+		assert_int_equal(dp_crc32c(0, long_one, n), tpc_crc32c(0, long_one, n));
+	}
 	for (uint32_t n = 0; n < 32; n++) /* every length and a split: the two implementations agree */
 		assert_int_equal(dp_crc32c(dp_crc32c(0, count, n), count + n, 32 - n), tpc_crc32c(0, count, 32));
 }

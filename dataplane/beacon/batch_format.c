@@ -3,13 +3,11 @@
  *
  * Entered by rx cores with foreign bytes; no state. Invariants: no answer is larger than its batch; a datagram that passes
  * dp_batch_open() can be walked event by event without another bounds check on the event lengths.
- * Source: docs/protocol.md; RFC 3720 appendix B.4 (CRC-32C).
+ * Source: docs/protocol.md.
  */
 #include "batch_format.h"
 
 #include "batch_tag.h"
-
-#include <nmmintrin.h>
 
 enum { EVENT_BYTES_MIN = DP_BATCH_EVENT_FIXED_BYTES + 4 }; /* four strings of one byte */
 
@@ -24,18 +22,6 @@ static_assert(TP_MALFORMED == 1 && TP_MISSING_FIELD == 2 && TP_BAD_TYPE == 3 && 
 static_assert(TP_DUPLICATE_KEY == 6 && TP_BAD_UTF8 == 7 && TP_FUTURE == 8 && TP_TOO_LARGE == 9, "wire");
 static_assert(TP_FIELD_EVENT_ID == 1 && TP_FIELD_DEVICE_ID == 9 && TP_FIELD_IP_ADDRESS == 10 && TP_FIELD_COUNTRY == 14, "wire");
 static_assert(TP_FIELD_DEVICE_TYPE == 17 && TP_FIELD_CURRENCY == 19 && TP_FIELD_TRACE == 23, "wire");
-
-uint32_t dp_crc32c(uint32_t crc, const void *bytes, size_t count)
-{
-	const uint8_t *at = bytes;
-	uint64_t c = (uint32_t)~crc;
-	for (; count >= 8; at += 8, count -= 8)
-		c = _mm_crc32_u64(c, dp_batch_u64(at));
-	uint32_t tail = (uint32_t)c;
-	for (; count > 0; at++, count--)
-		tail = _mm_crc32_u8(tail, *at);
-	return ~tail;
-}
 
 /* Of a whole datagram, its checksum field taken as zero. */
 static uint32_t datagram_checksum(const uint8_t *bytes, size_t count)

@@ -25,6 +25,7 @@
 #ifndef TURNPIKE_BATCH_FORMAT_H
 #define TURNPIKE_BATCH_FORMAT_H
 
+#include "crc32c.h"
 #include "json_event.h"
 #include "turnpike/event.h"
 
@@ -218,9 +219,6 @@ struct dp_batch_layout {
 /* Writes the answer to a hello. Likewise. */
 size_t dp_batch_layout(uint8_t *to, const struct dp_batch *hello, const struct dp_batch_told *told,
 		       const struct dp_batch_layout *layout, const uint64_t *key);
-
-/* CRC-32C (RFC 3720 appendix B.4): reflected 0x1EDC6F41, initial value and final xor all ones. Start with crc = 0. */
-uint32_t dp_crc32c(uint32_t crc, const void *bytes, size_t count);
 
 static inline uint16_t dp_batch_u16(const uint8_t *at)
 {
