@@ -3,4 +3,5 @@
 
 #define FINISH       tp_event_finish_sse
 #define FINISH_BYTES 16
+#define FINISH_END() (void)0
 #include "event_finish.h"
