@@ -176,6 +176,26 @@ def recovery(build):
         return float(done[1]) / (float(done[0]) / 1e9)
 
 
+def start_with_tail(gib):
+    """
+    Milliseconds from the start of the process to the first acknowledgement, with so much log that nobody sealed: written past the page
+    cache, so that it comes from the disk.
+    """
+    def measured(build):
+        with harness.folder() as folder:
+            node = harness.Node(build, folder, extra="memory: {dedup: 1GiB}\ndurability: {log_file: 1GiB}\n")
+            output([build / "perf/make_tail", folder / "data", 1, gib << 30, 1 << 30])
+            began = time.monotonic()
+            try:
+                node.start(control=False)
+                assert node.post(harness.event())[0] == 204
+                return (time.monotonic() - began) * 1000
+            finally:
+                if node.data:
+                    node.kill()
+    return measured
+
+
 ROLLUPS = {
     "month": r"month by hours +p50 +[\d.]+ us +p99 +([\d.]+) us",
     "bytes": r"minute .* ([\d.]+) bytes a row",
@@ -528,6 +548,9 @@ ROWS = [
     ("log: p99 of an acknowledgement at 100,000 events/s", "us", acknowledgement(100000), "raw disk, p99 of such a write", raw_write, 5000, "most"),
     ("log: p99 of an acknowledgement at 1,000,000 events/s", "us", acknowledgement(1000000), "raw disk, p99 of such a write", raw_write, 5000, "most"),
     ("recovery, of each GB of log", "ms/GB", recovery, None, None, 1500, "most"),
+    ("start to first acknowledgement, 1 GiB of log", "ms", start_with_tail(1), None, None, 1000 + 1500 * 1.074, "most"),
+    ("start to first acknowledgement, 2 GiB of log", "ms", start_with_tail(2), None, None, 1000 + 3000 * 1.074, "most"),
+    ("start to first acknowledgement, 4 GiB of log", "ms", start_with_tail(4), None, None, 1000 + 6000 * 1.074, "most"),
     ("recovery, of each million sealed events of the last two hours", "ms/million", recovery_sealed, None, None, None, None),
     ("shard path beside sealing on another CPU, slower by", "%", beside_sealing(1, "shard-events/s", 10), None, None, 5, "most"),
     ("shard path beside sealing on the same CPU, slower by", "%", beside_sealing(0, "events/s of both roles", 19), None, None, 5, "most"),

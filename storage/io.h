@@ -57,6 +57,8 @@ struct sto_io {
 	int (*open)(const struct sto_io *io, const char *path, int flags, uint32_t mode); /* fd or -errno; O_CLOEXEC is added */
 	void (*close)(const struct sto_io *io, int fd);
 	int64_t (*read)(const struct sto_io *io, int fd, void *to, uint64_t bytes, uint64_t offset); /* short only at the end */
+	/* These bytes are read soon: starts to fetch them, waits for nothing. NULL: there is nothing to gain. */
+	void (*prefetch)(const struct sto_io *io, int fd, uint64_t bytes, uint64_t offset);
 	int (*write)(const struct sto_io *io, int fd, const void *from, uint64_t bytes, uint64_t offset); /* all, or an error */
 	int (*allocate)(const struct sto_io *io, int fd, uint64_t bytes); /* reserves room and sets the size */
 	int (*truncate)(const struct sto_io *io, int fd, uint64_t bytes);

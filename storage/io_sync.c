@@ -55,6 +55,12 @@ static int64_t system_read(const struct sto_io *io, int fd, void *to, uint64_t b
 	return (int64_t)done;
 }
 
+static void system_prefetch(const struct sto_io *io, int fd, uint64_t bytes, uint64_t offset)
+{
+	(void)io;
+	posix_fadvise(fd, (off_t)offset, (off_t)bytes, POSIX_FADV_WILLNEED);
+}
+
 static int system_write(const struct sto_io *io, int fd, const void *from, uint64_t bytes, uint64_t offset)
 {
 	(void)io;
@@ -232,6 +238,7 @@ const struct sto_io *sto_io_system(void)
 		.open = system_open,
 		.close = system_close,
 		.read = system_read,
+		.prefetch = system_prefetch,
 		.write = system_write,
 		.allocate = system_allocate,
 		.truncate = system_truncate,

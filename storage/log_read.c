@@ -15,7 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SCAN_PIECE_BYTES = 1 << 20 };
+/* A file is fetched so far ahead of where it is read: the disk works while events are dealt with. */
+enum { SCAN_PIECE_BYTES = 1 << 20, AHEAD_PIECE_BYTES = 2 << 20, AHEAD_BYTES = 8 << 20 };
 
 struct scan {
 	const struct sto_io *io;
@@ -28,6 +29,7 @@ struct scan {
 	uint32_t made;         /* enum log_made, once the file block was read */
 	struct log_block last; /* the last good one */
 	uint64_t offset;       /* behind it */
+	uint64_t fetched;      /* up to here the disk was asked */
 };
 
 static int damage(const struct scan *scan, uint64_t offset, const char *what)
@@ -99,6 +101,14 @@ static bool begins(const struct log_block *block)
 	       !block->records && !block->payload_bytes;
 }
 
+/* Of who reads a whole file, at `offset` now. */
+static void fetch_ahead(struct scan *scan, uint64_t offset)
+{
+	uint64_t until = scan->bytes - offset < AHEAD_BYTES ? scan->bytes : offset + AHEAD_BYTES;
+	for (; scan->io->prefetch && scan->fetched < until; scan->fetched += AHEAD_PIECE_BYTES)
+		scan->io->prefetch(scan->io, scan->fd, AHEAD_PIECE_BYTES, scan->fetched);
+}
+
 /* What kind of record begins there, and whether it is whole. */
 enum record { RECORD_BAD, RECORD_EVENT, RECORD_OTHER };
 
@@ -155,6 +165,7 @@ static int tail_search(struct scan *scan, uint64_t from, uint64_t missing, uint6
 		return -ENOMEM;
 	int rc = 0;
 	for (uint64_t at = from; at < scan->bytes && !rc; at += SCAN_PIECE_BYTES) {
+		fetch_ahead(scan, at);
 		int64_t got = scan->io->read(scan->io, scan->fd, piece, SCAN_PIECE_BYTES, at);
 		if (got < 0) {
 			rc = (int)got;
@@ -211,6 +222,7 @@ static int scan_blocks(struct scan *scan, const struct sto_record_fns *fns, stru
 	facts->shard = block->shard;
 	*state = LOG_OPEN;
 	while (*state == LOG_OPEN) {
+		fetch_ahead(scan, scan->offset);
 		good = block_read(scan, scan->offset);
 		if (good < 0)
 			return good;
