@@ -3,6 +3,7 @@ import contextlib
 import http.client
 import json
 import os
+import pathlib
 import random
 import signal
 import subprocess
@@ -531,6 +532,26 @@ def test_full_disk_under_load_and_kills(build):
                 if process:
                     process.kill()
                     process.popen.wait()
+
+
+# ---- giving way ----
+
+def test_background_work_gives_way(build):
+    """With CPUs of its own sealing stays on them; where it must share with a core, it is as nice as can be."""
+    for shard in (0, CPUS - 1):
+        with node(build, control=False, extra=SMALL, rx=(0,), shard=(shard,)) as n:
+            task, own = pathlib.Path(f"/proc/{n.data.popen.pid}/task"), set(range(CPUS)) - {0, shard}
+
+            def ways():
+                found = {(one / "comm").read_text().strip(): int(one.name) for one in task.iterdir()}
+                return {name: (os.getpriority(os.PRIO_PROCESS, found[name]), os.sched_getaffinity(found[name]))
+                        for name in ("seal", "merge") if name in found}
+
+            def given():
+                return sorted(ways()) == ["merge", "seal"] and all(
+                    cpus == (own or set(range(CPUS))) and (0 < nice < 19 if own else nice == 19) for nice, cpus in ways().values())
+            # each thread sets its own way as it starts
+            wait_until(f"sealing and merging give way with a shard on CPU {shard}", given)
 
 
 # ---- starting ----
