@@ -3,8 +3,8 @@
  * docs/why.md have the fields. Entered by connection threads; they share no lock but that of ctl_events.h.
  */
 #include "ctl.h"
+#include "ctl_billing_why.h"
 #include "ctl_fraud_param.h"
-#include "ctl_why.h"
 #include "turnpike/text.h"
 
 #include <errno.h>
@@ -154,7 +154,8 @@ void ctl_event(struct ctl *ctl, const struct ctl_target *target, struct ctl_repl
 		rc = ctl_why_find(events, id->at, id->bytes, from_ms, to_ms, &why);
 		ctl_events_close(events);
 	}
-	json_t *object = rc ? NULL : ctl_why_json(&why, target->only, NULL);
+	const struct ctl_why_report bills = {.line = ctl_billing_why, .context = ctl->ledger};
+	json_t *object = rc ? NULL : ctl_why_json(&why, target->only, &bills);
 	if (object)
 		ctl_reply_json(reply, object);
 	else if (rc)

@@ -276,7 +276,7 @@ static json_t *line_json(const struct tp_event *event, const struct ctl_why_repo
 	json_object_set_new(object, "day", time_json(line.day_ms));
 	json_object_set_new(object, "month", time_json(line.month_ms));
 	if (report && report->line && (more = report->line(report->context, &line)))
-		json_object_set_new(object, "report", more);
+		json_object_set_new(object, "reports", more);
 	return object;
 }
 

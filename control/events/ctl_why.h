@@ -33,8 +33,8 @@ struct ctl_why_line {
 struct ctl_why_line ctl_why_line(const struct tp_event *event);
 
 /*
- * What a report says of that line, to be put beside it: its revision, whether it is reconciled. A new reference, or NULL: there is none. For
- * billing to give; `report` of ctl_why_json() may be NULL.
+ * The bills that such a line is in, to be put beside it. A new reference, or NULL: it cannot be said. Billing gives it (ctl_billing_why.h);
+ * `report` of ctl_why_json() may be NULL.
  */
 struct ctl_why_report {
 	json_t *(*line)(void *context, const struct ctl_why_line *line);

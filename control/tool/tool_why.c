@@ -3,12 +3,15 @@
  */
 #include "tool.h"
 
-#include "ctl_why.h"
+#include "ctl_billing_why.h"
 #include "turnpike/text.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
+
+enum { PATH_BYTES = 4096 };
 
 static const char *text_of(const json_t *object, const char *name)
 {
@@ -95,6 +98,11 @@ static void counted_print(const json_t *counted)
 	printf("\n  report line: advertiser %s, campaign %s, hour %s, day %.10s, month %.7s (UTC)\n",
 	       text_of(line, "advertiser_id"), text_of(line, "campaign_id"), text_of(line, "hour"), text_of(line, "day"),
 	       text_of(line, "month"));
+	const json_t *bill;
+	size_t i;
+	json_array_foreach(json_object_get(line, "reports"), i, bill)
+		printf("  bill         %s: %s from %s, revision %" JSON_INTEGER_FORMAT "\n", text_of(bill, "id"),
+		       text_of(bill, "period"), text_of(bill, "start"), json_integer_value(json_object_get(bill, "revision")));
 }
 
 static void answer_print(const json_t *answer)
@@ -116,6 +124,17 @@ static bool time_of(const char *text, uint64_t *ms)
 		return true;
 	fprintf(stderr, "turnpikectl: expected a time such as 2026-01-31T00:00:00Z, or milliseconds, found \"%s\"\n", text);
 	return false;
+}
+
+/* The control process's, if it has made one: without, nothing is said of bills. */
+static struct ctl_ledger *ledger_take(const struct ctl_tool *tool)
+{
+	const char *folder = tool->config.control_state_dir;
+	struct ctl_ledger *ledger = NULL;
+	char path[PATH_BYTES];
+
+	snprintf(path, sizeof(path), "%s/ledger.db", folder);
+	return access(path, R_OK | W_OK) == 0 && ctl_ledger_open(&ledger, folder) == 0 ? ledger : NULL;
 }
 
 int ctl_tool_why(struct ctl_tool *tool, int words, char **word)
@@ -142,7 +161,10 @@ int ctl_tool_why(struct ctl_tool *tool, int words, char **word)
 		rc = ctl_why_find(events, id, strlen(id), from_ms, to_ms, &why);
 		ctl_events_close(events);
 	}
-	json_t *answer = rc ? NULL : ctl_why_json(&why, NULL, NULL);
+	struct ctl_ledger *ledger = rc ? NULL : ledger_take(tool);
+	const struct ctl_why_report bills = {.line = ctl_billing_why, .context = ledger};
+	json_t *answer = rc ? NULL : ctl_why_json(&why, NULL, &bills);
+	ctl_ledger_close(ledger);
 	if (rc)
 		fprintf(stderr, "turnpikectl: cannot read %s: %s%s\n", tool->config.data_dir, strerror(-rc),
 			why.facts.damaged_sequence ? ": a segment is damaged, see segments verify" : "");

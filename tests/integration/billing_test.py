@@ -368,8 +368,14 @@ def test_the_tool_says_what_the_api_says(build):
         same()
         identity = api(path)["items"][0]["report"]
         assert n.ctl("billing", "show", identity, "--json") == api(f"/api/v1/billing/reports/{identity}")
-        send(n, [event(timestamp=noon, advertiser_id="a&v=é", campaign_id="late")])
+        send(n, [event(event_id="tardy", timestamp=noon, advertiser_id="a&v=é", campaign_id="late")])
         wait_until("the late click counts", lambda: len(api(path)["items"]) == 3)
+        # why names the bills of its periods, by both ways
+        of_event = api("/api/v1/events/tardy")["counted"][0]["line"]["reports"]
+        assert [one for one in of_event if one["period"] == "daily"] == [
+            {"id": identity, "period": "daily", "tz": "UTC", "start": api(path)["items"][0]["start"], "end": api(path)["items"][0]["end"], "revision": 1}], of_event
+        assert n.ctl("why", "tardy", "--json")["counted"][0]["line"]["reports"] == of_event
+        assert identity in n.ctl("why", "tardy")
         n.ctl("segments", "seal")
         wait_until("the correction", lambda: n.ctl("billing", "issue", "--json")["corrections"])
         bill = n.ctl("billing", "show", identity, "--json")
