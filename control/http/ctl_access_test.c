@@ -667,6 +667,12 @@ static void hostile_requests_are_refused_whole(void **state)
 		{"TRACE / HTTP/1.1\r\n" HOST "\r\n", 405, 405},
 		{"GET healthz HTTP/1.1\r\n" HOST "\r\n", 400, 400},
 		{"GET /%00 HTTP/1.1\r\n" HOST "\r\n", 400, 400},
+		/* a line that a lone line feed ends is a line like others, so it cannot hide one; a lone carriage return ends nothing */
+		{"GET /healthz HTTP/1.1\r\n" HOST "X: a\nContent-Length: 3\r\n\r\nabc", 400, 400},
+		{"GET /healthz HTTP/1.1\r\n" HOST "X: a\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400, 400},
+		{"GET /healthz HTTP/1.1\r\n" HOST "X: a\nHost: b\r\n\r\n", 400, 400},
+		{"GET /healthz HTTP/1.1\r\n" HOST "X: a\rContent-Length: 3\r\n\r\n", 400, 400},
+		{"GET /healthz HTTP/1.1\r\n" HOST " X: folded\r\n\r\n", 400, 400},
 		{"GET /%zz HTTP/1.1\r\n" HOST "\r\n", 400, 400},
 		{"GET /a/b/c/d/e/f/g/h/i HTTP/1.1\r\n" HOST "\r\n", 400, 400},
 		{"GET /../../etc/passwd HTTP/1.1\r\n" HOST "\r\n", 401, 401},

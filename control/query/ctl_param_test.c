@@ -331,6 +331,17 @@ static void days_are_the_zones(void **state)
 	assert_int_equal(before.to_minute - before.from_minute, 2 * 1440 - 60);
 	assert_true(read_query("tz=Asia/Kolkata&from=2026-03-28&to=2026-03-31&step=1d", &query, &reply));
 	assert_int_equal(ctl_query_grain(&query), STO_MINUTES);
+	/* hours are those of UTC in any zone: half past, in one that is half an hour off */
+	struct ctl_answer answer;
+	char text[CTL_ZONE_TEXT_BYTES];
+	assert_true(read_query("tz=Asia/Kolkata&from=2026-03-28T10:15:00Z&to=2026-03-28T12:45:00Z&step=1h", &query, &reply));
+	assert_int_equal(ctl_answer_init(&answer, &query), 0);
+	assert_int_equal(answer.slots, 3);
+	ctl_zone_text(query.zone, ctl_answer_bucket_start(&answer, 0) * TP_MINUTE_MS, text);
+	assert_string_equal(text, "2026-03-28T15:30:00+05:30");
+	ctl_zone_text(query.zone, ctl_answer_bucket_start(&answer, 2) * TP_MINUTE_MS, text);
+	assert_string_equal(text, "2026-03-28T17:30:00+05:30");
+	ctl_answer_fini(&answer);
 	assert_true(read_query("tz=UTC&from=2026-03-28&to=2026-03-31&step=1d", &query, &reply));
 	assert_false(query.local_days);
 	assert_int_equal(ctl_query_grain(&query), STO_DAYS);
