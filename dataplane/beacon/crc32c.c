@@ -13,6 +13,7 @@
 #include "crc32c.h"
 
 #include <nmmintrin.h>
+#include <stdbool.h>
 #include <string.h>
 #include <wmmintrin.h>
 
@@ -43,11 +44,6 @@ static void __attribute__((constructor)) choose(void)
 	shift_two = power_of_x(16 * RUN - 33);
 	__builtin_cpu_init();
 	fast = __builtin_cpu_supports("pclmul");
-}
-
-bool dp_crc32c_is_fast(void)
-{
-	return fast;
 }
 
 /* Without the inversions before and after. */

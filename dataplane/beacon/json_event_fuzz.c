@@ -1,6 +1,6 @@
 /*
  * libFuzzer: any bytes into the event parser. Every variant must give what the scalar one gives, an accepted event must make a
- * valid record, and nothing may be read or written out of bounds (run it with the address sanitizer).
+ * valid record, the one that it makes when it is finished without a scratch, and nothing may be read or written out of bounds (run it with the address sanitizer).
  */
 #include "json_parse.h"
 
@@ -25,6 +25,12 @@ static uint32_t record(const struct dp_json_result *result, const struct tp_pars
 	check(bytes <= TP_EVENT_BYTES_MAX);
 	tp_event_encode(parsed, to);
 	check(tp_event_valid(to, bytes));
+	static _Alignas(8) char plain_record[TP_EVENT_BYTES_MAX];
+	struct tp_parsed plain = *parsed;
+	plain.lie = TP_STRINGS_APART;
+	tp_event_finish(&plain);
+	tp_event_encode(&plain, (struct tp_event *)plain_record);
+	check(memcmp(plain_record, to, bytes) == 0);
 	return bytes;
 }
 
