@@ -21,6 +21,8 @@ void ctl_readyz(struct ctl *ctl, const struct ctl_target *target, struct ctl_rep
 	(void)target;
 	ctl_look_take(ctl->views, &look);
 	bool live = look.now != NULL, connected = look.connected;
+	/* a new data process is looked at while it starts, and answers for itself once it has */
+	const char *figures = look.figures == NULL ? "none" : connected && look.figures == look.now ? "current" : "former";
 	const char *state =
 		live ? tp_refusing_name((enum tp_refusing)atomic_load_explicit(&look.now->refusing, memory_order_relaxed))
 		     : "unknown";
@@ -30,9 +32,9 @@ void ctl_readyz(struct ctl *ctl, const struct ctl_target *target, struct ctl_rep
 
 	bool ledger = ctl_ledger_there(ctl->ledger);
 	bool ready = (live || manifest) && ledger;
-	ctl_reply_json(reply,
-		       json_pack("{s:b, s:b, s:b, s:b, s:b, s:s}", "ready", (int)ready, "live_view", (int)live, "data_process",
-				 (int)connected, "manifest", (int)manifest, "ledger", (int)ledger, "state", state));
+	ctl_reply_json(reply, json_pack("{s:b, s:b, s:b, s:b, s:b, s:s, s:s}", "ready", (int)ready, "live_view", (int)live,
+					"data_process", (int)connected, "manifest", (int)manifest, "ledger", (int)ledger, "figures",
+					figures, "state", state));
 	if (reply->status == 200 && !ready)
 		reply->status = 503;
 }
