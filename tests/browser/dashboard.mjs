@@ -16,7 +16,7 @@ const { chromium } = require("playwright-core");
 const axe = fs.readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
 const executablePath = ["/usr/bin/chromium-headless-shell", "/usr/bin/chromium"].find((path) => fs.existsSync(path));
 const lines = readline.createInterface({ input: process.stdin })[Symbol.asyncIterator]();
-const WAIT_MS = 20000;
+const WAIT_MS = 90000;
 
 let failed = 0, checked = 0;
 function check(what, holds, found = "") {

@@ -434,7 +434,7 @@ def test_a_row_is_reconciled_until_something_new_comes(build):
         ask = {"period": "hourly", "from": hour, "to": hour + 1}
         assert not any(row["reconciled"] for row in bills(n, "adv", **ask)["items"])
         n.ctl("segments", "seal")
-        wait_until("the hour was counted again", lambda: all(row["reconciled"] for row in bills(n, "adv", **ask)["items"]), 60)
+        wait_until("the hour was counted again", lambda: all(row["reconciled"] for row in bills(n, "adv", **ask)["items"]))
         # a late click of one campaign, not even sealed: no row of the hour is what was counted any more
         send(n, [event(timestamp=hour + 500, advertiser_id="adv", campaign_id="c1")])
         wait_until("it is not any more", lambda: [row["reconciled"] for row in bills(n, "adv", **ask)["items"]] == [False, False])

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import threading
 
-from harness import SMALL, Skip, event, node, run, wait_until
+from harness import PATIENCE, SMALL, Skip, event, node, run, wait_until
 
 CLICKS = "/api/v1/clicks"
 
@@ -57,7 +57,7 @@ def test_curl(build):
 def test_ab(build):
     with node(build, control=False, extra=SMALL) as n:
         for keep in ((), ("-k",)):
-            out = run("ab", "-q", "-n", "2000", "-c", "16", *keep, "-p", str(body_file(n, event_id="ab", timestamp=1_700_000_000_000)), "-T", "application/json", url(n)).stdout
+            out = run("ab", "-q", "-s", "90", "-n", "2000", "-c", "16", *keep, "-p", str(body_file(n, event_id="ab", timestamp=1_700_000_000_000)), "-T", "application/json", url(n)).stdout
             for line in ("Complete requests: +2000", "Failed requests: +0"):
                 assert re.search(line, out), out
             assert "Non-2xx" not in out and "Write errors" not in out, out
@@ -67,14 +67,14 @@ def test_wrk(build):
     with node(build, control=False, extra=SMALL) as n:
         script = n.folder / "post.lua"
         script.write_text('wrk.method = "POST"\nwrk.headers["Content-Type"] = "application/json"\nwrk.body = [==[' + body_file(n).read_text() + "]==]\n")
-        out = run("wrk", "-t1", "-c32", "-d1s", "-s", str(script), url(n)).stdout
+        out = run("wrk", "-t1", "-c32", "-d1s", "--timeout", "90s", "-s", str(script), url(n)).stdout
         assert "Non-2xx" not in out and "Socket errors" not in out, out
         same_event_every_time(n, int(re.search(r"(\d+) requests in", out).group(1)))
 
 
 def test_hey(build):
     with node(build, control=False, extra=SMALL) as n:
-        out = run("hey", "-n", "2000", "-c", "20", "-m", "POST", "-T", "application/json", "-D", str(body_file(n)), url(n)).stdout
+        out = run("hey", "-t", "0", "-n", "2000", "-c", "20", "-m", "POST", "-T", "application/json", "-D", str(body_file(n)), url(n)).stdout
         assert "[204]\t2000 responses" in out and "Error distribution" not in out, out
         same_event_every_time(n, 2000)
 
@@ -88,7 +88,7 @@ def test_h2load(build):
 
 def test_python(build):
     with node(build, control=False, extra=SMALL) as n:
-        connection = http.client.HTTPConnection(*n.http[0], timeout=30)
+        connection = http.client.HTTPConnection(*n.http[0], timeout=PATIENCE)
         for turn in range(200):
             body = json.dumps([event() for _ in range(turn % 5)]).encode()
             connection.request("POST", CLICKS, iter([body[:7], body[7:]]) if turn % 2 else body, {"Content-Type": "application/json"}, encode_chunked=bool(turn % 2))
@@ -135,8 +135,8 @@ def test_chromium(build):
         command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", f"--user-data-dir={n.folder}/browser",
                    "--virtual-time-budget=4000", "--dump-dom", f"http://127.0.0.1:{server.server_address[1]}/"]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-            wait_until("four events", lambda: n.audit()["events"]["accepted"] >= 4, 20)
+            done = subprocess.run(command, capture_output=True, text=True, timeout=2 * PATIENCE)
+            wait_until("four events", lambda: n.audit()["events"]["accepted"] >= 4)
         finally:
             server.shutdown()
             server.server_close()

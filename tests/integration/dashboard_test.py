@@ -9,7 +9,7 @@ import pathlib
 import re
 import subprocess
 
-from harness import ROOT, SMALL, Skip, event, node, now_ms, wait_until
+from harness import PATIENCE, ROOT, SMALL, Skip, event, node, now_ms, wait_until
 
 MODULES = ROOT / "build/browser"
 RULES = "fraud: {no_impression: true}\n"
@@ -34,7 +34,7 @@ def traffic(made, build, seeds=1):
     (host, port), (udp_host, udp_port) = made.http[0], made.udp[0]
     common = ["--advertisers", "5", "--campaigns", "20", "--ads", "60", "--duration", "600", "--retry"]
     log = open(made.folder / "blast.log", "ab")
-    return [subprocess.Popen([blast, "--to", to, "--seed", str(seed), *rate, *common], stdout=log, stderr=log, start_new_session=True)
+    return [subprocess.Popen([blast, "--to", to, "--seed", str(seed), *rate, *common], stdout=log, stderr=log, process_group=0)
             for seed, (to, *rate) in enumerate([(f"http://{host}:{port}", "--rate", "200", "--batch", "5"), (f"batch://{udp_host}:{udp_port}", "--rate", "200")], seeds)]
 
 
@@ -42,7 +42,7 @@ def end(processes):
     for process in processes:
         process.kill()  # --retry would wait for a node that is gone
     for process in processes:
-        process.wait(30)
+        process.wait(PATIENCE)
 
 
 def odd_events(made):
@@ -60,7 +60,7 @@ def drive(made, part, name, wants=None, secret=""):
     host, port = made.api
     process = subprocess.Popen(["node", str(ROOT / "tests/browser/dashboard.mjs"), str(MODULES), f"http://{host}:{port}", str(shots(name)), part,
                                 *([secret] if secret else [])], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                               start_new_session=True)
+                               process_group=0)
     said = []
     try:
         for line in process.stdout:
@@ -70,7 +70,7 @@ def drive(made, part, name, wants=None, secret=""):
                 process.stdin.flush()
             else:
                 said.append(line)
-        process.wait(30)
+        process.wait(PATIENCE)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, 9)
@@ -104,7 +104,7 @@ def test_dashboard_views(build):
 def live_message(made):
     """One message of the live stream."""
     import http.client
-    connection = http.client.HTTPConnection(*made.api, timeout=30)
+    connection = http.client.HTTPConnection(*made.api, timeout=PATIENCE)
     try:
         connection.request("GET", "/api/v1/live")
         answer = connection.getresponse()

@@ -13,7 +13,7 @@ def inside(namespace, *argv, check=True, **options):
 
 
 def curl(namespace, *arguments):
-    return inside(namespace, "curl", "-sS", "-m", "20", *arguments).stdout
+    return inside(namespace, "curl", "-sS", "-m", "90", *arguments).stdout
 
 
 def bypass(ours, both=False):
@@ -30,7 +30,7 @@ def test_curl_ping_and_both_families(build):
         assert (n.http[0], n.udp[0]) == (("10.77.0.1", 80), ("10.77.0.1", 7771))
         assert "XDP" in n.ctl("status", "--json")["receive_path"]
         for address in ("10.77.0.1", "[fd00:77::1]"):
-            inside(namespace, "ping", "-c", "3", "-i", "0.2", "-W", "2", address.strip("[]"))
+            inside(namespace, "ping", "-c", "3", "-i", "0.2", "-W", "90", address.strip("[]"))
             assert post(namespace, event(device_id=address), address) == "204"
             assert curl(namespace, "-o", "/dev/null", "-w", "%{http_code}", f"http://{address}/healthz") == "200"
         assert n.totals("campaigns", "camp_1")["clicks"] == 2
@@ -45,7 +45,7 @@ def test_linux_asks_with_an_address_off_the_link(build):
         time.sleep(3.5)  # we have announced ourselves twice: from here on it has to ask
         run(*inside, "ip", "addr", "add", "203.0.113.9/32", "dev", "lo")
         run(*inside, "ip", "neigh", "flush", "all")
-        done = run(*inside, "curl", "-sS", "-m", "10", "--interface", "203.0.113.9", "http://10.77.0.1/healthz", check=False)
+        done = run(*inside, "curl", "-sS", "-m", "90", "--interface", "203.0.113.9", "http://10.77.0.1/healthz", check=False)
         assert done.stdout == "ok\n", (done, n.audit()["frames"])
 
 
@@ -66,14 +66,14 @@ def test_wrk_and_ab(build):
         script.write_text('wrk.method = "POST"\nlocal n = 0\nlocal tag = tostring({}):gsub("%W", "")\n'
                           'function request()\n n = n + 1\n return wrk.format("POST", "/api/v1/clicks", nil, '
                           f'\'{{"event_id":"\'..tag..\'-\'..n..\'","event_type":"impression","timestamp":{now_ms()},"ad_id":"a","campaign_id":"wrk","advertiser_id":"v"}}\')\nend\n')
-        out = inside(namespace, "wrk", "-t1", "-c32", "-d3s", "-s", str(script), "http://10.77.0.1").stdout
+        out = inside(namespace, "wrk", "-t1", "-c32", "-d3s", "--timeout", "90s", "-s", str(script), "http://10.77.0.1").stdout
         assert "Non-2xx" not in out and "Socket errors" not in out, out
         done = int(re.search(r"(\d+) requests in", out).group(1))
         body = n.folder / "one.json"
         body.write_text(json.dumps(event(event_type="impression", campaign_id="ab")))
-        out = inside(namespace, "ab", "-q", "-n", "2000", "-c", "20", "-k", "-p", str(body), "-T", "application/json", "http://10.77.0.1/api/v1/clicks").stdout
+        out = inside(namespace, "ab", "-q", "-s", "90", "-n", "2000", "-c", "20", "-k", "-p", str(body), "-T", "application/json", "http://10.77.0.1/api/v1/clicks").stdout
         assert re.search(r"Failed requests:\s+0\n", out) and "Non-2xx" not in out, out
-        out = inside(namespace, "ab", "-q", "-n", "500", "-c", "10", "-p", str(body), "-T", "application/json", "http://10.77.0.1/api/v1/clicks").stdout
+        out = inside(namespace, "ab", "-q", "-s", "90", "-n", "500", "-c", "10", "-p", str(body), "-T", "application/json", "http://10.77.0.1/api/v1/clicks").stdout
         assert re.search(r"Failed requests:\s+0\n", out) and "Non-2xx" not in out, out
         counted = n.totals("campaigns", "wrk")["impressions"]
         assert done <= counted <= done + 64, (done, counted)  # wrk does not wait for the last answers
@@ -88,14 +88,14 @@ def test_xdp_drops_the_blocklisted(build):
         n.ctl("blocklist", "add", "fd00:77::/64")
         def gone(address):
             return inside(namespace, "ping", "-c", "1", "-W", "1", address, check=False).returncode != 0
-        wait_until("IPv4 is dropped", lambda: gone("10.77.0.1"), 5)
-        wait_until("IPv6 is dropped", lambda: gone("fd00:77::1"), 5)
+        wait_until("IPv4 is dropped", lambda: gone("10.77.0.1"))
+        wait_until("IPv6 is dropped", lambda: gone("fd00:77::1"))
         def dropped():
             text = n.request("GET", "/metrics", at=n.api)[2].decode()
             return sum(float(value) for value in re.findall(r'^turnpike_xdp_total\{state="dropped",reason="blocklisted"\} (\S+)$', text, re.M)) >= 2
-        wait_until("the drops are counted", dropped, 5)
+        wait_until("the drops are counted", dropped)
         n.ctl("blocklist", "del", "10.77.0.2")
-        wait_until("IPv4 is back", lambda: not gone("10.77.0.1"), 5)
+        wait_until("IPv4 is back", lambda: not gone("10.77.0.1"))
         assert post(namespace, event(device_id="again")) == "204"
 
 
@@ -116,7 +116,7 @@ def test_kill_and_start_again_on_the_same_port(build):
         for _ in range(2):
             n.kill()
             n.start(control=False)
-            wait_until("the port answers", lambda: post(namespace, first) == "204", 10)
+            wait_until("the port answers", lambda: post(namespace, first) == "204")
         assert n.totals("campaigns", "camp_1")["clicks"] == 1
 
 

@@ -34,15 +34,16 @@ def figures(made, campaign, **wanted):
         totals = made.totals("campaigns", campaign)
         return all(totals[key] == value for key, value in wanted.items())
     try:
-        wait_until(f"{campaign}: {wanted}", right, 10)
+        wait_until(f"{campaign}: {wanted}", right)
     except AssertionError:
         raise AssertionError(f"{campaign}: wanted {wanted}, got {made.totals('campaigns', campaign)}") from None
 
 
 def hour_start():
-    """A stamp in the middle of the present clock hour or, in its first minute, of the one before: all of a test lies in one hour."""
-    now = now_ms()
-    return now - 5000 if now % 3600000 > 120000 else now - now % 3600000 - 60000
+    """A stamp of the last minutes with a minute of its clock hour behind it, and two before: all of a test lies in one hour."""
+    stamp = now_ms() - 5000
+    into = stamp % 3600000
+    return stamp - into - 60000 if into < 120000 else min(stamp, stamp - into + 3540000)
 
 
 def files(path):

@@ -19,6 +19,8 @@ import uuid
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 CPUS = len(os.sched_getaffinity(0))
+LOG_LINES = 15
+PATIENCE = 90.0  # seconds for whatever has to happen or to answer: a bound against hanging, not an expectation about speed
 
 
 class Skip(Exception):
@@ -37,8 +39,8 @@ def event(**fields):
     return {key: value for key, value in base.items() if value is not None}
 
 
-def wait_until(what, condition, seconds=15.0):
-    """Polls until the condition is true; a bound against hanging, not an expectation about speed."""
+def wait_until(what, condition, seconds=PATIENCE):
+    """Polls until the condition is true."""
     end = time.monotonic() + seconds
     while True:
         value = condition()
@@ -56,9 +58,10 @@ class Process:
         self.log = open(log, "ab")
         if netns:
             argv = ["ip", "netns", "exec", netns] + argv
-        self.popen = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=self.log, start_new_session=True)
+        # A group of its own, which Ctrl-C does not reach, but no session: the kernel shares the processor out by session before it looks at nice (autogroup).
+        self.popen = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=self.log, process_group=0)
 
-    def line(self, seconds=60):
+    def line(self, seconds=PATIENCE):
         end = time.monotonic() + seconds
         text = b""
         while not text.endswith(b"\n"):
@@ -71,14 +74,17 @@ class Process:
             text += chunk
         return text.decode().strip()
 
+    def whole(self):
+        return pathlib.Path(self.log.name).read_text(errors="replace")
+
     def tail(self):
-        return pathlib.Path(self.log.name).read_text(errors="replace")[-3000:]
+        return self.whole()[-3000:]
 
     def kill(self, number=signal.SIGKILL):
         if self.popen.poll() is None:
             self.popen.send_signal(number)
 
-    def stop(self, seconds=90):
+    def stop(self, seconds=PATIENCE):
         self.kill(signal.SIGTERM)
         try:
             return self.popen.wait(seconds)
@@ -124,7 +130,17 @@ class Node:
         self.http, self.udp = ([endpoint(text) for text in group.split(",") if text] for group in match.groups())
         if control and not self.control:  # after a kill of the data process it is still there
             self.start_control()
+        if self.control and self.control.popen.poll() is None:
+            self.wait_for_figures()
         return self
+
+    def wait_for_figures(self):
+        """Until the control process answers from this data process: it looks for a new one a few times a second."""
+        attached = f'msg="attached to the data process" program=turnpike-control pid={self.data.popen.pid}\n'
+
+        def current():
+            return attached in self.control.whole() and self.get("/readyz")["figures"] == "current"
+        wait_until("the control process has found the data process", current)
 
     def start_control(self):
         self.control = Process([str(self.build / "control/turnpike-control"), "-c", str(self.config)], self.folder / "control.log")
@@ -153,7 +169,7 @@ class Node:
 
     def request(self, method, path, body=None, headers=None, at=None):
         host, port = at or self.http[0]
-        connection = http.client.HTTPConnection(host, port, timeout=30)
+        connection = http.client.HTTPConnection(host, port, timeout=PATIENCE)
         try:
             connection.request(method, path, body=body, headers=headers or {})
             answer = connection.getresponse()
@@ -178,7 +194,7 @@ class Node:
 
     def ctl(self, *arguments, status=0):
         done = subprocess.run([str(self.build / "control/turnpikectl"), "-c", str(self.config), *arguments], capture_output=True,
-                              text=True, timeout=60)
+                              text=True, timeout=PATIENCE)
         assert done.returncode in (status if isinstance(status, set) else {status}), f"turnpikectl {arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return json.loads(done.stdout) if "--json" in arguments else done.stdout
 
@@ -202,10 +218,14 @@ def endpoint(text):
 
 @contextlib.contextmanager
 def folder():
-    """A folder of the test's own, on a real disk, removed afterwards."""
+    """A folder of the test's own, on a real disk, removed afterwards. If the test fails, what the logs in it said last is told with it."""
     path = tempfile.mkdtemp(prefix="turnpike-test-", dir=os.environ.get("TURNPIKE_TEST_DIR", "/var/tmp"))
     try:
         yield pathlib.Path(path)
+    except Exception as error:
+        for log in sorted(pathlib.Path(path).glob("*.log")) if not isinstance(error, Skip) else ():
+            error.add_note(f"---- the end of {log.name}\n" + "".join(log.read_text(errors="replace").splitlines(True)[-LOG_LINES:]))
+        raise
     finally:
         shutil.rmtree(path, ignore_errors=True)
 
@@ -325,7 +345,7 @@ class Ledger:
         self.node = made
         self.counts = dict.fromkeys(self.VERDICTS, 0)
         self.rejected = {}
-        self.connection = http.client.HTTPConnection(*made.http[0], timeout=30)
+        self.connection = http.client.HTTPConnection(*made.http[0], timeout=PATIENCE)
 
     def send(self, body, headers=None):
         """(status, document) of one body."""

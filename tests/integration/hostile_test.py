@@ -4,7 +4,7 @@ import os
 import subprocess
 import urllib.parse
 
-from harness import Skip, event, node, now_ms, wait_until
+from harness import PATIENCE, Skip, event, node, now_ms, wait_until
 
 TIMES = ("abc", "", "-1", "1e3", "2026-02-30T00:00:00Z", "2026-01-01T25:00:00Z", "2026-01-01T00:00:00", "99999999999999999999",
          "10000-01-01T00:00:00Z", "1969-12-31T23:59:59Z", "1.5")
@@ -97,11 +97,11 @@ def test_a_state_folder_that_cannot_be_used_is_named(build):
         made.control.stop()
         made.control = None
         read_only = ["unshare", "-m", "sh", "-c", 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && exec "$@"', str(state)]
-        said = subprocess.run(read_only + control, capture_output=True, text=True, timeout=60)
+        said = subprocess.run(read_only + control, capture_output=True, text=True, timeout=PATIENCE)
         assert said.returncode == 1 and "control.state_dir has to be writable" in said.stderr and str(state) in said.stderr, said
         ledger = (state / "ledger.db").read_bytes()
         (state / "ledger.db").write_bytes(b"junk" * 1000)
-        said = subprocess.run(control, capture_output=True, text=True, timeout=60)
+        said = subprocess.run(control, capture_output=True, text=True, timeout=PATIENCE)
         assert said.returncode == 1 and "the ledger is damaged" in said.stderr and str(state) in said.stderr, said
         assert (state / "ledger.db").read_bytes() == b"junk" * 1000, "it was touched"
         (state / "ledger.db").write_bytes(ledger)

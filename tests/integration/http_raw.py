@@ -2,7 +2,7 @@
 import json
 import socket
 
-from harness import event
+from harness import PATIENCE, event
 
 CLICKS = "/api/v1/clicks"
 PIXEL = "/api/v1/pixel.gif"
@@ -13,7 +13,7 @@ class Raw:
     """A connection on which a test says every byte itself."""
 
     def __init__(self, made):
-        self.socket = socket.create_connection(made.http[0], timeout=20)
+        self.socket = socket.create_connection(made.http[0], timeout=PATIENCE)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.buffer = b""
 

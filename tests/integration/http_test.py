@@ -10,7 +10,7 @@ import urllib.parse
 import uuid
 import zlib
 
-from harness import SMALL, event, findings, ledger, node, now_ms
+from harness import PATIENCE, SMALL, event, findings, ledger, node, now_ms
 from http_raw import CLICKS, DEBUG, PIXEL, Raw, chunked, one, problem, request
 
 
@@ -566,7 +566,7 @@ def test_many_clients_at_once(build):
         def work(seed):
             try:
                 dice = random.Random(seed)
-                connection = http.client.HTTPConnection(*n.http[0], timeout=30)
+                connection = http.client.HTTPConnection(*n.http[0], timeout=PATIENCE)
                 for _ in range(30):
                     body = json.dumps([event(event_id=i, timestamp=stamp, device_id=i[:8]) for i in dice.sample(ids, 20)])
                     connection.request("POST", CLICKS + "?report=1", body)

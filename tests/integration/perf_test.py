@@ -21,7 +21,7 @@ def test_perf_tells_cycles_an_event_of_each_stage(build):
             def measured():
                 found = node.ctl("perf", "--interval", "0.5", "--json")
                 return found if all(stage["sampled_events"] for stage in found["stages"]) else None
-            found = harness.wait_until("a sampled round in every stage", measured, 60)
+            found = harness.wait_until("a sampled round in every stage", measured)
             text = node.ctl("perf", "--interval", "0.1")
         finally:
             stop.set()

@@ -3,11 +3,12 @@ import collections
 import contextlib
 import json
 import os
+import re
 import socket
 import subprocess
 import threading
 
-from harness import CPUS, DPDK_INGEST, SMALL, Node, Process, Skip, event, folder, network, node, run, wait_until
+from harness import CPUS, DPDK_INGEST, PATIENCE, SMALL, Node, Process, Skip, event, folder, network, node, run, wait_until
 
 
 def inside(namespace, *argv, check=True, **options):
@@ -15,7 +16,7 @@ def inside(namespace, *argv, check=True, **options):
 
 
 def curl(namespace, *arguments):
-    return inside(namespace, "curl", "-sS", "-m", "20", *arguments).stdout
+    return inside(namespace, "curl", "-sS", "-m", "90", *arguments).stdout
 
 
 def post(namespace, body, address="10.77.0.1"):
@@ -113,10 +114,10 @@ def test_the_kernel_behind_the_tap(build):
             try:
                 for server in servers:
                     server.line()
-                inside(clients, "ping", "-c", "2", "-i", "0.2", "-W", "2", "10.77.0.9")
-                inside(clients, "ping", "-c", "2", "-i", "0.2", "-W", "2", "fd00:77::9")
-                inside(own, "ping", "-c", "2", "-i", "0.2", "-W", "2", "-I", "10.77.0.9", "10.77.0.2")  # and outwards
-                code = ("import socket, sys\ns = socket.create_connection((sys.argv[1], 2222), 10)\nd = b'x' * 200000\n"
+                inside(clients, "ping", "-c", "2", "-i", "0.2", "-W", "90", "10.77.0.9")
+                inside(clients, "ping", "-c", "2", "-i", "0.2", "-W", "90", "fd00:77::9")
+                inside(own, "ping", "-c", "2", "-i", "0.2", "-W", "90", "-I", "10.77.0.9", "10.77.0.2")  # and outwards
+                code = ("import socket, sys\ns = socket.create_connection((sys.argv[1], 2222), 90)\nd = b'x' * 200000\n"
                         "import threading\nthreading.Thread(target=s.sendall, args=(d,)).start()\n"
                         "n = 0\nwhile n < len(d): n += len(s.recv(65536))\nprint(n)")
                 for address in ("10.77.0.1", "10.77.0.9", "fd00:77::9"):
@@ -126,7 +127,7 @@ def test_the_kernel_behind_the_tap(build):
                     server.kill()
                     server.popen.wait()
             assert post(clients, event()) == "204"
-            refused = inside(clients, "curl", "-sS", "-m", "5", "http://10.77.0.1:99/", check=False)
+            refused = inside(clients, "curl", "-sS", "-m", "90", "http://10.77.0.1:99/", check=False)
             assert refused.returncode == 7, refused  # refused by the kernel, where nothing listens; silence would be 28
             frames = n.audit()["frames"]
             assert frames["accepted"] >= 3 * 200000 // 1460 and not frames["dropped"]["tap_full"], frames
@@ -150,14 +151,14 @@ def test_ports_and_connections(build):
         assert other["driver"] == "socket", other
         before = port["traffic"]["frames_received"]
         assert post(namespace, event()) == "204"
-        inside(namespace, "curl", "-sS", "-m", "2", "http://10.77.0.1:99/", check=False)
+        inside(namespace, "curl", "-sS", "-m", "90", "http://10.77.0.1:99/", check=False)
         port = n.ctl("ports", "--json")["items"][0]
         assert port["traffic"]["frames_received"] > before and port["traffic"]["dropped"]["unknown_port"] >= 1, port
         text = n.ctl("ports", "--interval", "0.2")
         assert "drop unknown_port" in text and "XDP native" in text and "kernel sockets" in text, text
 
         hold = ("import socket, sys, time\n"
-                "s = [socket.create_connection((sys.argv[1], int(sys.argv[2])), 10) for _ in range(int(sys.argv[3]))]\n"
+                "s = [socket.create_connection((sys.argv[1], int(sys.argv[2])), 90) for _ in range(int(sys.argv[3]))]\n"
                 "[x.sendall(b'GET /healthz HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n') for x in s]\n[x.recv(4096) for x in s]\n"
                 "print('held', flush=True)\ntime.sleep(600)")
         held = [Process(["/usr/bin/python3", "-c", hold, "10.77.0.1", "80", "5"], n.folder / "held.log", namespace),
@@ -189,7 +190,7 @@ def looking(n, *arguments):
     process = subprocess.Popen([str(n.build / "control/turnpikectl"), "-c", str(n.config), *arguments], stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE, text=True)
     def output():
-        out, errors = process.communicate(timeout=60)
+        out, errors = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, (process.returncode, out, errors)
         return out
     try:
@@ -203,7 +204,7 @@ def looking(n, *arguments):
 
 def test_trace_shows_each_step(build):
     with network() as (namespace, ours), node(build, ingest=DPDK_INGEST.format(ours), extra=SMALL) as n:
-        with looking(n, "trace", "--requests", "--count", "4", "--seconds", "30", "--json") as output:
+        with looking(n, "trace", "--requests", "--count", "4", "--seconds", "90", "--json") as output:
             first = event()
             for body in (first, first, event(bid_price="x")):
                 post(namespace, body)
@@ -216,26 +217,26 @@ def test_trace_shows_each_step(build):
         assert steps[2]["parse"].startswith("bad_") and "bid_price" in steps[2]["parse"] and "shard" not in steps[2], steps
         assert records[0]["subject"].endswith("POST /api/v1/clicks") and records[3]["subject"].endswith("GET /nowhere"), records
         # by path, by port, by type
-        with looking(n, "trace", "--requests", "--path", "/api/v1/pixel", "--count", "1", "--seconds", "30") as output:
+        with looking(n, "trace", "--requests", "--path", "/api/v1/pixel", "--count", "1", "--seconds", "90") as output:
             post(namespace, event())
             curl(namespace, "-o", "/dev/null", "http://10.77.0.1/api/v1/pixel.gif?event_type=click&ad_id=a&campaign_id=c&advertiser_id=d")
             text = output()
             assert text.count("request") == 1 and "pixel.gif" in text and "http: 200" in text, text
-        with looking(n, "trace", "--packets", "--port", "99", "--count", "2", "--seconds", "30", "--json") as output:
+        with looking(n, "trace", "--packets", "--port", "99", "--count", "2", "--seconds", "90", "--json") as output:
             post(namespace, event())
-            inside(namespace, "curl", "-sS", "-m", "2", "http://10.77.0.1:99/", check=False)
+            inside(namespace, "curl", "-sS", "-m", "90", "http://10.77.0.1:99/", check=False)
             records = [json.loads(line) for line in output().splitlines()]
             assert [(record["kind"], record["verdict"]) for record in records] == [("in", "unknown_port"), ("out", "sent")], records
             assert [step["step"] for step in records[0]["steps"]] == ["link", "ip", "blocklist", "tcp"], records
         # a datagram's events are judged at once
-        with looking(n, "trace", "--requests", "--type", "udp", "--count", "3", "--seconds", "30", "--json") as output:
+        with looking(n, "trace", "--requests", "--type", "udp", "--count", "3", "--seconds", "90", "--json") as output:
             for body in ("not JSON", json.dumps(event()), json.dumps([event(), event(bid_price="x"), event(ad_id=None)])):
                 inside(namespace, "bash", "-c", "printf %s \"$1\" > /dev/udp/10.77.0.1/7771", "send", body)
             records = [json.loads(line) for line in output().splitlines()]
         steps = [{step["step"]: step["verdict"] for step in record["steps"]} for record in records]
         assert [s["datagram"] for s in steps] == ["accepted"] * 3, steps
         assert [s["parse"] for s in steps] == ["malformed", "ok", "missing_field, one of 2 rejected"], steps
-        with looking(n, "trace", "--type", "arp", "--count", "1", "--seconds", "30") as output:
+        with looking(n, "trace", "--type", "arp", "--count", "1", "--seconds", "90") as output:
             inside(namespace, "ip", "neigh", "flush", "dev", ours.replace("tpa", "tpb"))
             post(namespace, event())
             assert "arp" in output()
@@ -270,10 +271,10 @@ def test_a_trace_that_is_killed_ends(build):
 def test_capture_opens_in_tshark(build):
     with network() as (namespace, ours), node(build, ingest=DPDK_INGEST.format(ours), extra=SMALL) as n:
         path = n.folder / "frames.pcapng"
-        with looking(n, "capture", str(path), "--seconds", "30", "--count", "60") as output:
+        with looking(n, "capture", str(path), "--seconds", "90", "--count", "60") as output:
             for _ in range(10):
                 post(namespace, event())
-                inside(namespace, "curl", "-sS", "-m", "2", "http://10.77.0.1:99/", check=False)
+                inside(namespace, "curl", "-sS", "-m", "90", "http://10.77.0.1:99/", check=False)
             assert "60 packets" in output()
         def tshark(*arguments):
             return subprocess.run(["tshark", "-r", str(path), *arguments], check=True, capture_output=True, text=True).stdout
@@ -284,7 +285,10 @@ def test_capture_opens_in_tshark(build):
         assert len(directions) == 2 and min(directions.values()) > 10, directions
         assert any("tcp: unknown_port" in row[1] for row in rows) and any("tcp: accepted" in row[1] for row in rows), rows[:5]
         assert "204" in tshark("-Y", "http.response", "-T", "fields", "-e", "http.response.code")
-        assert not tshark("-Y", "_ws.malformed || tcp.analysis.retransmission").strip()
+        assert not tshark("-Y", "_ws.malformed").strip()
+        # a machine that is busy elsewhere for a while makes Linux send again; who did is known, and nothing else may look so
+        again = int(re.search(r"^TcpRetransSegs\s+(\d+)", inside(namespace, "nstat", "-asz").stdout, re.M).group(1)) + sum(per_core(n, "tcp_retransmits_total").values())
+        assert len(tshark("-Y", "tcp.analysis.retransmission").splitlines()) <= again
 
 
 def telemetry_instance(n):
@@ -295,7 +299,7 @@ def telemetry_instance(n):
             with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as asker:
                 with contextlib.suppress(ConnectionRefusedError):
                     asker.connect(f"{base}/{name}")
-                    asker.settimeout(10)
+                    asker.settimeout(PATIENCE)
                     if json.loads(asker.recv(16384))["pid"] == n.data.popen.pid:
                         return (name.split(":") + ["0"])[1]
     raise AssertionError(f"no telemetry socket of ours in {base}")
@@ -306,7 +310,7 @@ def test_telemetry_has_our_commands(build):
     with network() as (namespace, ours), node(build, ingest=DPDK_INGEST.format(ours), extra=SMALL) as n:
         assert post(namespace, event()) == "204"
         asked = subprocess.run(["dpdk-telemetry.py", "-f", "turnpike", "-i", telemetry_instance(n)], input="/\n/turnpike/ports\n/turnpike/port,net_af_xdp0\n", capture_output=True,
-                               text=True, timeout=60, check=True)
+                               text=True, timeout=PATIENCE, check=True)
         answers = [json.loads(line) for line in asked.stdout.splitlines()]
         assert len(answers) == 3, answers
         assert "/turnpike/port" in answers[0]["/"], answers[0]

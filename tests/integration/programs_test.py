@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 
-from harness import CPUS, SMALL, Node, Process, Skip, endpoint, event, findings, folder, node, now_ms, wait_until
+from harness import CPUS, PATIENCE, SMALL, Node, Process, Skip, endpoint, event, findings, folder, node, now_ms, wait_until
 from udp_test import Client, pack_batch, pack_event
 
 COMPLETE = """
@@ -48,7 +48,7 @@ control:
 
 
 def call(build, program, *arguments):
-    done = subprocess.run([os.path.join(build, program), *arguments], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([os.path.join(build, program), *arguments], capture_output=True, text=True, timeout=PATIENCE)
     return done.returncode, done.stdout, done.stderr
 
 
@@ -151,14 +151,14 @@ def test_ready_lines_and_free_ports(build):
             for target in made.udp:
                 family = socket.AF_INET6 if ":" in target[0] else socket.AF_INET
                 with socket.socket(family, socket.SOCK_DGRAM) as sender:
-                    sender.settimeout(20)
+                    sender.settimeout(PATIENCE)
                     sender.sendto(pack_batch([pack_event()]), target)
                     assert len(sender.recv(1000)) == 48
             assert made.audit()["events"]["accepted"] == 4
             assert made.request("GET", "/healthz", at=made.api)[0] == 200
             # One line and no more, until the end.
             made.data.kill(signal.SIGTERM)
-            assert made.data.popen.wait(60) == 0 and made.data.popen.stdout.read() == b""
+            assert made.data.popen.wait(PATIENCE) == 0 and made.data.popen.stdout.read() == b""
         finally:
             for process in (made.control, made.data):
                 if process:
@@ -173,7 +173,7 @@ def test_port_that_is_taken(build):
         port = taken.getsockname()[1]
         made = Node(build, path, ingest=f"  - {{driver: socket, http: '127.0.0.1:{port}'}}\n", extra=SMALL)
         process = Process([str(made.build / "dataplane/turnpiked"), "-c", str(made.config)], path / "data.log")
-        assert process.popen.wait(60) == 1 and process.popen.stdout.read() == b"", process.tail()
+        assert process.popen.wait(PATIENCE) == 1 and process.popen.stdout.read() == b"", process.tail()
         assert str(port) in process.tail() and "in use" in process.tail(), process.tail()
 
 
@@ -225,7 +225,7 @@ def test_sigterm_under_load_keeps_what_was_acknowledged(build):
             acknowledged, lock, problems, started = [], threading.Lock(), [], threading.Barrier(5)
 
             def over_http(seed):
-                connection = http.client.HTTPConnection(*n.http[0], timeout=20)
+                connection = http.client.HTTPConnection(*n.http[0], timeout=PATIENCE)
                 started.wait()
                 for turn in range(100_000):
                     events = [event(event_id=f"h{seed}-{turn}-{i}", device_id=f"d{i}") for i in range(5)]
@@ -262,9 +262,9 @@ def test_sigterm_under_load_keeps_what_was_acknowledged(build):
             started.wait()
             wait_until("load", lambda: len(acknowledged) > 300)
             n.data.kill(number)
-            assert n.data.popen.wait(60) == 0, n.data.tail()
+            assert n.data.popen.wait(PATIENCE) == 0, n.data.tail()
             for thread in threads:
-                thread.join(60)
+                thread.join(PATIENCE)
             assert not problems, problems
             assert not list((n.data_dir / "log").iterdir()), "a clean stop seals the open log"
             n.data.popen.stdout.close()
@@ -286,7 +286,7 @@ def test_sigterm_with_idle_and_half_sent_connections(build):
             connection.sendall(data)
             held.append(connection)
         time.sleep(0.05)
-        code = n.data.stop(30)
+        code = n.data.stop()
         assert code == 0, code
         for connection in held:
             connection.close()
@@ -333,11 +333,11 @@ def test_control_process_alone(build):
         assert n.totals("campaigns", "camp_1")["clicks"] == 1
         before = sorted(str(p.relative_to(n.data_dir)) for p in n.data_dir.rglob("*"))
         n.control.kill(signal.SIGTERM)
-        assert n.control.popen.wait(30) == 0
+        assert n.control.popen.wait(PATIENCE) == 0
         n.start_control()
         assert sorted(str(p.relative_to(n.data_dir)) for p in n.data_dir.rglob("*")) == before, "it never writes into the data folder"
         n.data.kill(signal.SIGTERM)
-        assert n.data.popen.wait(60) == 0
+        assert n.data.popen.wait(PATIENCE) == 0
         assert n.request("GET", "/healthz", at=n.api)[0] in (200, 503)
         wait_until("the sealed click", lambda: n.totals("campaigns", "camp_1")["clicks"] == 1)
         n.data.popen.stdout.close()
@@ -349,7 +349,7 @@ def test_control_process_alone(build):
 def test_ready_is_told_to_systemd(build):
     with folder() as path, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
         notify.bind(str(path / "notify"))
-        notify.settimeout(30)
+        notify.settimeout(PATIENCE)
         made = Node(build, path, extra=SMALL)
         os.environ["NOTIFY_SOCKET"] = str(path / "notify")
         try:
@@ -368,7 +368,7 @@ def test_audit_balances_layer_by_layer_while_load_runs(build):
         stop = threading.Event()
 
         def work():
-            connection = http.client.HTTPConnection(*n.http[0], timeout=20)
+            connection = http.client.HTTPConnection(*n.http[0], timeout=PATIENCE)
             client = Client(n)
             while not stop.is_set():
                 connection.request("POST", "/api/v1/clicks", json.dumps([event(), event(ad_id=None), event(timestamp=now_ms() + 10**8)]))

@@ -9,15 +9,18 @@ import signal
 import subprocess
 import time
 
-from harness import ROOT, SMALL, event, folder, node, now_ms, wait_until
+from harness import PATIENCE, ROOT, SMALL, event, folder, node, now_ms, wait_until
 
 MINUTE, HOUR = 60_000, 3_600_000
 KINDS = ("click", "impression", "conversion")
 
 
+PRESENT = now_ms() // HOUR * HOUR  # the hour in which this began, whatever hour begins meanwhile
+
+
 def mixed(count, hours_ago=2, **fields):
     """Events over the minutes of an hour that has passed: clicks with a price, impressions, conversions; several campaigns, two currencies."""
-    begin = now_ms() // HOUR * HOUR - hours_ago * HOUR
+    begin = PRESENT - hours_ago * HOUR
     return [event(**({"event_type": KINDS[i % 3], "campaign_id": f"camp_{i % 4}", "ad_id": f"ad_{i % 7}",
                       "advertiser_id": f"adv_{i % 2}", "timestamp": begin + i * 7000 % HOUR, "bid_price": "0.125",
                       "currency": "EUR" if i % 5 == 0 else "USD", "device_id": f"device_{i}"} | fields)) for i in range(count)]
@@ -62,7 +65,7 @@ def test_recount_is_equal(build):
         events = mixed(400)
         bring(made, events[:200])
         bring(made, events[200:] + events[:50], seal=False)
-        begin = now_ms() // HOUR * HOUR - 3 * HOUR
+        begin = PRESENT - 3 * HOUR
         wanted = sums(events)
         answer = totals(made, **{"from": begin, "to": now_ms() + HOUR, "by": "campaign"})
         assert answer["equal"] and answer["events"] == 400 and not answer["differences"], answer
@@ -156,7 +159,7 @@ def script(path):
 
 
 def pull(client, *words, status=0, **environment):
-    done = subprocess.run(["sh", str(client), *map(str, words)], capture_output=True, text=True, timeout=120,
+    done = subprocess.run(["sh", str(client), *map(str, words)], capture_output=True, text=True, timeout=PATIENCE,
                           env=os.environ | environment)
     assert done.returncode == status, (words, done.returncode, done.stdout, done.stderr)
     return done.stdout + done.stderr
@@ -246,12 +249,12 @@ def test_hours_are_reconciled_by_themselves(build):
         bring(made, events)
         pass_time(made)
         made.ctl("segments", "seal")
-        hour = now_ms() // HOUR * HOUR - 2 * HOUR
+        hour = PRESENT - 2 * HOUR
 
         def runs():
             items = made.get(f"/api/v1/reconcile/runs?from={hour}&to={hour + HOUR}")["items"]
             return items if items and items[0]["events"] == 200 else None
-        found = wait_until("the hour is counted", runs, 40)
+        found = wait_until("the hour is counted", runs)
         assert found[0]["equal"] and found[0]["differences"] == [], found
         chain = segments(made)["items"][found[0]["sequence"] - 1]["chain_sha256"]
         assert found[0]["chain_sha256"] == chain

@@ -3,7 +3,7 @@ import pathlib
 import shutil
 import uuid
 
-from harness import SMALL, Node, event, folder, loop_disk, run, wait_until
+from harness import PATIENCE, SMALL, Node, event, folder, loop_disk, run, wait_until
 
 
 def logs(made):
@@ -26,7 +26,7 @@ def test_log_show_names_blocks_and_damage(build):
                 assert made.post(event(device_id=f"d{i}", event_type="impression"))[0] == 204
             # A quiet log gets a witness behind its last block, so that even the last one's damage can be told.
             open_file = f"{next(one for one in made.ctl('log', 'show', '--json')['items'] if one['events'])['id']}"
-            wait_until("the log bears witness", lambda: made.ctl("log", "show", open_file, "--json")["items"][-2]["kind"] == "witness", 10)
+            wait_until("the log bears witness", lambda: made.ctl("log", "show", open_file, "--json")["items"][-2]["kind"] == "witness")
             made.kill()
             file = next(one for one in made.ctl("log", "show", "--json")["items"] if one["events"])
             assert (file["state"], file["events"]) == ("open", 5), file
@@ -43,7 +43,7 @@ def test_log_show_names_blocks_and_damage(build):
             faults = made.ctl("segments", "verify", "--json", status=1)["items"]
             assert [pathlib.Path(fault["file"]).name for fault in faults] == [pathlib.Path(file["file"]).name], faults
             # The node refuses to start, with status 1, and names the tool; nothing is changed by the attempt.
-            refused = run(str(pathlib.Path(build) / "dataplane/turnpiked"), "-c", str(made.config), check=False, timeout=30)
+            refused = run(str(pathlib.Path(build) / "dataplane/turnpiked"), "-c", str(made.config), check=False, timeout=PATIENCE)
             assert refused.returncode == 1 and "turnpikectl log show" in refused.stderr, refused
             pathlib.Path(file["file"]).write_bytes(whole)
             made.start()
@@ -63,7 +63,7 @@ def test_a_lost_folder_is_told(build):
             made.kill()
             for name in ("log", "segments"):
                 (made.data_dir / name).rename(path / name)
-                refused = run(str(pathlib.Path(build) / "dataplane/turnpiked"), "-c", str(made.config), check=False, timeout=30)
+                refused = run(str(pathlib.Path(build) / "dataplane/turnpiked"), "-c", str(made.config), check=False, timeout=PATIENCE)
                 assert refused.returncode == 1 and f"{made.data_dir}/{name}" in refused.stderr, refused
                 faults = made.ctl("segments", "verify", "--json", status=1)["items"]
                 assert [fault["file"] for fault in faults] == [f"{made.data_dir}/{name}"], faults
@@ -161,10 +161,10 @@ def test_ports_open_before_old_logs_are_sealed(build):
             status = made.ctl("status", "--json")
             assert status["state"] == "no_space" and status["recovery_bytes"] == status["recovery_bytes_all"] > 0, status
             (mount / "filler").unlink()
-            wait_until("beacons are taken again", lambda: made.post(sent[0], report=True)[0] == 200, 20)
+            wait_until("beacons are taken again", lambda: made.post(sent[0], report=True)[0] == 200)
             assert made.post(sent, report=True)[1]["duplicates"] == 500
             made.ctl("segments", "seal", "--json")
-            wait_until("the old log is sealed", lambda: made.ctl("segments", "list", "--json")["items"], 20)
+            wait_until("the old log is sealed", lambda: made.ctl("segments", "list", "--json")["items"])
             assert made.totals("campaigns", "camp_1")["impressions"] == 500
             made.audit()
             made.stop()

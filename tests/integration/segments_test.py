@@ -47,7 +47,7 @@ def all_there(made, sent):
 
 def sealed(made, wanted):
     made.ctl("segments", "seal")
-    wait_until("all is sealed", lambda: sum(one["rows"] for one in made.ctl("segments", "list", "--json")["items"]) == wanted, 20)
+    wait_until("all is sealed", lambda: sum(one["rows"] for one in made.ctl("segments", "list", "--json")["items"]) == wanted)
 
 
 def test_segments_hold_what_was_sent(build):

@@ -14,7 +14,7 @@ import threading
 import time
 import urllib.parse
 
-from harness import ROOT, SMALL, Node, Skip, event, findings, folder, node, run, udp_send, wait_until
+from harness import PATIENCE, ROOT, SMALL, Node, Skip, event, findings, folder, node, run, udp_send, wait_until
 
 RULES = ROOT / "packaging/prometheus/turnpike.rules.yml"
 DASHBOARD = ROOT / "packaging/grafana/turnpike.json"
@@ -56,9 +56,11 @@ def busy(made):
 def test_metrics_are_complete(build):
     with node(build, extra=SMALL) as made:
         busy(made)
-        scrape(made)
-        time.sleep(0.05)  # the time-stamp counter's rate is measured between two pages
-        page = scrape(made)
+        # the time-stamp counter's rate is measured between two pages, and counters are copies, some milliseconds old
+        def counted():
+            text = scrape(made)
+            return text if "\nturnpike_tsc_frequency_hertz " in text and value(text, "turnpike_ack_latency_seconds_count") > 0 else None
+        page = wait_until("all has been counted", counted)
         done = run("promtool", "check", "metrics", input=page, check=False)
         assert done.returncode == 0 and not done.stderr, f"promtool: {done.stdout} {done.stderr}"
         shown = samples(page)
@@ -116,24 +118,32 @@ def prometheus(made, path):
     (path / "prometheus.yml").write_text(
         "global: {scrape_interval: 200ms, evaluation_interval: 1s}\nrule_files: [turnpike.rules.yml]\nscrape_configs:\n"
         f"  - {{job_name: turnpike, static_configs: [{{targets: ['{made.api[0]}:{made.api[1]}']}}]}}\n")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with open(path / "prometheus.log", "wb") as log:
-        server = subprocess.Popen(["prometheus", f"--config.file={path}/prometheus.yml", f"--storage.tsdb.path={path}/tsdb",
-                                   f"--web.listen-address=127.0.0.1:{port}"], stdout=log, stderr=log)
+    log, server, port = path / "prometheus.log", None, 0
+
+    def start():
+        """It cannot pick a free port by itself: who else binds the one that was free a moment ago is in its way."""
+        nonlocal server, port
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        with open(log, "wb") as said:
+            server = subprocess.Popen(["prometheus", f"--config.file={path}/prometheus.yml", f"--storage.tsdb.path={path}/tsdb",
+                                       f"--web.listen-address=127.0.0.1:{port}"], stdout=said, stderr=said, process_group=0)
 
     def ask(path_and_query):
         status, _, content = made.request("GET", path_and_query, at=("127.0.0.1", port))
         return status, json.loads(content) if content.startswith(b"{") else {}
 
     def serves():
-        assert server.poll() is None, (path / "prometheus.log").read_text()[-2000:]
+        if server.poll() is not None:
+            assert "address already in use" in log.read_text(), log.read_text()[-2000:]
+            start()
         with contextlib.suppress(OSError):
             return ask("/api/v1/query?query=1")[0] == 200
 
+    start()
     try:
-        wait_until("prometheus serves", serves, 30)
+        wait_until("prometheus serves", serves)
         yield ask
     finally:
         server.kill()
@@ -152,15 +162,16 @@ def test_prometheus_scrapes_and_every_query_has_an_answer(build):
             _, answer = ask("/api/v1/query?query=" + urllib.parse.quote('count_over_time(turnpike_tsc_frequency_hertz[1m]) > 3'))
             return answer["data"]["result"]
 
-        wait_until("prometheus scrapes", scraped, 30)
+        wait_until("prometheus scrapes", scraped)
         busy(made)  # again, so that there are rates
         wait_until("the rates are seen", lambda: ask("/api/v1/query?query=" + urllib.parse.quote(
-            'sum(rate(turnpike_query_latency_seconds_count{endpoint=~"/api/.*"}[1m])) > 0'))[1]["data"]["result"], 30)
+            'sum(rate(turnpike_query_latency_seconds_count{endpoint=~"/api/.*"}[1m])) > 0'))[1]["data"]["result"])
         time.sleep(0.5)
         shown = samples(scrape(made))
         recorded = set(re.findall(r"record: (\S+)", RULES.read_text()))
         with findings() as same:
             checked = expressions()
+            end = time.monotonic() + PATIENCE
             same("expressions were found", len(checked) > 60, True)
             for where, expression in checked:
                 # what is asked for exists, with labels that exist
@@ -176,9 +187,14 @@ def test_prometheus_scrapes_and_every_query_has_an_answer(build):
                 plain = re.sub(r"\s*(==|!=|>|<) [\d.]+(?=\s*$|\s+and )", "", expression)
                 plain = plain.replace("$__rate_interval", "1m").replace("$instance", ".*")
                 plain = re.sub(r"\[(5m|15m|1h|6h)\]", "[1m]", plain)
-                status, answer = ask("/api/v1/query?query=" + urllib.parse.quote(plain))
+                while True:  # a rate needs two scrapes, a recorded name an evaluation
+                    status, answer = ask("/api/v1/query?query=" + urllib.parse.quote(plain))
+                    found = bool(answer.get("data", {}).get("result"))
+                    if found or status != 200 or time.monotonic() > end:
+                        break
+                    time.sleep(0.1)
                 same(f"{where}: {plain}: status", status, 200)
-                same(f"{where}: {plain}: answers", bool(answer.get("data", {}).get("result")), True)
+                same(f"{where}: {plain}: answers", found, True)
         # the rules run as they stand: recorded names exist, and a healthy node raises no alarm
         _, rules = ask("/api/v1/rules")
         every = [rule for group in rules["data"]["groups"] for rule in group["rules"]]
@@ -232,12 +248,11 @@ def test_the_watchdog_is_told_only_while_cores_go_round(build):
         try:
             with node(build, extra=SMALL, control=False) as made:
                 wait_until("READY=1", lambda: "READY=1" in manager.states)
-                assert manager.said("WATCHDOG=1", 0.7) >= 2
+                wait_until("it tells again and again", lambda: manager.states.count("WATCHDOG=1") > 3)
                 tasks = pathlib.Path(f"/proc/{made.data.popen.pid}/task")
                 shard = next(int(task.name) for task in tasks.iterdir() if "shard" in (task / "comm").read_text())
-                with stopped_thread(shard):
-                    time.sleep(0.5)  # what was under way: one more is due for what went on before
-                    assert manager.said("WATCHDOG=1", 0.8) == 0, "a hung shard core is taken for a live one"
+                with stopped_thread(shard):  # one more is due for what went on before, and one may be on its way; else it were ten
+                    assert manager.said("WATCHDOG=1", 1.5) <= 2, "a hung shard core is taken for a live one"
                 wait_until("it goes on", lambda: manager.said("WATCHDOG=1", 0.3))
                 made.start_control()
                 wait_until("READY=1 of both", lambda: manager.states.count("READY=1") == 2)

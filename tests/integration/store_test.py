@@ -6,7 +6,7 @@ import pathlib
 import shutil
 import subprocess
 
-from harness import SMALL, Node, event, folder, now_ms, wait_until
+from harness import PATIENCE, SMALL, Node, event, folder, now_ms, wait_until
 
 MINUTE, HOUR = 60_000, 3_600_000
 SEALS = 34  # more than a merge waits for
@@ -23,9 +23,12 @@ def ctl(made, *arguments, status=0):
     return got
 
 
+BEGIN = now_ms() // HOUR * HOUR - 30 * HOUR  # the same range for all questions, whatever hour begins meanwhile
+
+
 def answers(made):
     """What the node says about everything these tests send, by minutes, hours and days."""
-    begin, end = now_ms() // HOUR * HOUR - 30 * HOUR, now_ms() // HOUR * HOUR + 2 * HOUR
+    begin, end = BEGIN, BEGIN + 36 * HOUR
     found = []
     for campaign in ("camp_0", "camp_1", "camp_2", "nobody"):
         for step in ("1m", "1h", "1d"):
@@ -84,18 +87,18 @@ def test_sums_move_into_rollup_files(build):
             before = answers(made)
             assert total(before) == sent, (total(before), sent)
             sent += fill(made, SEALS)
-            wait_until("the sums are in rollup files", lambda: len(rollups(made)) >= 3, 30)
+            wait_until("the sums are in rollup files", lambda: len(rollups(made)) >= 3)
             after = answers(made)
             assert total(after) == sent, (total(after), sent)
             # A correction: an event of long ago goes on top, and its minute gets a new revision.
             late = view(campaign_id="camp_0", timestamp=now_ms() - 20 * HOUR)
             revision = after[0]["revision"]
             assert made.post(late)[0] == 204
-            wait_until("the late event shows", lambda: total(answers(made)) == sent + 1, 10)
+            wait_until("the late event shows", lambda: total(answers(made)) == sent + 1)
             assert answers(made)[0]["revision"] > revision
             made.kill()
             made.start()
-            wait_until("all is counted again", lambda: total(answers(made)) == sent + 1, 20)
+            wait_until("all is counted again", lambda: total(answers(made)) == sent + 1)
             made.stop()
             ctl(made, "segments", "verify")
             # Each rollup file that is spoiled is named, and a question that needs it is refused, not answered wrong.
@@ -120,7 +123,7 @@ def test_backup_and_restore_drill(build):
         again = None
         try:
             sent = fill(made, SEALS)
-            wait_until("the sums are in rollup files", lambda: rollups(made), 30)
+            wait_until("the sums are in rollup files", lambda: rollups(made))
             assert made.post([view(campaign_id="camp_1") for _ in range(7)])[0] == 204
             first = json.loads(ctl(made, "backup", str(target), "--json").stdout)
             assert first["running"] and first["segments"] >= SEALS and first["rollups"] >= 3, first
@@ -175,7 +178,7 @@ def test_backup_and_restore_drill(build):
             victim.write_bytes(kept)
             again = other_node(build, pathlib.Path(path) / "again", restored)
             again.start()
-            wait_until("with what was not sealed", lambda: total(answers(again)) == sent + 12, 20)
+            wait_until("with what was not sealed", lambda: total(answers(again)) == sent + 12)
         finally:
             for one in (made, again):
                 for process in (one.control, one.data) if one else ():
@@ -194,7 +197,7 @@ def test_backup_while_the_node_works(build):
                 fill(made, 12)
                 backup = subprocess.Popen([f"{build}/control/turnpikectl", "-c", str(made.config), "backup", str(target)])
                 fill(made, 6)
-                assert backup.wait(60) == 0
+                assert backup.wait(PATIENCE) == 0
                 restored = pathlib.Path(path) / f"restored{number}"
                 ctl(made, "restore", str(target), str(restored))
                 shutil.rmtree(restored)
@@ -214,7 +217,7 @@ def test_retention_dry_run(build):
         made.start()
         try:
             fill(made, SEALS)
-            wait_until("the sums are in rollup files", lambda: rollups(made), 30)
+            wait_until("the sums are in rollup files", lambda: rollups(made))
             before = sorted(os.listdir(pathlib.Path(made.data_dir) / "segments"))
             plan = json.loads(ctl(made, "retention", "--dry-run", "--json").stdout)
             assert plan["classes"]["raw"]["files"] >= SEALS and plan["classes"]["raw"]["due_files"] == 0, plan["classes"]
@@ -229,7 +232,7 @@ def test_retention_dry_run(build):
                 plan.update(json.loads(ctl(made, "retention", "--dry-run", "--json").stdout))
                 return [item for item in plan["items"] if item["now"]]
 
-            wait_until("a second has passed since some raw segment", lambda: any(item["class"] == "raw" for item in due_now()), 30)
+            wait_until("a second has passed since some raw segment", lambda: any(item["class"] == "raw" for item in due_now()))
             due = due_now()
             waiting = [item for item in plan["items"] if item["due"] is None]
             assert len(waiting) + len(due) <= len(plan["items"])

@@ -62,25 +62,27 @@ def row(build, options, requests, connections, address, seed):
         text = n.request("GET", "/metrics", at=n.api)[2].decode()
         again = sum(float(value) for value in re.findall(r"^turnpike_tcp_retransmits_total(?:\{[^}]*\})? (\S+)$", text, re.M))
         dropped = sum(direction[what] for direction in said[0].values() if isinstance(direction, dict) for what in ("loss",))
-        if options.get("loss"):
-            assert dropped > 0 and again > 0, said
         if options.get("flip"):
             assert sheet["frames"]["dropped"]["bad_l4_checksum"] > 0, sheet["frames"]
-        return result, said[0], int(again)
+        return result, said[0], dropped, int(again)
 
 
 def test_linux_over_a_bad_wire(build):
     requests = int(os.environ.get("TURNPIKE_TAMPER_REQUESTS", "100"))
     connections = 32 if requests <= 1000 else 64
+    bad = {}
     for i, (name, options) in enumerate(ROWS):
         address = ("10.77.0.1", "fd00:77::1")[i % 2]
-        result, wire_did, again = row(build, options, requests, connections, address, i + 1)
+        result, wire_did, dropped, again = row(build, options, requests, connections, address, i + 1)
+        bad[name] = dropped, again
         if requests > 1000:
             lost = sum(side["loss"] for side in wire_did.values() if isinstance(side, dict))
             seen = sum(side["frames"] for side in wire_did.values() if isinstance(side, dict))
             print(f"{name:11} {address:12} {result['answered']} answered, {result['events']} events counted once, {len(result['wrong'])} "
                   f"wrong, {result['sent_again']} sent again {result['why']}, {seen} frames, {lost} lost, {again} retransmitted by us, "
                   f"{result['connections']} connections, {result['seconds']} s", flush=True)
+    # Of a hundred requests 1% loss may well hit no frame that we have to send again; which ones it hits depends on how fast both sides are.
+    assert bad["clean"][0] == 0 and all(bad[name][0] for name in bad if name != "clean") and bad["20% loss"][1] > 0, bad
 
 
 def test_an_address_that_another_has(build):
@@ -91,7 +93,7 @@ def test_an_address_that_another_has(build):
         run("ip", "-n", namespace, "addr", "add", "10.77.0.1/32", "dev", theirs)
         with node(build, ingest=DPDK_INGEST.format(ours)) as n:
             log = n.folder / "data.log"
-            wait_until("the conflict is told", lambda: "another host uses an address of ours" in log.read_text(), 10)
+            wait_until("the conflict is told", lambda: "another host uses an address of ours" in log.read_text())
             assert "address=10.77.0.1" in log.read_text(), log.read_text()
             text = n.request("GET", "/metrics", at=n.api)[2].decode()
             assert sum(float(value) for value in re.findall(r"^turnpike_address_conflicts_total(?:\{[^}]*\})? (\S+)$", text, re.M)) >= 1
