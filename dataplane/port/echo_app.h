@@ -12,10 +12,13 @@
 
 #include "port.h"
 
+#include <stdatomic.h>
+
 enum { ECHO_BIG_BYTES = 262144, ECHO_STREAMS_MAX = 4096 };
 
 struct echo_app {
-	uint32_t opened, closed, ended, datagrams, stalls;
+	uint32_t opened, closed, ended, datagrams;
+	_Atomic uint32_t stalls; /* a client may wait for one */
 	uint64_t datagram_bytes;
 	bool refuse; /* say no to new connections */
 	bool hold;   /* 'S' connections take nothing */

@@ -20,7 +20,7 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "integration"))
 
-from harness import DPDK_INGEST, network, node, run, wait_until  # noqa: E402  (the path is set just above)
+from harness import DPDK_INGEST, Skip, network, node, run, wait_until  # noqa: E402  (the path is set just above)
 
 HONEST = 64
 PACE = 4000  # events a second of all honest connections together
@@ -53,7 +53,10 @@ class Bed:
         names = run("ip", "netns", "exec", namespace, "ip", "-br", "link").stdout
         for task in pathlib.Path(f"/proc/{n.data.popen.pid}/task").iterdir():
             if (task / "comm").read_text().startswith("rx"):
-                os.sched_setscheduler(int(task.name), os.SCHED_FIFO, os.sched_param(1))
+                try:
+                    os.sched_setscheduler(int(task.name), os.SCHED_FIFO, os.sched_param(1))
+                except PermissionError:
+                    raise Skip("needs SCHED_FIFO for the node, and may not have it") from None
         self.theirs = next(line.split("@")[0] for line in names.splitlines() if line.startswith("tpb"))
 
     def flood(self, kind, seconds, away=False, rate=0):
@@ -122,6 +125,8 @@ class Bed:
 
 @contextlib.contextmanager
 def bed(build, connections=16384, extra=""):
+    if not {0, 1} <= os.sched_getaffinity(0):
+        raise Skip("needs CPUs 0 and 1: one for the node, one for clients and flood")
     with network() as (namespace, ours), elsewhere(namespace) as away:
         for host in range(10, 34):
             run("ip", "netns", "exec", namespace, "ip", "addr", "add", f"10.77.0.{host}/24", "dev", "tpb" + namespace[6:])

@@ -12,11 +12,11 @@ SMALL_MEMORY_KIB = 64 * 1024  # what may be touched for the first time in a floo
 
 
 def best_row(made, kind):
-    """The first of three short rounds in which honest clients kept what they should: a busy machine may spoil one, not all."""
+    """The first of five short rounds that was a flood and in which honest clients kept what they should: a busy machine may spoil some, not all."""
     rows = []
-    for _ in range(3):
+    for _ in range(5):
         rows.append(flood.row(made, kind, 1, rounds=1, alone_too=False))
-        if rows[-1]["kept"] >= 0.8 or SANITIZED in str(made.node.build):
+        if rows[-1]["kept"] >= 0.8 and rows[-1]["per_second"] > 5 * flood.PACE or SANITIZED in str(made.node.build):
             return rows[-1]
     raise AssertionError(f"honest clients keep too little: {rows}")
 
@@ -24,8 +24,7 @@ def best_row(made, kind):
 def test_syn_and_malformed_floods_cost_honest_clients_little(build):
     with flood.bed(build, extra=SMALL) as made:
         connections, memory = made.calm()
-        row = best_row(made, "syn")
-        assert row["per_second"] > 20_000, row  # else it is no flood
+        best_row(made, "syn")
         row = best_row(made, "malformed")
         for reason in ("truncated", "bad_ipv4", "bad_ipv6", "bad_source", "bad_tcp", "bad_udp"):
             assert row["dropped"][f"xdp {reason}"] > 100, row
