@@ -139,7 +139,7 @@ class Node:
         attached = f'msg="attached to the data process" program=turnpike-control pid={self.data.popen.pid}\n'
 
         def current():
-            return attached in self.control.whole() and self.get("/readyz")["figures"] == "current"
+            return attached in self.control.whole() and json.loads(self.request("GET", "/readyz", at=self.api)[2])["figures"] == "current"
         wait_until("the control process has found the data process", current)
 
     def start_control(self):
