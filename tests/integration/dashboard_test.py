@@ -34,7 +34,7 @@ def traffic(made, build, seeds=1):
     (host, port), (udp_host, udp_port) = made.http[0], made.udp[0]
     common = ["--advertisers", "5", "--campaigns", "20", "--ads", "60", "--duration", "600", "--retry"]
     log = open(made.folder / "blast.log", "ab")
-    return [subprocess.Popen([blast, "--to", to, "--seed", str(seed), *rate, *common], stdout=log, stderr=log, process_group=0)
+    return [subprocess.Popen([blast, "--to", to, "--seed", str(seed), *rate, *common], stdout=log, stderr=log, start_new_session=True)
             for seed, (to, *rate) in enumerate([(f"http://{host}:{port}", "--rate", "200", "--batch", "5"), (f"batch://{udp_host}:{udp_port}", "--rate", "200")], seeds)]
 
 
@@ -60,7 +60,7 @@ def drive(made, part, name, wants=None, secret=""):
     host, port = made.api
     process = subprocess.Popen(["node", str(ROOT / "tests/browser/dashboard.mjs"), str(MODULES), f"http://{host}:{port}", str(shots(name)), part,
                                 *([secret] if secret else [])], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                               process_group=0)
+                               start_new_session=True)
     said = []
     try:
         for line in process.stdout:

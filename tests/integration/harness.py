@@ -58,8 +58,7 @@ class Process:
         self.log = open(log, "ab")
         if netns:
             argv = ["ip", "netns", "exec", netns] + argv
-        # A group of its own, which Ctrl-C does not reach, but no session: the kernel shares the processor out by session before it looks at nice (autogroup).
-        self.popen = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=self.log, process_group=0)
+        self.popen = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=self.log, start_new_session=True)
 
     def line(self, seconds=PATIENCE):
         end = time.monotonic() + seconds

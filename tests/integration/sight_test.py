@@ -128,7 +128,7 @@ def prometheus(made, path):
             port = probe.getsockname()[1]
         with open(log, "wb") as said:
             server = subprocess.Popen(["prometheus", f"--config.file={path}/prometheus.yml", f"--storage.tsdb.path={path}/tsdb",
-                                       f"--web.listen-address=127.0.0.1:{port}"], stdout=said, stderr=said, process_group=0)
+                                       f"--web.listen-address=127.0.0.1:{port}"], stdout=said, stderr=said, start_new_session=True)
 
     def ask(path_and_query):
         status, _, content = made.request("GET", path_and_query, at=("127.0.0.1", port))
