@@ -5,6 +5,7 @@
 """
 import collections
 import json
+import os
 import pathlib
 import random
 import signal
@@ -36,7 +37,7 @@ def start(*arguments):
     return subprocess.Popen([BLAST, "--quiet", "--json", *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def blast(*arguments, timeout=60):
+def blast(*arguments, timeout=300):
     process = start(*arguments)
     out, err = process.communicate(timeout=timeout)
     return process.returncode, json.loads(out) if out.startswith("{") else out, err
@@ -250,7 +251,7 @@ class Blast(unittest.TestCase):
         node.close()
         time.sleep(0.3)
         again = self.http_node(port=node.port)
-        out, _ = process.communicate(timeout=60)
+        out, _ = process.communicate(timeout=300)
         self.assertEqual(process.returncode, 0)
         self.assertEqual(json.loads(out)["acknowledged"], 3000)
         self.check_ledger(set(node.lines + again.lines))
@@ -410,7 +411,7 @@ class Blast(unittest.TestCase):
         while len(node.lines) < 100:
             time.sleep(0.01)
         process.send_signal(signal.SIGTERM)
-        out, _ = process.communicate(timeout=20)
+        out, _ = process.communicate(timeout=300)
         self.assertEqual(process.returncode, 0)
         self.assertEqual(json.loads(out)["acknowledged"], len(node.lines))
         self.check_ledger(node.lines)
@@ -446,4 +447,7 @@ class Blast(unittest.TestCase):
                 self.assertIn(f"--{option}", text)
 
 
-unittest.main()
+result = unittest.main(exit=False).result
+sys.stdout.flush()
+sys.stderr.flush()
+os._exit(not result.wasSuccessful())  # threads of nodes are left, and may crash an interpreter that ends in good order

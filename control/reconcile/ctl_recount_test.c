@@ -357,7 +357,7 @@ static bool difference_take(void *context, const struct ctl_ledger_difference *d
 
 static void runs_wait(struct ctl_ledger *ledger, uint64_t from, uint64_t to, uint32_t wanted, struct runs *runs)
 {
-	for (int i = 0; i < 3000; i++) {
+	for (int i = 0; i < 9000; i++) {
 		*runs = (struct runs){0};
 		assert_int_equal(ctl_ledger_recounts(ledger, from, to, 100, run_take, runs), 0);
 		if (runs->count >= wanted)
