@@ -102,6 +102,8 @@ int store_open(struct sto_store **store, const struct sto_store_options *options
 /* The same for sto_reader_open() and sto_verify(). */
 int reader_open(struct sto_reader **reader, const char *data_dir, const struct sto_io *io);
 int store_verify(const char *data_dir, sto_fault_fn fn, void *context, const struct sto_io *io);
+/* By up to 64 threads; `io` must bear them. The same faults in the same order. */
+int store_verify_threads(const char *data_dir, sto_fault_fn fn, void *context, const struct sto_io *io, uint32_t threads);
 struct sto_backup_result;
 int store_backup(const char *data_dir, const char *dir, struct sto_backup_result *result, const struct sto_io *io);
 

@@ -205,6 +205,63 @@ static void test_all_at_once(void **state)
 	assert_int_equal(sto_verify(folder, NULL, NULL), 0);
 }
 
+struct faults {
+	char text[4096];
+};
+
+static void fault_note(void *context, const char *path, const char *what)
+{
+	struct faults *faults = context;
+	if (strlen(faults->text) + strlen(path) + strlen(what) + 3 > sizeof(faults->text))
+		return;
+	strcat(strcat(strcat(strcat(faults->text, path), " "), what), "\n");
+}
+
+/* However many threads check the segments: the same faults, in the order of the segments. */
+static void test_verify_by_many(void **state)
+{
+	static const uint32_t spoilt[] = {3, 4, 17, 18, 30, 49}, many[] = {1, 2, 5, 64};
+	struct bench bench = {0};
+	struct sealer sealer = {.bench = &bench};
+	const struct sto_store_options options = {.data_dir = folder, .log_file_bytes = 1 << 19};
+	struct faults expected = {""};
+	char path[STORE_PATH_BYTES];
+	(void)state;
+	assert_int_equal(sto_store_open(&bench.store, &options), 0);
+	for (sealer.shard = 0; sealer.shard < SHARDS; sealer.shard++)
+		seal_main(&sealer);
+	sto_store_close(bench.store);
+	for (size_t i = 0; i < sizeof(many) / sizeof(many[0]); i++) {
+		struct faults found = {""};
+		assert_int_equal(store_verify_threads(folder, fault_note, &found, sto_io_system(), many[i]), 0);
+		assert_string_equal(found.text, "");
+	}
+	for (size_t i = 0; i < sizeof(spoilt) / sizeof(spoilt[0]); i++) {
+		const bool missing = i % 3 == 2;
+		uint8_t byte;
+		folder_segment_path(path, folder, spoilt[i], 0);
+		fault_note(&expected, path, missing ? "missing" : "damaged");
+		if (missing) {
+			assert_int_equal(unlink(path), 0);
+			continue;
+		}
+		FILE *file = fopen(path, "r+");
+		assert_non_null(file);
+		assert_int_equal(fseek(file, 900, SEEK_SET), 0);
+		assert_int_equal(fread(&byte, 1, 1, file), 1);
+		byte ^= 1;
+		assert_int_equal(fseek(file, 900, SEEK_SET), 0);
+		assert_int_equal(fwrite(&byte, 1, 1, file), 1);
+		fclose(file);
+	}
+	for (size_t i = 0; i < sizeof(many) / sizeof(many[0]); i++) {
+		struct faults found = {""};
+		assert_int_equal(store_verify_threads(folder, fault_note, &found, sto_io_system(), many[i]),
+				 sizeof(spoilt) / sizeof(spoilt[0]));
+		assert_string_equal(found.text, expected.text);
+	}
+}
+
 static int remove_one(const char *path, const struct stat *st, int type, struct FTW *where)
 {
 	(void)st;
@@ -229,6 +286,7 @@ static int teardown(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test_setup_teardown(test_all_at_once, setup, teardown)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test_setup_teardown(test_all_at_once, setup, teardown),
+					   cmocka_unit_test_setup_teardown(test_verify_by_many, setup, teardown)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

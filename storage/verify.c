@@ -3,7 +3,7 @@
  * is not sealed or ought to be there, and whether a segment file shows that the manifest has lost its end.
  * Reads only. Meant for a stopped node: an open log is in flux, so a folder in use is refused.
  *
- * Threads: any; all state is local.
+ * Threads: any; all state is local. Segments are checked by as many threads as the caller says, each one whole.
  */
 #include "log_lost.h"
 #include "log_read.h"
@@ -13,9 +13,13 @@
 
 #include <fcntl.h>
 #include <inttypes.h>
+#include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+enum { VERIFY_THREADS_MAX = 64 };
 
 struct verify {
 	const struct sto_io *io;
@@ -23,6 +27,7 @@ struct verify {
 	sto_fault_fn fn;
 	void *context;
 	int faults;
+	uint32_t threads;
 	struct manifest manifest;
 	struct manifest_segment *segment; /* published; sequence 0: retired */
 	uint32_t segments, segments_max;
@@ -137,7 +142,7 @@ static int verify_manifest(struct verify *v, const uint8_t *node_id)
 }
 
 /* Whose SHA-256 the manifest knows. */
-static int sha256_verify(struct verify *v, const char *path, const uint8_t told[MANIFEST_HASH_BYTES])
+static int sha256_verify(const struct verify *v, const char *path, const uint8_t told[MANIFEST_HASH_BYTES])
 {
 	static const uint8_t unknown[MANIFEST_HASH_BYTES];
 	uint8_t found[MANIFEST_HASH_BYTES];
@@ -147,29 +152,75 @@ static int sha256_verify(struct verify *v, const char *path, const uint8_t told[
 	return rc ? rc : memcmp(found, told, sizeof(found)) ? -EBADMSG : 0;
 }
 
+/* 0, or what is wrong with the segment: -EBADMSG, -ENOENT, -EIO; or why it could not be looked at. */
+static int segment_check(const struct verify *v, const struct manifest_segment *facts, char path[STORE_PATH_BYTES])
+{
+	struct segment segment;
+	int rc = folder_segment_path(path, v->data_dir, facts->sequence, facts->generation);
+	if (!rc)
+		rc = segment_open(&segment, v->io, path, facts);
+	if (!rc) {
+		rc = segment_verify(&segment, facts, SEGMENT_VERIFY_ALL);
+		segment_close(&segment);
+	}
+	return rc ? rc : sha256_verify(v, path, facts->sha256);
+}
+
+/* Threads take segments in turn; `v` is only read meanwhile. */
+struct checking {
+	const struct verify *v;
+	_Atomic uint32_t next;
+	_Atomic bool stop; /* one could not be looked at */
+	int *result;       /* of each segment: its taker's */
+};
+
+static bool is_fault(int rc)
+{
+	return rc == -EBADMSG || rc == -ENOENT || rc == -EIO;
+}
+
+static void *segments_check(void *context)
+{
+	struct checking *checking = context;
+	char path[STORE_PATH_BYTES];
+	while (!checking->stop) {
+		const uint32_t i = atomic_fetch_add(&checking->next, 1);
+		if (i >= checking->v->segments)
+			break;
+		const struct manifest_segment *facts = &checking->v->segment[i];
+		const int rc = facts->sequence ? segment_check(checking->v, facts, path) : 0;
+		checking->result[i] = rc;
+		if (rc && !is_fault(rc))
+			checking->stop = true;
+	}
+	return NULL;
+}
+
+/* All segments, then the faults in the order of the segments, however many threads there were. */
 static int verify_segments(struct verify *v)
 {
+	struct checking checking = {.v = v, .result = calloc((uint64_t)v->segments + 1, sizeof(*checking.result))};
+	pthread_t thread[VERIFY_THREADS_MAX];
 	char path[STORE_PATH_BYTES];
+	uint32_t threads = v->threads < v->segments ? v->threads : v->segments, started = 0;
 	int rc = 0;
+	if (!checking.result)
+		return -ENOMEM;
+	/* This thread is one of them; without the others it takes longer. */
+	while (started + 1 < threads && !pthread_create(&thread[started], NULL, segments_check, &checking))
+		started++;
+	segments_check(&checking);
+	while (started)
+		pthread_join(thread[--started], NULL);
 	for (uint32_t i = 0; i < v->segments && !rc; i++) {
 		const struct manifest_segment *facts = &v->segment[i];
-		if (!facts->sequence)
-			continue;
-		struct segment segment;
-		rc = folder_segment_path(path, v->data_dir, facts->sequence, facts->generation);
-		if (!rc)
-			rc = segment_open(&segment, v->io, path, facts);
-		if (!rc) {
-			rc = segment_verify(&segment, facts, SEGMENT_VERIFY_ALL);
-			segment_close(&segment);
-		}
-		if (!rc)
-			rc = sha256_verify(v, path, facts->sha256);
-		if (rc == -EBADMSG || rc == -ENOENT || rc == -EIO) {
-			fault(v, path, rc == -ENOENT ? "missing" : rc == -EIO ? "unreadable" : "damaged");
-			rc = 0;
-		}
+		const int found = checking.result[i];
+		if (found && !is_fault(found))
+			rc = found;
+		else if (found && !(rc = folder_segment_path(path, v->data_dir, facts->sequence, facts->generation)))
+			fault(v, path, found == -ENOENT ? "missing" : found == -EIO ? "unreadable" : "damaged");
 	}
+	free(checking.result);
 	return rc;
 }
 
@@ -308,9 +359,9 @@ static int verify_all(struct verify *v)
 	return rc < 0 ? rc : 0;
 }
 
-int store_verify(const char *data_dir, sto_fault_fn fn, void *context, const struct sto_io *io)
+int store_verify_threads(const char *data_dir, sto_fault_fn fn, void *context, const struct sto_io *io, uint32_t threads)
 {
-	struct verify v = {.io = io, .data_dir = data_dir, .fn = fn, .context = context};
+	struct verify v = {.io = io, .data_dir = data_dir, .fn = fn, .context = context, .threads = threads};
 	int lock_fd = -1;
 	int rc = folder_lock(io, data_dir, &lock_fd);
 	if (!rc)
@@ -323,7 +374,16 @@ int store_verify(const char *data_dir, sto_fault_fn fn, void *context, const str
 	return rc ? rc : v.faults;
 }
 
+int store_verify(const char *data_dir, sto_fault_fn fn, void *context, const struct sto_io *io)
+{
+	return store_verify_threads(data_dir, fn, context, io, 1);
+}
+
 int sto_verify(const char *data_dir, sto_fault_fn fn, void *context)
 {
-	return store_verify(data_dir, fn, context, sto_io_system());
+	cpu_set_t cpus;
+	/* As many as this process may use. */
+	int count = sched_getaffinity(0, sizeof(cpus), &cpus) ? 1 : CPU_COUNT(&cpus);
+	return store_verify_threads(data_dir, fn, context, sto_io_system(),
+			    count < VERIFY_THREADS_MAX ? (uint32_t)count : VERIFY_THREADS_MAX);
 }

@@ -136,7 +136,7 @@ void sto_reader_retention(const struct sto_reader *reader, const struct sto_rete
 
 /*
  * Checks the whole folder of a stopped node: node file, manifest, each published segment and rollup file down to its totals, each log
- * file that is not sealed. Calls fn once for each damaged or missing file. Returns how many there were; -EBUSY: a data process is using the
+ * file that is not sealed. Segments are checked on all CPUs that the process may use. Calls fn once for each damaged or missing file. Returns how many there were; -EBUSY: a data process is using the
  * folder; -ENOENT: no data folder; other -errno. Details go to the log.
  */
 typedef void (*sto_fault_fn)(void *context, const char *path, const char *what);
