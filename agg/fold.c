@@ -9,7 +9,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-enum { NAMES_PER_EVENT = 4 };
+enum { NAMES_PER_EVENT = 4, SLOTS_FIRST = 1024 };
 
 static uint64_t aligned(uint64_t bytes)
 {
@@ -18,7 +18,7 @@ static uint64_t aligned(uint64_t bytes)
 
 static uint32_t slots_for(uint64_t names)
 {
-	uint32_t slots = 16;
+	uint32_t slots = SLOTS_FIRST;
 	while (slots < 2 * names)
 		slots *= 2;
 	return slots;
@@ -29,7 +29,7 @@ uint64_t agg_fold_bytes(uint64_t events, uint64_t record_bytes)
 	uint64_t names = events * NAMES_PER_EVENT + 1;
 	return aligned(sizeof(struct agg_fold)) + aligned(events * sizeof(struct fold_item)) +
 	       aligned(names * sizeof(struct fold_name)) + aligned(names * sizeof(uint64_t)) +
-	       aligned(slots_for(names) * sizeof(uint32_t)) + aligned(record_bytes);
+	       aligned(slots_for(names) * sizeof(uint64_t)) + aligned(record_bytes);
 }
 
 struct agg_fold *agg_fold_init(void *memory, uint64_t events, uint64_t record_bytes, uint64_t gap_ms)
@@ -37,10 +37,12 @@ struct agg_fold *agg_fold_init(void *memory, uint64_t events, uint64_t record_by
 	assert(((uintptr_t)memory & 63) == 0 && gap_ms > 0 && events < UINT32_MAX / NAMES_PER_EVENT && record_bytes <= UINT32_MAX);
 	struct agg_fold *fold = memory;
 	uint64_t names = events * NAMES_PER_EVENT + 1;
+	memset(fold, 0, sizeof(*fold));
 	fold->gap_ms = gap_ms;
 	fold->items_max = events;
 	fold->names_max = (uint32_t)names;
-	fold->slots = slots_for(names);
+	fold->slots = SLOTS_FIRST;
+	fold->slots_max = slots_for(names);
 	fold->heap_bytes_max = record_bytes;
 	uint8_t *at = (uint8_t *)memory + aligned(sizeof(*fold));
 	fold->item = (struct fold_item *)(void *)at;
@@ -49,11 +51,24 @@ struct agg_fold *agg_fold_init(void *memory, uint64_t events, uint64_t record_by
 	at += aligned(names * sizeof(struct fold_name));
 	fold->hash = (uint64_t *)(void *)at;
 	at += aligned(names * sizeof(uint64_t));
-	fold->slot = (uint32_t *)(void *)at;
-	at += aligned(fold->slots * sizeof(uint32_t));
+	fold->slot = (uint64_t *)(void *)at;
+	at += aligned(fold->slots_max * sizeof(uint64_t));
 	fold->heap = (char *)at;
+	memset(fold->slot, 0, fold->slots * sizeof(uint64_t));
 	fold->names = 1; /* the empty one */
 	return fold;
+}
+
+static void slots_grow(struct agg_fold *fold)
+{
+	fold->slots *= 2;
+	memset(fold->slot, 0, fold->slots * sizeof(uint64_t));
+	for (uint32_t number = 1; number < fold->names; number++) {
+		uint32_t slot = (uint32_t)fold->hash[number] & (fold->slots - 1);
+		while (fold->slot[slot])
+			slot = (slot + 1) & (fold->slots - 1);
+		fold->slot[slot] = fold_slot(fold->hash[number], number);
+	}
 }
 
 /* The number of a string, the same for equal ones. UINT32_MAX: no room. */
@@ -61,20 +76,22 @@ static uint32_t name_number(struct agg_fold *fold, struct tp_str string)
 {
 	if (string.bytes == 0)
 		return 0;
+	if (2 * (uint64_t)fold->names > fold->slots && fold->slots < fold->slots_max)
+		slots_grow(fold);
 	uint64_t hash = XXH3_64bits(string.at, string.bytes);
 	uint32_t slot = (uint32_t)hash & (fold->slots - 1);
 	for (;; slot = (slot + 1) & (fold->slots - 1)) {
-		uint32_t number = fold->slot[slot];
+		uint32_t number = (uint32_t)fold->slot[slot];
 		if (number == 0)
 			break;
-		if (fold->hash[number] == hash && fold->name[number].bytes == string.bytes &&
+		if (fold->slot[slot] == fold_slot(hash, number) && fold->name[number].bytes == string.bytes &&
 		    memcmp(fold->heap + fold->name[number].at, string.at, string.bytes) == 0)
 			return number;
 	}
 	if (fold->names == fold->names_max || fold->heap_bytes_max - fold->heap_bytes < string.bytes)
 		return UINT32_MAX;
 	uint32_t number = fold->names++;
-	fold->slot[slot] = number;
+	fold->slot[slot] = fold_slot(hash, number);
 	fold->hash[number] = hash;
 	fold->name[number] = (struct fold_name){.at = (uint32_t)fold->heap_bytes, .bytes = (uint8_t)string.bytes};
 	memcpy(fold->heap + fold->heap_bytes, string.at, string.bytes);

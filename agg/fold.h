@@ -29,14 +29,20 @@ struct agg_fold {
 	enum fold_order order;
 	uint64_t items, items_max;
 	uint32_t names, names_max;
-	uint32_t slots; /* of the index of names, a power of two */
+	uint32_t slots, slots_max; /* of the index of names, a power of two that grows with them */
 	uint64_t heap_bytes, heap_bytes_max;
 	struct fold_item *item;
 	struct fold_name *name;
 	uint64_t *hash; /* of each name */
-	uint32_t *slot; /* number of a name, 0: empty */
+	uint64_t *slot; /* high half of a name's hash, its number; 0: empty */
 	char *heap;
 };
+
+/* What a slot holds for a name. */
+static inline uint64_t fold_slot(uint64_t hash, uint32_t number)
+{
+	return (hash & ~UINT64_C(0xffffffff)) | number;
+}
 
 static inline struct tp_str fold_string(const struct agg_fold *fold, uint32_t number)
 {

@@ -14,7 +14,7 @@ uint64_t agg_fold_used(const struct agg_fold *fold)
 {
 	/* names lie in an index too, at random: its pages are all touched soon */
 	return fold->items * sizeof(struct fold_item) + fold->names * (sizeof(struct fold_name) + sizeof(uint64_t)) +
-	       fold->heap_bytes + (fold->names > 1 ? fold->slots * sizeof(uint32_t) : 0);
+	       fold->heap_bytes + (fold->names > 1 ? fold->slots * sizeof(uint64_t) : 0);
 }
 
 /* The number of a string that was seen; 0: it was not. */
@@ -22,10 +22,10 @@ static uint32_t number_find(const struct agg_fold *fold, const char *at, size_t 
 {
 	uint64_t hash = XXH3_64bits(at, bytes);
 	for (uint32_t slot = (uint32_t)hash & (fold->slots - 1);; slot = (slot + 1) & (fold->slots - 1)) {
-		uint32_t number = fold->slot[slot];
+		uint32_t number = (uint32_t)fold->slot[slot];
 		if (number == 0)
 			return 0;
-		if (fold->hash[number] == hash && fold->name[number].bytes == bytes &&
+		if (fold->slot[slot] == fold_slot(hash, number) && fold->name[number].bytes == bytes &&
 		    memcmp(fold->heap + fold->name[number].at, at, bytes) == 0)
 			return number;
 	}

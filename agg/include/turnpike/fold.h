@@ -25,7 +25,7 @@ struct agg_fold;
 uint64_t agg_fold_bytes(uint64_t events, uint64_t record_bytes);
 
 /*
- * `memory`: agg_fold_bytes() of the same numbers, 64-byte aligned, zeroed; the caller frees it. gap_ms: a session ends when its user
+ * `memory`: agg_fold_bytes() of the same numbers, 64-byte aligned, whatever is in it; the caller frees it. gap_ms: a session ends when its user
  * does nothing for this long, > 0.
  */
 struct agg_fold *agg_fold_init(void *memory, uint64_t events, uint64_t record_bytes, uint64_t gap_ms);
