@@ -1,9 +1,9 @@
 /*
- * What a segment gets beside its rows: a log file's events are shown to a fold (turnpike/fold.h), and what it makes of them goes to
- * sto_seal() as sections. Whoever seals enters: the background thread "seal", or the main thread in recovery.
+ * What a segment gets beside its rows: while sto_seal() reads a log file, a fold (turnpike/fold.h) sees its events, and what it makes
+ * of them become sections. Whoever seals enters: the background thread "seal", or the main thread in recovery.
  *
- * Memory is mapped for the file that is being sealed and given back behind it; only what its events need is touched. A file whose
- * fold would not fit is sealed without sections: readers then fold its rows for themselves.
+ * Memory is mapped for the first file and kept for the next ones: unmapping interrupts the cores, and pages touched once need not be made
+ * again. Only what the events need is touched. A file whose fold would not fit is sealed without sections: readers then fold its rows for themselves.
  */
 #include "node.h"
 
@@ -36,20 +36,20 @@ struct sections {
 	uint32_t count;
 };
 
-enum { YIELD_EVENTS = 1024 };
-
-struct showing {
-	struct agg_fold *fold;
-	struct dp_worker *worker;
-	uint64_t events;
+/* A fold on its way through a log file. */
+struct folding {
+	struct agg_fold *fold; /* NULL: there is none any more */
+	struct sections made;
+	int rc;
 };
 
-static int event_show(void *context, const struct tp_event *event)
+static void event_show(void *context, const struct tp_event *event)
 {
-	struct showing *showing = context;
-	if (++showing->events % YIELD_EVENTS == 0)
-		dp_worker_yield(showing->worker);
-	return agg_fold_show(showing->fold, event) ? 0 : -EOVERFLOW;
+	struct folding *folding = context;
+	if (folding->fold && !agg_fold_show(folding->fold, event)) {
+		folding->fold = NULL;
+		folding->rc = -EOVERFLOW;
+	}
 }
 
 static void sections_free(struct sections *made)
@@ -75,7 +75,38 @@ static int sections_write(struct agg_fold *fold, struct sections *made)
 	return 0;
 }
 
-static int file_fold(struct dp_node *node, uint64_t file_id, struct sections *made)
+static uint32_t sections_give(void *context, const struct sto_extra **extra)
+{
+	struct folding *folding = context;
+	if (folding->fold)
+		folding->rc = sections_write(folding->fold, &folding->made);
+	if (folding->rc)
+		sections_free(&folding->made);
+	*extra = folding->made.extra;
+	return folding->made.count;
+}
+
+/* Memory for the fold of a file of this size: what the file before had, if that is enough. */
+static int memory_take(struct dp_fold_memory *memory, uint64_t bytes)
+{
+	if (memory->bytes >= bytes)
+		return 0;
+	dp_fold_memory_free(memory);
+	void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (at == MAP_FAILED)
+		return -ENOMEM;
+	*memory = (struct dp_fold_memory){.at = at, .bytes = bytes};
+	return 0;
+}
+
+void dp_fold_memory_free(struct dp_fold_memory *memory)
+{
+	if (memory->at)
+		munmap(memory->at, memory->bytes);
+	*memory = (struct dp_fold_memory){0};
+}
+
+static int fold_begin(struct dp_node *node, uint64_t file_id, struct folding *folding)
 {
 	struct sto_log_size size;
 	int rc = sto_log_size(node->store, file_id, true, &size);
@@ -83,37 +114,27 @@ static int file_fold(struct dp_node *node, uint64_t file_id, struct sections *ma
 		return rc;
 	if (size.bytes > FOLD_LOG_BYTES_MAX)
 		return -EFBIG;
-	uint64_t bytes = agg_fold_bytes(size.events_max, size.bytes);
-	void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (memory == MAP_FAILED)
-		return -ENOMEM;
-	struct sto_log_facts facts;
-	struct agg_fold *fold = agg_fold_init(memory, size.events_max, size.bytes, node->config.session_gap_ms);
-	struct showing showing = {.fold = fold, .worker = &node->worker[DP_SEAL]};
-	rc = sto_log_read(node->store, file_id, event_show, &showing, &facts);
+	rc = memory_take(&node->fold_memory, agg_fold_bytes(size.events_max, size.bytes));
 	if (!rc)
-		rc = sections_write(fold, made);
-	munmap(memory, bytes);
+		folding->fold = agg_fold_init(node->fold_memory.at, size.events_max, size.bytes, node->config.session_gap_ms);
 	return rc;
 }
 
 int dp_fold_seal(struct dp_node *node, uint64_t file_id, const struct tp_rollup *table)
 {
-	struct sections made = {0};
-	int rc = file_fold(node, file_id, &made);
-	if (rc) {
-		/* What is wrong with the file itself, sto_seal() says. */
-		sections_free(&made);
-		tp_logf(TP_WARN, "a log file is sealed without its sessions and sketches", "file=%016" PRIx64 " error=\"%s\"",
-			file_id, strerror(-rc));
-	}
+	struct folding folding = {0};
+	folding.rc = fold_begin(node, file_id, &folding);
 	const struct sto_seal_options options = {
-		.extra = made.extra,
-		.extras = made.count,
+		.show = event_show,
+		.sections = sections_give,
+		.show_context = &folding,
 		.yield = dp_worker_yield, /* in recovery the worker does not run yet, and shares nothing */
 		.yield_context = &node->worker[DP_SEAL],
 	};
-	rc = sto_seal(node->store, file_id, table, &options);
-	sections_free(&made);
+	int rc = sto_seal(node->store, file_id, table, &options);
+	if (folding.rc && !rc)
+		tp_logf(TP_WARN, "a log file is sealed without its sessions and sketches", "file=%016" PRIx64 " error=\"%s\"",
+			file_id, strerror(-folding.rc));
+	sections_free(&folding.made);
 	return rc;
 }

@@ -3,6 +3,7 @@
  */
 #include "node.h"
 
+#include "turnpike/heap.h"
 #include "turnpike/log.h"
 #include "turnpike/text.h"
 #include "turnpike/version.h"
@@ -80,6 +81,7 @@ int main(int argc, char **argv)
 	};
 	const char *file = NULL;
 	bool check = false;
+	tp_heap_keep();
 	for (int option; (option = getopt_long(argc, argv, "c:h", options, NULL)) != -1;) {
 		switch (option) {
 		case 'c':

@@ -82,6 +82,10 @@ struct dp_node {
 	pthread_t command_thread;
 	bool command_runs, cores_run;
 	struct dp_worker worker[DP_BACKGROUNDS];
+	struct dp_fold_memory {
+		void *at;
+		uint64_t bytes;
+	} fold_memory; /* of who seals */
 	struct dp_table_pool tables;
 	struct dp_recovered recovered[DP_TABLES_MAX]; /* main fills it; then seal's own, like the next two */
 	uint32_t recovered_next;
@@ -149,6 +153,7 @@ struct tp_rollup *dp_table_take(struct dp_node *node);                 /* an emp
  * Seals a log file with what lies beside its rows: sessions, distinct users, sources. As sto_seal(). Whoever seals (folding.c).
  */
 int dp_fold_seal(struct dp_node *node, uint64_t file_id, const struct tp_rollup *table);
+void dp_fold_memory_free(struct dp_fold_memory *memory);
 void dp_table_give(struct dp_node *node, struct tp_rollup *table); /* empties it; the caller was its only user */
 
 /* A spare or a segment found no room on the disk. */

@@ -182,6 +182,7 @@ int dp_node_memory_create(struct dp_node *node)
 void dp_node_memory_free(struct dp_node *node)
 {
 	uint32_t rx = node->config.rx_count, shards = node->config.shard_count;
+	dp_fold_memory_free(&node->fold_memory);
 	for (uint32_t i = 0; node->hop && i < rx * shards; i++)
 		tp_hop_fini(&node->hop[i]);
 	for (uint32_t q = 0; node->dead && q < rx; q++)

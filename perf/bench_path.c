@@ -12,6 +12,7 @@
 #include "replay.h"
 
 #include "../dataplane/node.h"
+#include "turnpike/heap.h"
 #include "turnpike/log.h"
 #include "turnpike/text.h"
 
@@ -145,6 +146,7 @@ int main(int argc, char **argv)
 	bool same_core = false;
 	char path[4096], data[4096];
 
+	tp_heap_keep(); /* as turnpiked does */
 	blast_options_parse(&options.synth, 3,
 			    (char *[]){(char *)(uintptr_t) "bench_path", (char *)(uintptr_t) "--to",
 				       (char *)(uintptr_t) "http://10.77.0.1:80", NULL});

@@ -14,6 +14,7 @@
 #include "../storage/segment.h"
 #include "segment_mix.h"
 
+#include "turnpike/heap.h"
 #include "turnpike/log.h"
 #include "turnpike/scan.h"
 #include "turnpike/text.h"
@@ -375,6 +376,7 @@ static int bench_text(bool json, uint64_t events)
 int main(int arguments, char **argument)
 {
 	const char *what = arguments > 1 ? argument[1] : "", *folder = arguments > 2 ? argument[2] : "";
+	tp_heap_keep(); /* as turnpiked does */
 	uint64_t number = arguments > 3 ? strtoull(argument[3], NULL, 10) : 0;
 	if (!strcmp(what, "json") || !strcmp(what, "tsv"))
 		return bench_text(!strcmp(what, "json"), arguments > 2 ? strtoull(folder, NULL, 10) : 1000000);

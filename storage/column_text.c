@@ -56,7 +56,7 @@ static void uuid_print(const uint8_t *uuid, char *to)
 static bool slots_grow(struct text_collection *texts)
 {
 	uint32_t slots = texts->slots ? 2 * texts->slots : SLOTS_FIRST;
-	uint32_t *slot = calloc(slots, sizeof(*slot));
+	uint64_t *slot = calloc(slots, sizeof(*slot));
 	struct text_entry *entry = slot ? realloc(texts->entry, slots / 2 * sizeof(*entry)) : NULL;
 	if (!entry) {
 		free(slot);
@@ -71,7 +71,7 @@ static bool slots_grow(struct text_collection *texts)
 		uint32_t at = entry[i].hash & (slots - 1);
 		while (slot[at])
 			at = (at + 1) & (slots - 1);
-		slot[at] = i + 1;
+		slot[at] = text_slot(entry[i].hash, i);
 	}
 	return true;
 }
@@ -81,8 +81,10 @@ static uint32_t slot_find(const struct text_collection *texts, const char *at, u
 {
 	uint32_t slot = hash & (texts->slots - 1);
 	for (; texts->slot[slot]; slot = (slot + 1) & (texts->slots - 1)) {
-		const struct text_entry *entry = &texts->entry[texts->slot[slot] - 1];
-		if (entry->hash == hash && entry->bytes == bytes && !memcmp(texts->heap.at + entry->at, at, bytes))
+		if (texts->slot[slot] >> 32 != hash)
+			continue;
+		const struct text_entry *entry = &texts->entry[text_slot_index(texts->slot[slot])];
+		if (entry->bytes == bytes && !memcmp(texts->heap.at + entry->at, at, bytes))
 			break;
 	}
 	return slot;
@@ -92,7 +94,8 @@ uint32_t text_find(const struct text_collection *texts, const char *at, uint32_t
 {
 	if (!texts->slots)
 		return UINT32_MAX;
-	return texts->slot[slot_find(texts, at, bytes, (uint32_t)XXH3_64bits_withSeed(at, bytes, texts->seed))] - 1;
+	const uint64_t slot = texts->slot[slot_find(texts, at, bytes, (uint32_t)XXH3_64bits_withSeed(at, bytes, texts->seed))];
+	return slot ? text_slot_index(slot) : UINT32_MAX;
 }
 
 uint32_t text_add(struct text_collection *texts, const char *at, uint32_t bytes)
@@ -102,15 +105,16 @@ uint32_t text_add(struct text_collection *texts, const char *at, uint32_t bytes)
 	uint32_t hash = (uint32_t)XXH3_64bits_withSeed(at, bytes, texts->seed);
 	uint32_t slot = slot_find(texts, at, bytes, hash);
 	if (texts->slot[slot]) {
-		texts->entry[texts->slot[slot] - 1].times++;
-		return texts->slot[slot] - 1;
+		const uint32_t index = text_slot_index(texts->slot[slot]);
+		texts->entry[index].times++;
+		return index;
 	}
 	texts->entry[texts->count] = (struct text_entry){
 		.at = texts->heap.bytes, .hash = hash, .times = 1, .bytes = (uint16_t)bytes, .uuid = uuid_parse(at, bytes, NULL)};
 	buffer_put(&texts->heap, at, bytes);
 	if (!texts->heap.at && !buffer_reserve(&texts->heap, 1))
 		return UINT32_MAX;
-	texts->slot[slot] = ++texts->count;
+	texts->slot[slot] = text_slot(hash, texts->count++);
 	return texts->heap.failed ? UINT32_MAX : texts->count - 1;
 }
 
@@ -124,36 +128,47 @@ void text_collection_fini(struct text_collection *texts)
 
 /* ---- order ---- */
 
-struct ordering {
-	const struct text_collection *texts;
-	enum text_order order;
+/* What decides mostly lies in the entry that is sorted; the heap is asked only where the first bytes are the same. */
+struct ordered {
+	uint64_t rank, first;
+	uint32_t index;
 };
 
-static int entry_compare(const void *left, const void *right, void *context)
+static uint64_t first_bytes(const uint8_t *at, uint32_t bytes)
 {
-	const struct ordering *ordering = context;
-	uint32_t l = *(const uint32_t *)left, r = *(const uint32_t *)right;
-	const struct text_entry *a = &ordering->texts->entry[l], *b = &ordering->texts->entry[r];
-	if (a->uuid != b->uuid)
-		return a->uuid ? 1 : -1;
-	if (ordering->order == TEXT_BY_FREQUENCY && a->times != b->times)
-		return a->times > b->times ? -1 : 1;
-	int c = memcmp(ordering->texts->heap.at + a->at, ordering->texts->heap.at + b->at,
-		       a->bytes < b->bytes ? a->bytes : b->bytes);
+	uint64_t first = 0;
+	memcpy(&first, at, bytes < sizeof(first) ? bytes : sizeof(first));
+	return __builtin_bswap64(first);
+}
+
+static int ordered_compare(const void *left, const void *right, void *context)
+{
+	const struct ordered *l = left, *r = right;
+	if (l->rank != r->rank)
+		return l->rank < r->rank ? -1 : 1;
+	if (l->first != r->first)
+		return l->first < r->first ? -1 : 1;
+	const struct text_collection *texts = context;
+	const struct text_entry *a = &texts->entry[l->index], *b = &texts->entry[r->index];
+	int c = memcmp(texts->heap.at + a->at, texts->heap.at + b->at, a->bytes < b->bytes ? a->bytes : b->bytes);
 	return c ? c : (int)a->bytes - (int)b->bytes;
 }
 
 int text_order(const struct text_collection *texts, enum text_order order, uint32_t *code)
 {
-	uint32_t *sorted = malloc(((uint64_t)texts->count + 1) * sizeof(*sorted));
+	struct ordered *sorted = malloc(((uint64_t)texts->count + 1) * sizeof(*sorted));
 	if (!sorted)
 		return -ENOMEM;
+	for (uint32_t i = 0; i < texts->count; i++) {
+		const struct text_entry *entry = &texts->entry[i];
+		const uint32_t rarity = order == TEXT_BY_FREQUENCY ? ~entry->times : 0;
+		sorted[i] = (struct ordered){.rank = (uint64_t)entry->uuid << 32 | rarity,
+					     .first = first_bytes(texts->heap.at + entry->at, entry->bytes),
+					     .index = i};
+	}
+	qsort_r(sorted, texts->count, sizeof(*sorted), ordered_compare, (void *)(uintptr_t)texts);
 	for (uint32_t i = 0; i < texts->count; i++)
-		sorted[i] = i;
-	struct ordering ordering = {.texts = texts, .order = order};
-	qsort_r(sorted, texts->count, sizeof(*sorted), entry_compare, &ordering);
-	for (uint32_t i = 0; i < texts->count; i++)
-		code[sorted[i]] = i;
+		code[sorted[i].index] = i;
 	free(sorted);
 	return 0;
 }

@@ -39,11 +39,22 @@ struct text_entry {
 struct text_collection {
 	struct text_entry *entry; /* in the order of arrival */
 	uint32_t count, max;
-	uint32_t *slot; /* index + 1 */
+	uint64_t *slot; /* text_slot() of the entry; 0: free */
 	uint32_t slots; /* a power of two, at least twice `count` */
 	struct buffer heap;
 	uint64_t seed; /* random, so that nobody can send texts that all meet in one slot */
 };
+
+/* The hash beside the index, so that other texts in the way are passed without a look at them. */
+static inline uint64_t text_slot(uint32_t hash, uint32_t index)
+{
+	return (uint64_t)hash << 32 | (index + 1);
+}
+
+static inline uint32_t text_slot_index(uint64_t slot)
+{
+	return (uint32_t)slot - 1;
+}
 
 /* The index of a text, added if it is new. UINT32_MAX: no memory. */
 uint32_t text_add(struct text_collection *texts, const char *at, uint32_t bytes);

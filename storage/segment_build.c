@@ -337,7 +337,9 @@ static int codes_make(struct segment_build *build, int string)
 			free(texts->entry);
 			texts->entry = sorted;
 			for (uint32_t i = 0; i < texts->slots; i++)
-				texts->slot[i] = texts->slot[i] ? code[texts->slot[i] - 1] + 1 : 0;
+				if (texts->slot[i])
+					texts->slot[i] =
+						text_slot((uint32_t)(texts->slot[i] >> 32), code[text_slot_index(texts->slot[i])]);
 		} else {
 			rc = -ENOMEM;
 		}

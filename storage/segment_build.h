@@ -49,7 +49,6 @@ struct segment_build {
 	uint32_t *place;
 	struct id_place *sorted;
 	struct derive *derived; /* the rollup that follows from the rows; NULL: nobody has asked yet */
-	bool derived_asked;     /* … and nobody may any more */
 };
 
 struct segment_build *segment_build_new(const struct segment_yield *yield); /* NULL: no memory */
@@ -99,7 +98,7 @@ void segment_chain(struct buffer *file, const uint8_t prev_sha256[32]);
 
 /* ---- segment_derive.c ---- */
 
-/* The campaigns section, once, after the other: streams of campaign code, currency, five counts, low and high half of spend. 0 or -ENOMEM. */
+/* The campaigns section: streams of campaign code, currency, five counts, low and high half of spend. 0 or -ENOMEM. */
 int segment_build_campaigns(struct segment_build *build, struct column_scratch *scratch, struct buffer *out, uint64_t *count);
 /* Do the rows of this table follow from the events? 1, 0 or -ENOMEM. */
 int segment_build_follows(struct segment_build *build, const struct tp_rollup_row *rows, uint32_t count, const char *heap);

@@ -140,7 +140,7 @@ static int build_derive(struct segment_build *build)
 {
 	enum { PIECE = 4096 };
 	if (build->derived)
-		return build->derived_asked ? -EINVAL : 0;
+		return 0;
 	build->derived = calloc(1, sizeof(*build->derived));
 	if (!build->derived)
 		return -ENOMEM;
@@ -161,12 +161,63 @@ static int build_derive(struct segment_build *build)
 	return rc;
 }
 
+/* Sums of a campaign in one currency. */
+struct campaign_sums {
+	uint32_t campaign, currency;
+	struct tp_sums sums;
+};
+
 static int campaign_compare(const void *left, const void *right)
 {
-	const struct derive_row *a = left, *b = right;
-	if (a->key.campaign != b->key.campaign)
-		return a->key.campaign < b->key.campaign ? -1 : 1;
-	return a->key.currency < b->key.currency ? -1 : a->key.currency > b->key.currency;
+	const struct campaign_sums *a = left, *b = right;
+	if (a->campaign != b->campaign)
+		return a->campaign < b->campaign ? -1 : 1;
+	return a->currency < b->currency ? -1 : a->currency > b->currency;
+}
+
+static void sums_add(struct tp_sums *sum, const struct tp_sums *one)
+{
+	sum->impressions += one->impressions;
+	sum->clicks += one->clicks;
+	sum->flagged_clicks += one->flagged_clicks;
+	sum->conversions += one->conversions;
+	sum->late += one->late;
+	sum->spend_micros += one->spend_micros;
+}
+
+/*
+ * Sums by campaign and currency, ascending; the caller frees them. Rows came in the order of the segment, where a campaign's lie side by
+ * side: neighbours are added up first, so there is little to sort. NULL: no memory.
+ */
+static struct campaign_sums *campaigns_sum(const struct derive *derive, uint32_t *count)
+{
+	uint32_t runs = 0, max = 64, kept = 0;
+	struct campaign_sums *sums = malloc(max * sizeof(*sums));
+	for (uint32_t i = 0; sums && i < derive->rows; i++) {
+		const struct derive_row *row = &derive->row[i];
+		if (!runs || sums[runs - 1].campaign != row->key.campaign || sums[runs - 1].currency != row->key.currency) {
+			if (runs == max) {
+				struct campaign_sums *larger = realloc(sums, (max *= 2) * sizeof(*sums));
+				if (!larger)
+					free(sums);
+				if (!(sums = larger))
+					break;
+			}
+			sums[runs++] = (struct campaign_sums){.campaign = row->key.campaign, .currency = row->key.currency};
+		}
+		sums_add(&sums[runs - 1].sums, &row->sums);
+	}
+	if (!sums)
+		return NULL;
+	qsort(sums, runs, sizeof(*sums), campaign_compare);
+	for (uint32_t i = 0; i < runs; i++) {
+		if (kept && !campaign_compare(&sums[kept - 1], &sums[i]))
+			sums_add(&sums[kept - 1].sums, &sums[i].sums);
+		else
+			sums[kept++] = sums[i];
+	}
+	*count = kept;
+	return sums;
 }
 
 int segment_build_campaigns(struct segment_build *build, struct column_scratch *scratch, struct buffer *out, uint64_t *count)
@@ -175,46 +226,31 @@ int segment_build_campaigns(struct segment_build *build, struct column_scratch *
 	int rc = build_derive(build);
 	if (rc)
 		return rc;
-	struct derive_row *row = build->derived->row;
-	const uint32_t rows = build->derived->rows;
-	const uint64_t each = (uint64_t)rows + 1;
-	uint64_t *value = calloc(STREAMS, each * sizeof(*value));
-	if (!value)
-		return -ENOMEM;
-	/* Nobody asks for single rows any more: their order is ours. */
-	build->derived_asked = true;
-	if (rows)
-		qsort(row, rows, sizeof(*row), campaign_compare);
-	*count = 0;
-	for (uint32_t i = 0; i < rows;) {
-		const struct derive_row *first = &row[i];
-		struct tp_sums sum = {0};
-		for (; i < rows && !campaign_compare(first, &row[i]); i++) {
-			const struct tp_sums *one = &row[i].sums;
-			sum.impressions += one->impressions;
-			sum.clicks += one->clicks;
-			sum.flagged_clicks += one->flagged_clicks;
-			sum.conversions += one->conversions;
-			sum.late += one->late;
-			sum.spend_micros += one->spend_micros;
-		}
-		const uint64_t figure[STREAMS] = {first->key.campaign,
-						  first->key.currency,
-						  sum.impressions,
-						  sum.clicks,
-						  sum.flagged_clicks,
-						  sum.conversions,
-						  sum.late,
-						  (uint64_t)sum.spend_micros,
-						  (uint64_t)(sum.spend_micros >> 64)};
+	uint32_t campaigns = 0;
+	struct campaign_sums *sums = campaigns_sum(build->derived, &campaigns);
+	const uint64_t each = (uint64_t)campaigns + 1;
+	uint64_t *value = sums ? calloc(STREAMS, each * sizeof(*value)) : NULL;
+	for (uint32_t i = 0; value && i < campaigns; i++) {
+		const struct campaign_sums *one = &sums[i];
+		const uint64_t figure[STREAMS] = {one->campaign,
+						  one->currency,
+						  one->sums.impressions,
+						  one->sums.clicks,
+						  one->sums.flagged_clicks,
+						  one->sums.conversions,
+						  one->sums.late,
+						  (uint64_t)one->sums.spend_micros,
+						  (uint64_t)(one->sums.spend_micros >> 64)};
 		for (int s = 0; s < STREAMS; s++)
-			value[(uint64_t)s * each + *count] = figure[s];
-		++*count;
+			value[(uint64_t)s * each + i] = figure[s];
 	}
-	for (int s = 0; s < STREAMS; s++)
-		column_encode_long(scratch, out, value + (uint64_t)s * each, *count);
+	*count = campaigns;
+	for (int s = 0; value && s < STREAMS; s++)
+		column_encode_long(scratch, out, value + (uint64_t)s * each, campaigns);
+	rc = value && !out->failed ? 0 : -ENOMEM;
 	free(value);
-	return out->failed ? -ENOMEM : 0;
+	free(sums);
+	return rc;
 }
 
 int segment_build_follows(struct segment_build *build, const struct tp_rollup_row *rows, uint32_t count, const char *heap)

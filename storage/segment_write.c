@@ -141,9 +141,23 @@ static int disagree(const struct segment_source *source, const char *what)
 	return -EBADMSG;
 }
 
-static int record_take(void *context, const struct tp_event *event)
+struct taking {
+	struct segment_build *build;
+	const struct sto_seal_options *options; /* NULL: nobody else wants to see events */
+};
+
+static int event_take(void *context, const struct tp_event *event)
 {
-	return segment_build_event(context, event);
+	struct taking *taking = context;
+	if (taking->options)
+		taking->options->show(taking->options->show_context, event);
+	return segment_build_event(taking->build, event);
+}
+
+static int other_take(void *context, const struct tp_event *event)
+{
+	struct taking *taking = context;
+	return segment_build_event(taking->build, event);
 }
 
 static void facts_fill(struct manifest_segment *facts, const struct segment_source *source, const struct segment_totals *totals)
@@ -184,6 +198,10 @@ static int file_make(struct segment_build *build, const struct segment_source *s
 	if (source->options) {
 		options.extra = source->options->extra;
 		options.extras = source->options->extras;
+		if (source->options->sections)
+			options.extras = source->options->sections(source->options->show_context, &options.extra);
+		if (options.extras > STO_EXTRAS_MAX)
+			return -EINVAL;
 	}
 	int rc = segment_build_sort(build);
 	if (rc == -EEXIST)
@@ -221,8 +239,6 @@ int segment_write(const struct sto_io *io, const char *path, const struct segmen
 	struct segment_yield yield = {0};
 	if (source->options)
 		yield = (struct segment_yield){.fn = source->options->yield, .context = source->options->yield_context};
-	if (source->options && source->options->extras > STO_EXTRAS_MAX)
-		return -EINVAL;
 	int rc = log_birth(io, source->log_path, source->file_id, &birth);
 	if (rc < 0)
 		return rc;
@@ -230,7 +246,8 @@ int segment_write(const struct sto_io *io, const char *path, const struct segmen
 	struct buffer file = {0};
 	if (!build)
 		return -ENOMEM;
-	const struct sto_record_fns fns = {.event = record_take, .other = record_take, .context = build};
+	struct taking taking = {.build = build, .options = source->options && source->options->show ? source->options : NULL};
+	const struct sto_record_fns fns = {.event = event_take, .other = other_take, .context = &taking};
 	rc = log_scan_records(io, source->log_path, source->file_id, true, &fns, &log, &state);
 	if (!rc && source->expected_records != UINT64_MAX &&
 	    (log.events + log.others != source->expected_records || state != LOG_ENDED))

@@ -385,5 +385,5 @@ int sto_verify(const char *data_dir, sto_fault_fn fn, void *context)
 	/* As many as this process may use. */
 	int count = sched_getaffinity(0, sizeof(cpus), &cpus) ? 1 : CPU_COUNT(&cpus);
 	return store_verify_threads(data_dir, fn, context, sto_io_system(),
-			    count < VERIFY_THREADS_MAX ? (uint32_t)count : VERIFY_THREADS_MAX);
+				    count < VERIFY_THREADS_MAX ? (uint32_t)count : VERIFY_THREADS_MAX);
 }

@@ -108,6 +108,13 @@ struct sto_extra {
 struct sto_seal_options {
 	const struct sto_extra *extra;
 	uint32_t extras;
+	/*
+	 * For sections that are made from the events, in the one reading of the log file: `show` sees each event in the order of the log, then
+	 * `sections` gives them, up to STO_EXTRAS_MAX, to stay until sto_seal() returns. Instead of `extra`; NULL: none.
+	 */
+	void (*show)(void *context, const struct tp_event *event);
+	uint32_t (*sections)(void *context, const struct sto_extra **extra);
+	void *show_context;
 	/* Called every few hundred microseconds of work, so that a thread that shares a core can give way. NULL: never. */
 	void (*yield)(void *context);
 	void *yield_context;
@@ -131,8 +138,8 @@ int sto_log_delete(struct sto_store *store, uint64_t file_id);
 uint32_t sto_store_space_release(struct sto_store *store);
 
 /*
- * Writes segment `sequence` anew, compressed as hard as it gets: seconds of work for some percent of space. Version 1 becomes version
- * 2. Any thread. 1: done, *bytes is its size now; 0: it would not get smaller; -ENOENT: no such segment; -EBADMSG; -ENOSPC; -errno.
+ * Writes segment `sequence` anew, compressed as hard as it gets: seconds of work for some percent of space. Older versions become
+ * version 3. Any thread. 1: done, *bytes is its size now; 0: it would not get smaller; -ENOENT: no such segment; -EBADMSG; -ENOSPC; -errno.
  */
 int sto_archive(struct sto_store *store, uint64_t sequence, const struct sto_seal_options *options, uint64_t *bytes);
 
