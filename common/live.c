@@ -118,20 +118,21 @@ no_file:
 	return -error;
 }
 
-void tp_live_rollup_touch(struct tp_live *live, uint32_t index)
+bool tp_live_rollup_touch(struct tp_live *live, uint32_t index, uint32_t part)
 {
-	uint8_t *at = (uint8_t *)live + live->rollup_at + index * live->rollup_bytes;
-	if (live->rollup_bytes % HUGE_BYTES != 0)
-		return;
+	const uint64_t from = (uint64_t)part * HUGE_BYTES;
+	if (live->rollup_bytes % HUGE_BYTES != 0 || from >= live->rollup_bytes)
+		return false;
+	uint8_t *at = (uint8_t *)live + live->rollup_at + index * live->rollup_bytes + from;
 	/*
 	 * Of a huge page's worth of file one page has to be there, or the kernel takes it for cut off (SCAN_TRUNCATED, -EINVAL); the rest
 	 * then comes as zeros, in a huge page. Reading is enough of a touch, and disturbs no writer.
 	 */
-	for (uint64_t i = 0; i < live->rollup_bytes; i += HUGE_BYTES)
-		(void)*(const volatile uint8_t *)(at + i);
+	(void)*(const volatile uint8_t *)at;
 	/* Where there is no huge page left, or no such call, page by page. */
-	if (madvise(at, live->rollup_bytes, MADV_COLLAPSE) != 0)
-		(void)madvise(at, live->rollup_bytes, MADV_POPULATE_WRITE);
+	if (madvise(at, HUGE_BYTES, MADV_COLLAPSE) != 0)
+		(void)madvise(at, HUGE_BYTES, MADV_POPULATE_WRITE);
+	return true;
 }
 
 /* The offsets that a reader will follow lie inside the table. The counts that grow are checked against these by rows_max. */

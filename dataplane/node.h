@@ -41,7 +41,7 @@ struct dp_table_pool {
 	pthread_mutex_t lock;
 	struct tp_rollup *table[DP_TABLES_MAX];
 	uint32_t count;
-	bool touched[DP_TABLES_MAX]; /* spares' own, by number: its memory is there */
+	uint32_t touched[DP_TABLES_MAX]; /* spares' own, by number: so many parts of its memory are there */
 };
 
 /* A log file of an earlier run: read, in its live table, to be sealed. */

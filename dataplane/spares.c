@@ -48,13 +48,23 @@ void dp_table_give(struct dp_node *node, struct tp_rollup *table)
 	pthread_mutex_unlock(&pool->lock);
 }
 
-/* Once for each table, before a shard may write into it. */
-static void table_touch(struct dp_node *node, const struct tp_rollup *table)
+/*
+ * Gets a part of the memory of a table that nobody writes into yet; false: there is none that lacks any. Nobody waits for this: a shard
+ * that takes its spare meanwhile meets the faults of what is not there.
+ */
+static bool spare_touch(struct dp_node *node)
 {
-	uint64_t index = ((uintptr_t)table - (uintptr_t)dp_table_at(node, 0)) / node->live->rollup_bytes;
-	if (!node->tables.touched[index])
-		tp_live_rollup_touch(node->live, (uint32_t)index);
-	node->tables.touched[index] = true;
+	for (uint32_t s = 0; s < node->config.shard_count; s++) {
+		struct tp_rollup *table = atomic_load_explicit(&node->shard[s].spare_table, memory_order_relaxed);
+		if (!table)
+			continue;
+		uint64_t index = ((uintptr_t)table - (uintptr_t)dp_table_at(node, 0)) / node->live->rollup_bytes;
+		if (tp_live_rollup_touch(node->live, (uint32_t)index, node->tables.touched[index])) {
+			node->tables.touched[index]++;
+			return true;
+		}
+	}
+	return false;
 }
 
 uint64_t dp_spares_step(struct dp_node *node, uint64_t now_ms, uint64_t now_ns)
@@ -68,7 +78,6 @@ uint64_t dp_spares_step(struct dp_node *node, uint64_t now_ms, uint64_t now_ns)
 		if (!atomic_load_explicit(&shard->spare_table, memory_order_acquire)) {
 			struct tp_rollup *table = dp_table_take(node);
 			if (table) {
-				table_touch(node, table);
 				/* release: the shard sees the table as we left it */
 				atomic_store_explicit(&shard->spare_table, table, memory_order_release);
 				done++;
@@ -88,5 +97,7 @@ uint64_t dp_spares_step(struct dp_node *node, uint64_t now_ms, uint64_t now_ns)
 		}
 	}
 	atomic_store_explicit(&node->spares_lack_space, lacks, memory_order_relaxed);
-	return done ? 0 : lacks ? SPARES_FULL_NS : SPARES_IDLE_NS;
+	if (done || spare_touch(node))
+		return 0;
+	return lacks ? SPARES_FULL_NS : SPARES_IDLE_NS;
 }

@@ -121,7 +121,8 @@ int main(int argc, char **argv)
 		return 1;
 	live->shards = 1;
 	for (uint32_t i = 0; i < TABLES; i++)
-		tp_live_rollup_touch(live, i); /* as the spares thread does */
+		for (uint32_t part = 0; tp_live_rollup_touch(live, i, part); part++)
+			; /* as the spares thread does */
 
 	static struct tp_hop hop;
 	static struct dp_late_ring late;

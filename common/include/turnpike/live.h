@@ -112,10 +112,11 @@ struct tp_live {
 int tp_live_create(struct tp_live **live, uint32_t rollup_count, uint32_t rollup_rows, uint32_t rollup_heap_bytes);
 
 /*
- * Gives a large table its memory, in huge pages where there are any, so that its writer meets no fault and few translations. Takes
- * milliseconds; the creator, any thread, beside a writer too.
+ * Gives a part of a large table its memory, a huge page where there is one, so that its writer meets no fault and few translations. Part
+ * after part until it says false: there is no such part. Each takes a millisecond, or more where the machine is crowded; the creator, any
+ * thread, beside a writer too.
  */
-void tp_live_rollup_touch(struct tp_live *live, uint32_t index);
+bool tp_live_rollup_touch(struct tp_live *live, uint32_t index, uint32_t part);
 
 /* Maps a received fd read only and checks magic, version and sizes. 0 or -errno. */
 int tp_live_map(int fd, const struct tp_live **live);
