@@ -24,9 +24,6 @@
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
 #endif
-#ifndef MADV_COLLAPSE
-#define MADV_COLLAPSE 25 /* Linux 6.1 */
-#endif
 
 enum { PAGE_BYTES = 4096, HUGE_BYTES = 2 << 20 };
 
@@ -123,15 +120,8 @@ bool tp_live_rollup_touch(struct tp_live *live, uint32_t index, uint32_t part)
 	const uint64_t from = (uint64_t)part * HUGE_BYTES;
 	if (live->rollup_bytes % HUGE_BYTES != 0 || from >= live->rollup_bytes)
 		return false;
-	uint8_t *at = (uint8_t *)live + live->rollup_at + index * live->rollup_bytes + from;
-	/*
-	 * Of a huge page's worth of file one page has to be there, or the kernel takes it for cut off (SCAN_TRUNCATED, -EINVAL); the rest
-	 * then comes as zeros, in a huge page. Reading is enough of a touch, and disturbs no writer.
-	 */
-	(void)*(const volatile uint8_t *)at;
-	/* Where there is no huge page left, or no such call, page by page. */
-	if (madvise(at, HUGE_BYTES, MADV_COLLAPSE) != 0)
-		(void)madvise(at, HUGE_BYTES, MADV_POPULATE_WRITE);
+	/* Not MADV_COLLAPSE: huge pages would be better, but it waits for kernel threads on every CPU, on a crowded machine for seconds. */
+	(void)madvise((uint8_t *)live + live->rollup_at + index * live->rollup_bytes + from, HUGE_BYTES, MADV_POPULATE_WRITE);
 	return true;
 }
 

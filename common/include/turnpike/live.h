@@ -112,9 +112,8 @@ struct tp_live {
 int tp_live_create(struct tp_live **live, uint32_t rollup_count, uint32_t rollup_rows, uint32_t rollup_heap_bytes);
 
 /*
- * Gives a part of a large table its memory, a huge page where there is one, so that its writer meets no fault and few translations. Part
- * after part until it says false: there is no such part. Each takes a millisecond, or more where the machine is crowded; the creator, any
- * thread, beside a writer too.
+ * Gives a part of a large table, two megabytes, its memory, so that its writer meets no fault. Part after part until it says false: there
+ * is no such part. Each takes a millisecond; the creator, any thread, beside a writer too.
  */
 bool tp_live_rollup_touch(struct tp_live *live, uint32_t index, uint32_t part);
 
