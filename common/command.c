@@ -224,23 +224,33 @@ static int answer_receive(int fd, char *answer, size_t answer_bytes, int *passed
 	}
 }
 
-int tp_command_call(int fd, const char *line, char *answer, size_t answer_bytes, int *passed_fd)
+static int call(int fd, const char *line, char *answer, size_t answer_bytes, int *passed_fd, uint64_t wait_ns)
 {
-	uint64_t deadline_ns = tp_mono_ns() + PEER_NS;
+	uint64_t now_ns = tp_mono_ns();
 	int passed = -1;
 
 	if (passed_fd)
 		*passed_fd = -1;
 	if (strchr(line, '\n') || strlen(line) >= TP_COMMAND_BYTES_MAX)
 		return -EINVAL;
-	int rc = line_send(fd, line, -1, deadline_ns);
+	int rc = line_send(fd, line, -1, now_ns + PEER_NS);
 	if (rc == 0)
-		rc = answer_receive(fd, answer, answer_bytes, &passed, deadline_ns);
+		rc = answer_receive(fd, answer, answer_bytes, &passed, now_ns + wait_ns);
 	if (rc == 0 && passed_fd)
 		*passed_fd = passed;
 	else if (passed >= 0)
 		close(passed);
 	return rc;
+}
+
+int tp_command_call(int fd, const char *line, char *answer, size_t answer_bytes, int *passed_fd)
+{
+	return call(fd, line, answer, answer_bytes, passed_fd, PEER_NS);
+}
+
+int tp_command_call_long(int fd, const char *line, char *answer, size_t answer_bytes, uint32_t wait_ms)
+{
+	return call(fd, line, answer, answer_bytes, NULL, wait_ms * 1000000ULL);
 }
 
 int tp_live_attach(const char *data_dir, const struct tp_live **live, int *connection)

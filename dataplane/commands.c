@@ -1,6 +1,7 @@
 /*
  * The command thread: answers the command socket (docs/command-socket.md), keeps the blocklist in time, beats the heart of the live
- * view, watches free space, and decides whether beacons are taken. One thread; each command is short, "seal" is bounded.
+ * view, watches free space, and decides whether beacons are taken. One thread; each command is short. Only "seal" takes
+ * time: who asked for it is answered when it is done, and the others meanwhile.
  */
 #include "node.h"
 
@@ -21,7 +22,8 @@ enum {
 	TICK_MS = 50,
 	CLIENTS_MAX = 64,
 	LINE_BYTES = 4096,
-	SEAL_WAIT_MS = 20000,
+	SEAL_WAIT_MS = 60000,
+	SEAL_TICK_MS = 2, /* while somebody waits for one */
 	EXPIRE_EVERY_MS = 500,
 	SYNCHRONIZE_STEP_US = 50,
 };
@@ -182,38 +184,80 @@ static json_t *result(int rc)
 	return rc ? refused(strerror(-rc)) : json_pack("{s:b}", "ok", 1);
 }
 
-/* Finishes the open log file of every shard and waits until the segments are published. */
-static json_t *seal(struct dp_node *node)
-{
+/* Somebody who waits until what was in the open log files is published. */
+struct sealing {
+	int fd; /* -1: nobody */
+	uint64_t until_ms;
 	uint64_t file[TP_SHARDS_MAX];
-	uint64_t until_ms = tp_now_ms() + SEAL_WAIT_MS;
+};
+
+/* Finishes the open log file of every shard. */
+static void seal_begin(struct dp_node *node, struct sealing *sealing, int fd)
+{
+	sealing->fd = fd;
+	sealing->until_ms = tp_mono_ns() / 1000000 + SEAL_WAIT_MS;
 	for (uint32_t s = 0; s < node->config.shard_count; s++) {
-		file[s] = atomic_load_explicit(&node->live->shard[s].file_id, memory_order_acquire);
+		sealing->file[s] = atomic_load_explicit(&node->live->shard[s].file_id, memory_order_acquire);
 		atomic_store_explicit(&node->shard[s].roll_wanted, 1, memory_order_relaxed);
 		atomic_thread_fence(memory_order_seq_cst);
 		dp_core_wake(node->shard_cores[s]);
 	}
-	for (;;) {
-		bool sealed = true;
-		for (uint32_t s = 0; s < node->config.shard_count; s++) {
-			if (atomic_load_explicit(&node->shard[s].roll_wanted, memory_order_relaxed))
-				sealed = false;
-			else if (file[s] != atomic_load_explicit(&node->live->shard[s].file_id, memory_order_acquire) &&
-				 atomic_load_explicit(&node->keeping[s].sealed_file, memory_order_acquire) < file[s])
-				sealed = false;
-		}
-		if (sealed)
-			return result(0);
-		if (atomic_load_explicit(&node->stop_commands, memory_order_acquire))
-			return refused("the node is stopping");
-		if (tp_now_ms() > until_ms)
-			return refused("sealing takes too long; it goes on in the background");
-		usleep(2000);
-		tick(node);
-	}
 }
 
-static void command_answer(struct dp_node *node, int fd, char *line)
+/* The answer, once there is one. */
+static json_t *seal_look(struct dp_node *node, const struct sealing *sealing)
+{
+	bool sealed = true;
+	for (uint32_t s = 0; s < node->config.shard_count; s++) {
+		if (atomic_load_explicit(&node->shard[s].roll_wanted, memory_order_relaxed))
+			sealed = false;
+		else if (sealing->file[s] != atomic_load_explicit(&node->live->shard[s].file_id, memory_order_acquire) &&
+			 atomic_load_explicit(&node->keeping[s].sealed_file, memory_order_acquire) < sealing->file[s])
+			sealed = false;
+	}
+	if (sealed)
+		return result(0);
+	if (atomic_load_explicit(&node->stop_commands, memory_order_acquire))
+		return refused("the node is stopping");
+	if (tp_mono_ns() / 1000000 > sealing->until_ms)
+		return refused("sealing takes too long; it goes on in the background");
+	return NULL;
+}
+
+static void answer_send(int fd, json_t *answer, int passed_fd)
+{
+	char *text = answer ? json_dumps(answer, JSON_COMPACT) : NULL;
+	json_decref(answer);
+	if (text)
+		tp_command_answer(fd, text, passed_fd);
+	free(text);
+}
+
+/* Answers whose seal is done; how many wait still. */
+static uint32_t seals_answer(struct dp_node *node, struct sealing *sealing)
+{
+	uint32_t waiting = 0;
+	for (uint32_t i = 0; i < CLIENTS_MAX; i++) {
+		json_t *answer = sealing[i].fd >= 0 ? seal_look(node, &sealing[i]) : NULL;
+		waiting += sealing[i].fd >= 0 && !answer;
+		if (!answer)
+			continue;
+		answer_send(sealing[i].fd, answer, -1);
+		sealing[i].fd = -1;
+	}
+	return waiting;
+}
+
+/* The place of the one who waits, or a free one with `fd` -1. There are as many as clients. */
+static struct sealing *sealing_of(struct sealing *sealing, int fd)
+{
+	for (uint32_t i = 0; i < CLIENTS_MAX; i++)
+		if (sealing[i].fd == fd)
+			return &sealing[i];
+	return NULL;
+}
+
+static void command_answer(struct dp_node *node, struct sealing *sealing, int fd, char *line)
 {
 	json_t *answer;
 	int passed_fd = -1;
@@ -225,7 +269,9 @@ static void command_answer(struct dp_node *node, int fd, char *line)
 	} else if (!started(node)) {
 		answer = refused("the node is starting");
 	} else if (!strcmp(line, "seal")) {
-		answer = seal(node);
+		if (!sealing_of(sealing, fd)) /* else that one's answer is this one's, too */
+			seal_begin(node, sealing_of(sealing, -1), fd);
+		return;
 	} else if (!strncmp(line, "blocklist ", 10)) {
 		answer = dp_blocklist_command(node->blocklist, line + 10);
 	} else if (!strcmp(line, "ports")) {
@@ -240,33 +286,36 @@ static void command_answer(struct dp_node *node, int fd, char *line)
 	} else {
 		answer = refused("unknown command");
 	}
-	char *text = answer ? json_dumps(answer, JSON_COMPACT) : NULL;
-	json_decref(answer);
-	if (text)
-		tp_command_answer(fd, text, passed_fd);
-	free(text);
+	answer_send(fd, answer, passed_fd);
 }
 
 void *dp_commands_main(void *context)
 {
 	struct dp_node *node = context;
 	struct pollfd fd[CLIENTS_MAX + 1] = {{.fd = node->command_listen_fd, .events = POLLIN}};
+	static struct sealing sealing[CLIENTS_MAX];
 	nfds_t fds = 1;
 	char line[LINE_BYTES];
 
+	for (uint32_t i = 0; i < CLIENTS_MAX; i++)
+		sealing[i].fd = -1;
 	pthread_setname_np(pthread_self(), "commands");
 	while (!atomic_load_explicit(&node->stop_commands, memory_order_acquire)) {
 		tick(node);
 		fd[0].events = fds <= CLIENTS_MAX ? POLLIN : 0;
-		if (poll(fd, fds, TICK_MS) <= 0)
+		uint32_t waiting = seals_answer(node, sealing);
+		if (poll(fd, fds, waiting ? SEAL_TICK_MS : TICK_MS) <= 0)
 			continue;
 		for (nfds_t i = fds - 1; i > 0; i--) {
 			if (!fd[i].revents)
 				continue;
 			int got = tp_command_receive(fd[i].fd, line, sizeof(line));
 			if (got > 0) {
-				command_answer(node, fd[i].fd, line);
+				command_answer(node, sealing, fd[i].fd, line);
 			} else if (got != -EAGAIN) {
+				struct sealing *waits = sealing_of(sealing, fd[i].fd);
+				if (waits)
+					waits->fd = -1;
 				dp_sight_client_gone(node, fd[i].fd);
 				close(fd[i].fd);
 				fd[i] = fd[--fds];
@@ -278,6 +327,7 @@ void *dp_commands_main(void *context)
 				fd[fds++] = (struct pollfd){.fd = client, .events = POLLIN};
 		}
 	}
+	seals_answer(node, sealing);
 	for (nfds_t i = 1; i < fds; i++)
 		close(fd[i].fd);
 	tick(node);

@@ -115,7 +115,7 @@ int ctl_tool_refusal(const json_t *answer)
 
 json_t *ctl_tool_ask(const struct ctl_tool *tool, const char *line, int *status)
 {
-	enum { ANSWER_BYTES = 16 << 20 };
+	enum { ANSWER_BYTES = 16 << 20, SEAL_MS = 90000 /* the data process gives up before */ };
 	*status = 1;
 	int fd = tp_command_connect(tool->config.data_dir);
 	if (fd < 0) {
@@ -123,7 +123,10 @@ json_t *ctl_tool_ask(const struct ctl_tool *tool, const char *line, int *status)
 		return NULL;
 	}
 	char *text = malloc(ANSWER_BYTES);
-	int rc = text ? tp_command_call(fd, line, text, ANSWER_BYTES, NULL) : -ENOMEM;
+	int rc = -ENOMEM;
+	if (text)
+		rc = strcmp(line, "seal") ? tp_command_call(fd, line, text, ANSWER_BYTES, NULL)
+					  : tp_command_call_long(fd, line, text, ANSWER_BYTES, SEAL_MS);
 	close(fd);
 	json_t *answer = rc ? NULL : json_loads(text, 0, NULL);
 	free(text);

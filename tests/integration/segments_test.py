@@ -5,9 +5,12 @@ import io
 import json
 import pathlib
 import random
+import subprocess
+import time
 import uuid
 
-from harness import event, node, now_ms, wait_until
+from harness import PATIENCE, SMALL, event, node, now_ms, wait_until
+from sight_test import stopped_thread
 
 TEXTS = ("plain", "comma, inside", 'quote " inside', "München", "line\nbreak")
 
@@ -114,3 +117,21 @@ def test_segments_hold_what_was_sent(build):
         one = next(iter(sent.values()))
         status, answer = made.post([one], report=True)
         assert answer["duplicates"] == 1, answer
+
+
+def test_a_seal_may_take_its_time(build):
+    """Longer than any other command is waited for: who asked waits, and everybody else is answered meanwhile."""
+    with node(build, control=False, extra=SMALL) as made:
+        assert made.post(event())[0] == 204
+        tasks = pathlib.Path(f"/proc/{made.data.popen.pid}/task").iterdir()
+        sealer = next(int(task.name) for task in tasks if (task / "comm").read_text() == "seal\n")
+        with stopped_thread(sealer):
+            asks = [subprocess.Popen([str(made.build / "control/turnpikectl"), "-c", str(made.config), "segments", "seal"]) for _ in range(2)]
+            time.sleep(6)
+            assert [one.poll() for one in asks] == [None, None], "they did not wait"
+            made.ctl("blocklist", "add", "192.0.2.0/24")
+            assert [item["prefix"] for item in made.ctl("blocklist", "list", "--json")["items"]] == ["192.0.2.0/24"]
+            asks.pop().kill()  # one that has gone is not answered
+            assert made.post(event())[0] == 204
+        assert asks[0].wait(PATIENCE) == 0
+        assert len(made.ctl("segments", "list", "--json")["items"]) == 1

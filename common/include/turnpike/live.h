@@ -139,6 +139,8 @@ int tp_command_connect(const char *data_dir); /* fd or -errno */
 int tp_command_listen(const char *data_dir);  /* fd or -errno; replaces a stale socket; mode 0660 */
 /* 0 or -errno; `answer` is NUL-terminated; *passed_fd = -1 when none came (may be NULL if none is expected). */
 int tp_command_call(int fd, const char *line, char *answer, size_t answer_bytes, int *passed_fd);
+/* The same, for a command that takes its time ("seal"): the answer is waited for as long. */
+int tp_command_call_long(int fd, const char *line, char *answer, size_t answer_bytes, uint32_t wait_ms);
 /*
  * Server side, on an accepted connection. A line comes in one send, so tp_command_receive() never waits: it takes the next line
  * (without its newline, NUL-terminated) and returns its length, or -EAGAIN: nothing has come; -ECONNRESET: the peer has gone;
