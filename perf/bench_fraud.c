@@ -15,7 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { RECORDS = 1 << 16, RECORD_BYTES = 448, ENTRIES = 1 << 21, ROUNDS = 5 };
+enum { RECORDS = 1 << 10, RECORD_BYTES = 448, ENTRIES = 1 << 21, ROUNDS = 5 };
 
 static uint8_t *record;
 static uint32_t devices, clicks_one_in;
