@@ -486,7 +486,7 @@ static void check_times(struct http *http)
 static int wait_ms(const struct http *http)
 {
 	uint64_t until_ns = http->check_at_ns;
-	if (http->waiting.head && http->waiting.head->again_ns < until_ns)
+	if (http->room_head && http->waiting.head && http->waiting.head->again_ns < until_ns)
 		until_ns = http->waiting.head->again_ns;
 	if (!http->worker->pace.ended && http->free && http->room_head) {
 		uint64_t due_ns;
@@ -506,6 +506,7 @@ static void loop(struct http *http)
 		if (http->now_ns >= http->check_at_ns)
 			check_times(http);
 		feed(http);
+		blast_pace_due(worker, http->now_ns); /* that it is over has to be seen without a connection, too */
 		for (uint32_t i = 0; i < http->options->connections; i++)
 			if (http->conn[i].fd >= 0 && http->conn[i].unsent && !http->conn[i].writing && !http->conn[i].connecting)
 				conn_write(http, &http->conn[i]);

@@ -416,6 +416,19 @@ class Blast(unittest.TestCase):
         self.assertEqual(json.loads(out)["acknowledged"], len(node.lines))
         self.check_ledger(node.lines)
 
+    def test_stopped_while_the_node_is_gone(self):
+        for ending in (("--rate", 1000), ("--rate", 1000, "--duration", "1")):
+            node = self.http_node()
+            process = start("--to", node.url, *ending, "--retry", "--drain", "1", "--connections", 2)
+            while len(node.lines) < 100:
+                time.sleep(0.01)
+            node.close()
+            if "--duration" not in ending:
+                time.sleep(0.3)
+                process.send_signal(signal.SIGTERM)
+            out, _ = process.communicate(timeout=300)
+            self.assertEqual(json.loads(out)["acknowledged"], len(node.lines))
+
     def test_bad_usage(self):
         for arguments in (
             [],
