@@ -275,7 +275,9 @@ def test_replay_under_other_rules(build):
             # a range without clicks
             reasons, campaigns, result = replayed(made, rules, "--from", str(at + 3600000))
             same("an empty range", (reasons, campaigns, result["clicks"]), ({}, {}, 0))
-            same("untouched", {file: file.read_bytes() for file in before} == before, True)
+            # the node itself may append to its manifest at any time
+            same("untouched", [file.name for file, whole in before.items() if not (file.read_bytes() == whole or file.name == "manifest" and
+                                                                                    file.read_bytes().startswith(whole))], [])
             made.ctl("fraud", "replay", "--rules", str(rules), "--memory", "4KiB", status=1)
             made.ctl("fraud", "replay", status=2)
 
