@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """make mutation: breaks the code on purpose, one way at a time, and sees whether the tests notice.
 
-run.py [--only TEXT] [--list] [FILE.toml…]
+run.py [--only TEXT] [--list | --check] [FILE.toml…]
 
 Each `[[mutation]]` of tests/mutation/*.toml names a file, the text to be replaced there (which must occur exactly once, so that a
 list that has gone stale says so), what it becomes, and the tests that ought to fail: names of test programs below the build folder,
@@ -51,12 +51,19 @@ def failing(tree, tests):
     return None
 
 
+def stale(one, tree=ROOT):
+    """Why the list no longer fits the code, or None."""
+    path = tree / one["file"]
+    places = path.read_text().count(one["old"]) if path.is_file() else 0
+    return None if places == 1 else f"the list is stale: {places} places in {one['file']}"
+
+
 def mutate(tree, one):
     """What became of it: the test that caught it, or what went wrong."""
+    if stale(one, tree):
+        return False, stale(one, tree)
     path = tree / one["file"]
     whole = path.read_text()
-    if whole.count(one["old"]) != 1:
-        return False, f"the list is stale: {whole.count(one['old'])} places in {one['file']}"
     path.write_text(whole.replace(one["old"], one["new"]))
     try:
         targets = sorted({shlex.split(test)[0] for test in one["tests"]})
@@ -73,6 +80,7 @@ def main():
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--only", help="mutations whose name or file holds this text")
     options.add_argument("--list", action="store_true", help="print them and do nothing")
+    options.add_argument("--check", action="store_true", help="only say which no longer fit the code")
     options.add_argument("lists", nargs="*", type=pathlib.Path)
     options = options.parse_args()
     lists = options.lists or sorted((ROOT / "tests/mutation").glob("*.toml"))
@@ -81,6 +89,10 @@ def main():
     if options.list:
         print("\n".join(f"{one['file']}: {one['name']}" for one in mutations))
         return 0
+    if options.check:
+        unfit = [f"{one['name']}: {stale(one)}" for one in mutations if stale(one)]
+        print("\n".join([*unfit, f"{len(mutations) - len(unfit)} of {len(mutations)} fit"]))
+        return 1 if unfit else 0
     survived = []
     with tempfile.TemporaryDirectory(prefix="turnpike-mutation-") as folder:
         tree = pathlib.Path(folder)
