@@ -145,10 +145,16 @@ static inline struct tp_id entry_id(struct entry *entry)
 	return id;
 }
 
+#ifdef __has_feature
+#define THREADS_CHECKED __has_feature(thread_sanitizer)
+#else
+#define THREADS_CHECKED 0
+#endif
+
 /* The same in one register, for comparing each half by itself: then it does not matter of what moments they are. */
 static inline __m128i entry_halves(const struct entry *entry)
 {
-#ifdef __SANITIZE_THREAD__
+#if THREADS_CHECKED
 	return _mm_set_epi64x((int64_t)__atomic_load_n(&entry->id[1], __ATOMIC_RELAXED),
 			      (int64_t)__atomic_load_n(&entry->id[0], __ATOMIC_RELAXED));
 #else

@@ -427,7 +427,9 @@ class Blast(unittest.TestCase):
                 time.sleep(0.3)
                 process.send_signal(signal.SIGTERM)
             out, _ = process.communicate(timeout=300)
-            self.assertEqual(json.loads(out)["acknowledged"], len(node.lines))
+            acknowledged = json.loads(out)["acknowledged"]
+            self.assertLessEqual(acknowledged, len(node.lines))
+            self.assertGreaterEqual(acknowledged, len(node.lines) - 2)  # the answers that closing cut off
 
     def test_bad_usage(self):
         for arguments in (
