@@ -328,6 +328,7 @@ async function restart() {
 	const total = async () => plain(await cell(page, "Where every event went", 0, "Since start"));
 	const state = () => text(page, "#state-text");
 	await until("node: taking beacons", state, (said) => said === "taking beacons");
+	await until("there are figures to stay", total, (now) => now > 0);
 	quiet = true;
 	await want("control-down");
 	await until("a lost connection is said", state, (said) => said === "connection lost");
