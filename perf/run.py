@@ -184,7 +184,7 @@ def start_with_tail(gib):
     def measured(build):
         with harness.folder() as folder:
             node = harness.Node(build, folder, extra="memory: {dedup: 1GiB}\ndurability: {log_file: 1GiB}\n")
-            output([build / "perf/make_tail", folder / "data", 1, gib << 30, 1 << 30])
+            output([build / "perf/make_tail", folder / "data", "1", str(gib << 30), str(1 << 30)])
             began = time.monotonic()
             try:
                 node.start(control=False)
@@ -208,7 +208,7 @@ def rollups(figure):
     def measured(build):
         if figure == "month":
             with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
-                rollups.text = output(pinned([build / "perf/bench_rollup", 60000, 30, f"{folder}/files"], [0]))
+                rollups.text = output(pinned([build / "perf/bench_rollup", "60000", "30", f"{folder}/files"], [0]))
         value = float(re.search(ROLLUPS[figure], rollups.text).group(1))
         return value * 1e6 if figure == "merge" else value
     return measured
