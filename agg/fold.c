@@ -55,7 +55,10 @@ struct agg_fold *agg_fold_init(void *memory, uint64_t events, uint64_t record_by
 	at += aligned(fold->slots_max * sizeof(uint64_t));
 	fold->heap = (char *)at;
 	memset(fold->slot, 0, fold->slots * sizeof(uint64_t));
-	fold->names = 1; /* the empty one */
+	/* the empty one, in memory that may have held other names before */
+	fold->names = 1;
+	fold->name[0] = (struct fold_name){0};
+	fold->hash[0] = 0;
 	return fold;
 }
 
