@@ -2,6 +2,8 @@
  * Folds against slow models: sessions, distinct users, sources. Each property is tried over seeds: whatever the order of events, and
  * however they are spread over log files, the merged answer is the same.
  */
+#include "fold.h"
+
 #include "turnpike/distinct.h"
 #include "turnpike/fold.h"
 #include "turnpike/session.h"
@@ -67,7 +69,7 @@ static void *section_of(const struct told *told, uint32_t count, uint64_t (*make
 {
 	uint64_t memory_bytes = agg_fold_bytes(count, count * 300);
 	void *memory = aligned_alloc(64, (memory_bytes + 63) & ~UINT64_C(63));
-	memset(memory, 0, memory_bytes);
+	memset(memory, 0xa5, memory_bytes); /* used before */
 	struct agg_fold *fold = agg_fold_init(memory, count, count * 300, GAP_MS);
 	for (uint32_t i = 0; i < count; i++)
 		assert_true(agg_fold_show(fold, event_of(&told[i])));
@@ -234,7 +236,7 @@ static void test_asking_equals_the_sections(void **state)
 		events_make(told, count, GAP_MS * 20);
 		uint64_t memory_bytes = agg_fold_bytes(count, count * 300), bytes;
 		void *memory = aligned_alloc(64, (memory_bytes + 63) & ~UINT64_C(63));
-		memset(memory, 0, memory_bytes);
+		memset(memory, 0xa5, memory_bytes); /* used before */
 		struct agg_fold *fold = agg_fold_init(memory, count, count * 300, GAP_MS);
 		for (uint32_t i = 0; i < count; i++) {
 			assert_true(agg_fold_show(fold, event_of(&told[i])));
@@ -455,6 +457,19 @@ static void test_bounds(void **state)
 	free(memory);
 }
 
+/* The memory is kept from one log file to the next; events without a user have name 0. */
+static void test_nothing_is_left_of_what_lay_there(void **state)
+{
+	(void)state;
+	uint64_t memory_bytes = agg_fold_bytes(1, 300);
+	void *memory = aligned_alloc(64, (memory_bytes + 63) & ~UINT64_C(63));
+	memset(memory, 0xa5, memory_bytes);
+	struct agg_fold *fold = agg_fold_init(memory, 1, 300, GAP_MS);
+	assert_int_equal(fold->hash[0], 0);
+	assert_int_equal(fold->name[0].bytes, 0);
+	free(memory);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -465,6 +480,7 @@ int main(void)
 		cmocka_unit_test(test_distinct_merges_exactly),
 		cmocka_unit_test(test_sources_keep_their_bounds),
 		cmocka_unit_test(test_bounds),
+		cmocka_unit_test(test_nothing_is_left_of_what_lay_there),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
