@@ -168,27 +168,40 @@ void ctl_tool_counters(const struct tp_live *live, struct tp_counters *sum)
 	tp_counters_add(&live->housekeeping, sum);
 }
 
-static int verb_run(struct ctl_tool *tool, const char *file, int words, char **word)
+static const struct verb *verb_find(const char *name)
 {
 	for (size_t i = 0; i < sizeof(verb) / sizeof(verb[0]); i++) {
-		if (strcmp(word[0], verb[i].name))
-			continue;
-		if (tp_config_load(file, &tool->config, stderr))
-			return 2;
-		const bool is_act = ctl_tool_is_act(words, word);
-		if (is_act)
-			ctl_tool_act(tool, words, word, -1);
-		int status = verb[i].run(tool, words - 1, word + 1);
-		if (is_act)
-			ctl_tool_act(tool, words, word, status);
-		if (status == 2)
-			fprintf(stderr, "usage: turnpikectl -c FILE %s\n", verb[i].help);
-		tp_config_free(&tool->config);
-		return status;
+		if (!strcmp(name, verb[i].name))
+			return &verb[i];
 	}
-	fprintf(stderr, "turnpikectl: unknown verb \"%s\"\n", word[0]);
-	usage(stderr);
-	return 2;
+	return NULL;
+}
+
+static void verb_usage(FILE *to, const struct verb *of)
+{
+	fprintf(to, "usage: turnpikectl -c FILE …\n  %s\n", of->help);
+}
+
+static int verb_run(struct ctl_tool *tool, const char *file, int words, char **word)
+{
+	const struct verb *found = verb_find(word[0]);
+	if (!found) {
+		fprintf(stderr, "turnpikectl: unknown verb \"%s\"\n", word[0]);
+		usage(stderr);
+		return 2;
+	}
+	if (tp_config_load(file, &tool->config, stderr))
+		return 2;
+	const bool is_act = ctl_tool_is_act(words, word);
+	if (is_act)
+		ctl_tool_act(tool, words, word, -1);
+	int status = found->run(tool, words - 1, word + 1);
+	if (is_act)
+		ctl_tool_act(tool, words, word, status);
+	if (status == 2)
+		verb_usage(stderr, found);
+	tp_config_free(&tool->config);
+	return status;
 }
 
 int main(int argc, char **argv)
@@ -206,7 +219,11 @@ int main(int argc, char **argv)
 		} else if ((!strcmp(argv[i], "-c") || !strcmp(argv[i], "--config")) && i + 1 < argc) {
 			file = argv[++i];
 		} else if (!strcmp(argv[i], "-h") || !strcmp(argv[i], "--help")) {
-			usage(stdout);
+			const struct verb *asked = words ? verb_find(word[0]) : NULL;
+			if (asked)
+				verb_usage(stdout, asked);
+			else
+				usage(stdout);
 			free(word);
 			return 0;
 		} else if (!strcmp(argv[i], "--version")) {

@@ -63,6 +63,8 @@ def test_usage(build):
                 same(f"{program} {arguments}: says it on standard error only", (out, err != ""), ("", True))
             code, out, err = call(build, program, "--help")
             same(f"{program} --help", (code, "usage" in out + err), (0, True))
+        code, out, err = call(build, "control/turnpikectl", "segments", "--help")
+        same("a verb's help tells that verb alone", (code, "segments dump" in out, "billing" in out, err), (0, True, False, ""))
         for arguments in (("audit",), ("status",), ("blocklist", "list")):
             code, out, err = call(build, "control/turnpikectl", "-c", str(good), *arguments)
             same(f"turnpikectl {arguments} without a node", (code, err != ""), (1, True))
