@@ -36,20 +36,6 @@ static uint64_t clock_ns(clockid_t clock)
 	return (uint64_t)now.tv_sec * TPC_SECOND_NS + (uint64_t)now.tv_nsec;
 }
 
-/* Not secret: for jitter and names. xorshift64*. */
-uint64_t tpc_random(struct tpc_client *client)
-{
-	client->random ^= client->random >> 12;
-	client->random ^= client->random << 25;
-	client->random ^= client->random >> 27;
-	return client->random * 0x2545f4914f6cdd1dULL;
-}
-
-uint64_t tpc_jitter(struct tpc_client *client, uint64_t ns)
-{
-	return ns - ns / 8 + (tpc_random(client) >> 32) * (ns / 4) / 0xffffffffULL;
-}
-
 /* ---- open and close ---- */
 
 static bool memory_take(struct tpc_client *client)

@@ -87,6 +87,8 @@ static inline const uint8_t *tpc_key(const struct tpc_client *client)
 	return client->sign ? client->key : NULL;
 }
 
+/* ---- random.c ---- */
+
 uint64_t tpc_random(struct tpc_client *client);
 /* ns, give or take an eighth: so that clients that were stopped together do not come back together. */
 uint64_t tpc_jitter(struct tpc_client *client, uint64_t ns);

@@ -2,7 +2,7 @@
  * The doctor's checks of kernel and CPUs. Sources: Documentation/admin-guide/pm/cpufreq.rst, cputopology.rst, kernel-parameters.txt
  * (isolcpus, nohz_full) and sysctl/kernel.rst (io_uring_disabled) of the kernel.
  */
-#include "doctor.h"
+#include "doctor_check.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -2,7 +2,7 @@
  * The doctor's checks of disk and clock. Sources: Documentation/ABI/stable/sysfs-block (write_cache, rotational),
  * Documentation/timers/timekeeping.rst, adjtimex(2).
  */
-#include "doctor.h"
+#include "doctor_check.h"
 
 #include <errno.h>
 #include <inttypes.h>

@@ -2,7 +2,7 @@
  * What the doctor asks the kernel: ethtool's ioctl, adjtimex, a few synced writes. Needs no privilege but what the answers need; what is
  * refused is unknown. Sources: linux/ethtool.h, adjtimex(2), open(2) (O_TMPFILE).
  */
-#include "doctor.h"
+#include "doctor_check.h"
 #include "turnpike/log_show.h"
 #include "turnpike/text.h"
 

@@ -2,7 +2,7 @@
  * The doctor's checks of memory and limits. Sources: Documentation/admin-guide/mm/hugetlbpage.rst, transhuge.rst, proc_pid_limits(5),
  * proc_swaps(5).
  */
-#include "doctor.h"
+#include "doctor_check.h"
 
 #include <inttypes.h>
 #include <stdlib.h>

@@ -2,7 +2,7 @@
  * The doctor's checks of the interfaces under net_af_xdp ports. Ports that DPDK drives itself are not the kernel's any more: what they
  * do is told by `turnpikectl ports`. Sources: ethtool(8), Documentation/networking/af_xdp.rst, Documentation/core-api/irq/irq-affinity.rst.
  */
-#include "doctor.h"
+#include "doctor_check.h"
 
 #include <ctype.h>
 #include <dirent.h>

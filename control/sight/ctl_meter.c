@@ -1,7 +1,7 @@
 /* How long answers took, by resource. See ctl_meter.h. */
 #include "ctl_meter.h"
 
-#include "ctl_metrics.h"
+#include "ctl_exposition.h"
 
 #include <errno.h>
 #include <inttypes.h>

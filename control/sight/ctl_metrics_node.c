@@ -6,6 +6,8 @@
 #include "ctl_ledger.h"
 #include "ctl_meter.h"
 #include "ctl_metrics.h"
+
+#include "ctl_exposition.h"
 #include "ctl_otlp.h"
 #include "ctl_users_kept.h"
 #include "turnpike/text.h"

@@ -8,7 +8,7 @@
  */
 #include "ctl_otlp.h"
 
-#include "ctl_metrics.h"
+#include "ctl_exposition.h"
 #include "ctl_view.h"
 #include "turnpike/log.h"
 #include "turnpike/text.h"
