@@ -66,15 +66,7 @@ const char *ctl_sample_state(const struct ctl_sample *sample);
 uint64_t ctl_sample_shed(const struct ctl_sample *late, const struct ctl_sample *early);
 
 /*
- * The parts of the message that tell of the machinery: ports, xdp, log, layers, shards (ctl_sample_parts.c). `early` is NULL when
- * there is nothing to compare with.
- */
-void ctl_sample_parts_into(json_t *message, const struct ctl_sample *late, const struct ctl_sample *early, double seconds);
-/* A rate with one decimal; null without `early`. */
-json_t *ctl_sample_rate(const struct ctl_sample *early, uint64_t late_count, uint64_t early_count, double seconds);
-
-/*
- * The message of the live stream: late's totals, and rates against early (NULL, or of another run: rates are null). `top` is the
+ * The message of the live stream (ctl_sample_json.c): late's totals, and rates against early (NULL, or of another run: rates are null). `top` is the
  * JSON of the campaigns, taken over. NULL: no memory.
  */
 json_t *ctl_sample_json(const struct ctl_sample *late, const struct ctl_sample *early, json_t *top);
