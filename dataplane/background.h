@@ -40,6 +40,7 @@ struct dp_worker {
 	_Atomic uint32_t stop;
 };
 
+void dp_spares_first(struct dp_node *node);                                      /* spares.c; before any other thread runs */
 uint64_t dp_spares_step(struct dp_node *node, uint64_t now_ms, uint64_t now_ns); /* spares.c */
 uint64_t dp_late_step(struct dp_node *node, uint64_t now_ms, uint64_t now_ns);   /* late_lane.c */
 uint64_t dp_keep_step(struct dp_node *node, uint64_t now_ms, uint64_t now_ns);   /* keeping.c */

@@ -68,7 +68,7 @@ static int wals_open(struct dp_node *node)
 	node->rotated_ms = tp_now_ms();
 	node->rotated_watermark_ms = atomic_load_explicit(&node->live->watermark_ms, memory_order_relaxed);
 	/* The first spare files and tables. A full disk is no reason not to start: beacons are refused until there is space. */
-	dp_spares_step(node, tp_now_ms(), tp_mono_ns());
+	dp_spares_first(node);
 	return atomic_load(&node->failed);
 }
 

@@ -48,41 +48,57 @@ void dp_table_give(struct dp_node *node, struct tp_rollup *table)
 	pthread_mutex_unlock(&pool->lock);
 }
 
+/* Gets a part of the memory of a table that is not all there yet; false: it is. */
+static bool table_touch(struct dp_node *node, const struct tp_rollup *table)
+{
+	if (!table)
+		return false;
+	uint64_t index = ((uintptr_t)table - (uintptr_t)dp_table_at(node, 0)) / node->live->rollup_bytes;
+	if (!tp_live_rollup_touch(node->live, (uint32_t)index, node->tables.touched[index]))
+		return false;
+	node->tables.touched[index]++;
+	return true;
+}
+
 /*
- * Gets a part of the memory of a table that nobody writes into yet; false: there is none that lacks any. Nobody waits for this: a shard
- * that takes its spare meanwhile meets the faults of what is not there.
+ * Of a table in use, which the first of a run is at once, and of one that will be next. Before anything that takes longer; but nobody waits
+ * for it: a shard meets the faults of what is not there.
  */
-static bool spare_touch(struct dp_node *node)
+static bool tables_touch(struct dp_node *node)
 {
 	for (uint32_t s = 0; s < node->config.shard_count; s++) {
-		struct tp_rollup *table = atomic_load_explicit(&node->shard[s].spare_table, memory_order_relaxed);
-		if (!table)
-			continue;
-		uint64_t index = ((uintptr_t)table - (uintptr_t)dp_table_at(node, 0)) / node->live->rollup_bytes;
-		if (tp_live_rollup_touch(node->live, (uint32_t)index, node->tables.touched[index])) {
-			node->tables.touched[index]++;
+		const struct dp_shard *shard = &node->shard[s];
+		uint64_t file_id = atomic_load_explicit(&node->live->shard[s].file_id, memory_order_acquire);
+		if ((file_id && table_touch(node, dp_table_of(node, file_id))) ||
+		    table_touch(node, atomic_load_explicit(&shard->spare_table, memory_order_relaxed)))
 			return true;
-		}
 	}
 	return false;
 }
 
-uint64_t dp_spares_step(struct dp_node *node, uint64_t now_ms, uint64_t now_ns)
+static uint32_t tables_give(struct dp_node *node)
 {
-	(void)now_ms;
-	(void)now_ns;
-	bool lacks = false;
-	uint32_t done = 0;
+	uint32_t given = 0;
 	for (uint32_t s = 0; s < node->config.shard_count; s++) {
 		struct dp_shard *shard = &node->shard[s];
-		if (!atomic_load_explicit(&shard->spare_table, memory_order_acquire)) {
-			struct tp_rollup *table = dp_table_take(node);
-			if (table) {
-				/* release: the shard sees the table as we left it */
-				atomic_store_explicit(&shard->spare_table, table, memory_order_release);
-				done++;
-			}
-		}
+		struct tp_rollup *table = NULL;
+		if (!atomic_load_explicit(&shard->spare_table, memory_order_acquire))
+			table = dp_table_take(node);
+		if (!table)
+			continue;
+		/* release: the shard sees the table as we left it */
+		atomic_store_explicit(&shard->spare_table, table, memory_order_release);
+		given++;
+	}
+	return given;
+}
+
+/* How many; -errno when the node has failed. */
+static int files_give(struct dp_node *node)
+{
+	bool lacks = false;
+	int given = 0;
+	for (uint32_t s = 0; s < node->config.shard_count; s++) {
 		if (!sto_wal_spare_wanted(node->wal[s]))
 			continue;
 		int rc = sto_wal_spare_give(node->wal[s]);
@@ -91,13 +107,32 @@ uint64_t dp_spares_step(struct dp_node *node, uint64_t now_ms, uint64_t now_ns)
 		} else if (rc) {
 			tp_logf(TP_ERROR, "cannot create a log file", "shard=%u error=\"%s\"", s, strerror(-rc));
 			dp_node_fail(node, rc);
-			return SPARES_FULL_NS;
+			return rc;
 		} else {
-			done++;
+			given++;
 		}
 	}
 	atomic_store_explicit(&node->spares_lack_space, lacks, memory_order_relaxed);
-	if (done || spare_touch(node))
+	return given;
+}
+
+void dp_spares_first(struct dp_node *node)
+{
+	tables_give(node);
+	files_give(node);
+}
+
+uint64_t dp_spares_step(struct dp_node *node, uint64_t now_ms, uint64_t now_ns)
+{
+	(void)now_ms;
+	(void)now_ns;
+	const uint32_t tables = tables_give(node);
+	if (tables_touch(node))
 		return 0;
-	return lacks ? SPARES_FULL_NS : SPARES_IDLE_NS;
+	const int files = files_give(node);
+	if (files < 0)
+		return SPARES_FULL_NS;
+	if (tables || files)
+		return 0;
+	return atomic_load_explicit(&node->spares_lack_space, memory_order_relaxed) ? SPARES_FULL_NS : SPARES_IDLE_NS;
 }

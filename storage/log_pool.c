@@ -29,6 +29,23 @@ uint64_t log_pool_take(struct sto_store *store)
 	return file_id;
 }
 
+void log_pool_written(struct log_pool *pool, uint64_t file_id)
+{
+	pthread_mutex_lock(&pool->lock);
+	pool->written[pool->written_next++ % LOG_POOL_MAX] = file_id;
+	pthread_mutex_unlock(&pool->lock);
+}
+
+bool log_pool_is_written(struct log_pool *pool, uint64_t file_id)
+{
+	bool is = false;
+	pthread_mutex_lock(&pool->lock);
+	for (uint32_t i = 0; i < LOG_POOL_MAX && !is; i++)
+		is = pool->written[i] == file_id;
+	pthread_mutex_unlock(&pool->lock);
+	return is;
+}
+
 uint32_t log_pool_drop(struct sto_store *store)
 {
 	uint32_t dropped = 0;

@@ -30,12 +30,18 @@ struct log_pool {
 	uint64_t file_id[LOG_POOL_MAX]; /* sealed, the file still there under its name */
 	uint32_t count;
 	uint32_t max; /* one per log writer */
+	/* files that were reserved only, and that a shard has written to the end since: the last ones. 0: none */
+	uint64_t written[LOG_POOL_MAX];
+	uint32_t written_next;
 };
 
 /* Takes a sealed file into the pool instead of its removal. False: it is full, remove the file. */
 bool log_pool_offer(struct sto_store *store, uint64_t file_id);
 /* A file to be recycled, the caller's now; 0: none. */
 uint64_t log_pool_take(struct sto_store *store);
+/* A file that had only been reserved has been written to its end: no part of it wants a journal commit any more. */
+void log_pool_written(struct log_pool *pool, uint64_t file_id);
+bool log_pool_is_written(struct log_pool *pool, uint64_t file_id);
 /* Removes the pool's files. Returns how many there were. */
 uint32_t log_pool_drop(struct sto_store *store);
 

@@ -252,6 +252,48 @@ static void test_space_release(void **state)
 	bench_close(&bench);
 }
 
+/* What the file block of the next spare says when it is asked for after `events`; the current file has room for 14. */
+static uint32_t spare_made_after(struct bench *bench, int events)
+{
+	const uint64_t current = sto_wal_file_id(bench->wal);
+	for (int i = 0; i < events; i++)
+		put(bench);
+	assert_int_equal(sto_wal_spare_give(bench->wal), 0);
+	return file_block(bench, current + 1, 0)->made;
+}
+
+/* A shard that will soon need its spare does not wait for the zeros; with the next file all is as before. */
+static void test_hurry(void **state)
+{
+	(void)state;
+	struct bench bench;
+	bench_open(&bench, 6);
+	assert_int_equal(spare_made_after(&bench, 10), LOG_FILLED);
+	bench_close(&bench);
+	bench_open(&bench, 6);
+	assert_int_equal(spare_made_after(&bench, 11), LOG_RESERVED);
+	assert_int_equal(sto_wal_roll(bench.wal), 0);
+	assert_int_equal(spare_made_after(&bench, 1), LOG_FILLED);
+	bench_close(&bench);
+}
+
+/* A file that was only reserved is worth keeping once it has been written to its end, and not before. */
+static void test_written(void **state)
+{
+	(void)state;
+	for (int events = 11; events <= 12; events++) {
+		struct bench bench;
+		bench_open(&bench, 7);
+		assert_int_equal(spare_made_after(&bench, 11), LOG_RESERVED);
+		assert_int_equal(file_through(&bench, 0), 1);
+		assert_int_equal(spare_made_after(&bench, 0), LOG_RECYCLED); /* file 3, of what was file 1 */
+		assert_int_equal(file_through(&bench, events), 2);
+		assert_int_equal(sto_wal_spare_give(bench.wal), 0);
+		assert_int_equal(file_block(&bench, 4, 0)->made, events == 12 ? LOG_RECYCLED : LOG_FILLED);
+		bench_close(&bench);
+	}
+}
+
 /* Once the log has been quiet for a moment, damage to its last acknowledged block is told from a write that was never finished. */
 static void test_witness(void **state)
 {
@@ -296,6 +338,8 @@ int main(void)
 		cmocka_unit_test(test_crash_while_recycling),
 		cmocka_unit_test(test_name_taken),
 		cmocka_unit_test(test_space_release),
+		cmocka_unit_test(test_hurry),
+		cmocka_unit_test(test_written),
 		cmocka_unit_test(test_witness),
 	};
 	tp_log_level_set(TP_ERROR + 1);

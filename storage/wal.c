@@ -22,7 +22,10 @@
 #define RETRY_NS   (100 * 1000 * 1000ULL)
 #define WITNESS_NS (20 * 1000 * 1000ULL)
 
-enum { REAP_MAX = 16 };
+enum {
+	REAP_MAX = 16,
+	HURRY_SHARE = 4, /* of a file: when less is left, the spare is wanted as it is */
+};
 
 static struct wal_buffer *buffer_at(struct sto_wal *wal, uint64_t index)
 {
@@ -79,6 +82,13 @@ static int write_start(struct sto_wal *wal, const struct wal_file *file, const s
 	return 0;
 }
 
+/* Whoever fills the next file with zeros is to stop and hand it over: a file that was only reserved is slower, none at all is a stall. */
+static void __attribute__((noinline)) spare_hurry(struct sto_wal *wal)
+{
+	if (!atomic_load_explicit(&wal->spare, memory_order_relaxed) && !atomic_load_explicit(&wal->hurry, memory_order_relaxed))
+		atomic_store_explicit(&wal->hurry, true, memory_order_relaxed);
+}
+
 /* Submits the open block. The caller has seen to it that fewer than writes_in_flight are on their way. */
 static int block_submit(struct sto_wal *wal)
 {
@@ -111,6 +121,8 @@ static int block_submit(struct sto_wal *wal)
 	wal->stats.bytes += block->block_bytes;
 	wal->stats.event_bytes += block->payload_bytes;
 	wal->head++;
+	if (__builtin_expect(file_left(file) < file->bytes / HURRY_SHARE, 0))
+		spare_hurry(wal);
 	wal->unproven = block->records != 0;
 	wal->quiet_ns = 0;
 	wal->payload_bytes = wal->payload_max = wal->records = 0;
@@ -249,6 +261,7 @@ int sto_wal_roll(struct sto_wal *wal)
 	}
 	/* Only housekeeping fills the slot and only when it is empty, so the spare seen above is still there. */
 	wal->file = atomic_exchange_explicit(&wal->spare, NULL, memory_order_acq_rel);
+	atomic_store_explicit(&wal->hurry, false, memory_order_relaxed);
 	return 0;
 }
 

@@ -9,7 +9,9 @@
  * With `preallocate` a spare is filled with zeros, not only fallocate'd: a synced write into a fallocate'd extent must convert it
  * (a journal commit each time), which halves the throughput of 256 KiB blocks (1.0 against 2.2 GB/s measured on the reference
  * machine) and doubles their latency; and a commit waits for whatever else the file system commits, such as the spare's filling. The
- * first file of a run is filled as far as FIRST_FILL_MS lets it be, so that a start does not wait long: 64 MiB take 50 ms.
+ * first file of a run is filled as far as FIRST_FILL_MS lets it be, so that a start does not wait long: 64 MiB take 50 ms. Nor is a
+ * flood kept waiting: when the shard's file is three quarters full, its spare is handed over as far as it has been filled. Such a file is
+ * recycled only if the shard has written it to the end.
  */
 #include "log_format.h"
 #include "store_state.h"
@@ -23,7 +25,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-enum { FILL_BYTES = 256 << 10, FIRST_FILL_MS = 100, CREATE_TRIES = 16, CLOSE_TRIES = 50, CLOSE_WAIT_MS = 100 };
+enum { FILL_BYTES = 1 << 20, FIRST_FILL_MS = 100, CREATE_TRIES = 16, CLOSE_TRIES = 50, CLOSE_WAIT_MS = 100 };
 
 /* A file system that refuses O_DIRECT gets buffered writes; RWF_DSYNC makes them stable all the same. */
 static int log_create(struct sto_store *store, const char *path)
@@ -42,9 +44,10 @@ static int log_create(struct sto_store *store, const char *path)
 	return io->open(io, path, flags, 0640);
 }
 
-/* Gives the file its room, and fills it until `fill_ms` have passed. */
-static int log_room(struct sto_store *store, struct wal_file *file, uint64_t fill_ms, const char *path)
+/* Gives the file its room, and fills it until `fill_ms` have passed, or until the shard cannot wait for it any longer. */
+static int log_room(const struct sto_wal *wal, struct wal_file *file, uint64_t fill_ms, const char *path)
 {
+	struct sto_store *store = wal->store;
 	const struct sto_io *io = store->io;
 	int fd = file->fd;
 	file->room = 0;
@@ -65,7 +68,9 @@ static int log_room(struct sto_store *store, struct wal_file *file, uint64_t fil
 	memset(zeros, 0, FILL_BYTES);
 	const uint64_t began_ms = io->now_ms(io);
 	uint64_t at = 0;
-	for (; at < file->room && !rc && io->now_ms(io) - began_ms <= fill_ms; at += FILL_BYTES)
+	for (; at < file->room && !rc && io->now_ms(io) - began_ms <= fill_ms &&
+	       !atomic_load_explicit(&wal->hurry, memory_order_relaxed);
+	     at += FILL_BYTES)
 		rc = io->write(io, fd, zeros, file->room - at < FILL_BYTES ? file->room - at : FILL_BYTES, at);
 	free(zeros);
 	file->made = at < file->room ? LOG_RESERVED : LOG_FILLED;
@@ -108,7 +113,7 @@ static int file_create(struct sto_wal *wal, uint64_t fill_ms, struct wal_file *f
 	}
 	if (rc || file->fd < 0)
 		return rc ? rc : file->fd;
-	rc = log_room(store, file, fill_ms, path);
+	rc = log_room(wal, file, fill_ms, path);
 	if (!rc)
 		rc = log_file_block(store, file, wal->options.shard);
 	bool synced = !rc;
@@ -125,7 +130,7 @@ static int file_create(struct sto_wal *wal, uint64_t fill_ms, struct wal_file *f
 }
 
 /* The size of the log file old_id, if it is one that is worth recycling: all its room was written before. Else 0, or -errno. */
-static int64_t recyclable(const struct sto_store *store, int fd, uint64_t old_id)
+static int64_t recyclable(struct sto_store *store, int fd, uint64_t old_id)
 {
 	uint64_t bytes;
 	int rc = store->io->size(store->io, fd, &bytes);
@@ -138,7 +143,7 @@ static int64_t recyclable(const struct sto_store *store, int fd, uint64_t old_id
 	bool good = got == LOG_UNIT && bytes == store->log_file_bytes && block->magic == LOG_MAGIC &&
 		    block->version == LOG_VERSION && block->kind == LOG_FILE && block->file_id == old_id && block->offset == 0 &&
 		    block->block_bytes == LOG_UNIT && !block->payload_bytes && block->checksum == log_checksum(block) &&
-		    block->made != LOG_RESERVED;
+		    (block->made != LOG_RESERVED || log_pool_is_written(&store->pool, old_id));
 	free(block);
 	return got < 0 ? got : good ? (int64_t)bytes : 0;
 }
@@ -304,6 +309,8 @@ static void file_discard(struct sto_wal *wal, struct wal_file *file)
 static void file_leave(struct sto_wal *wal, struct wal_file *file, bool stable)
 {
 	file_close(wal, file);
+	if (file->made == LOG_RESERVED && file->bytes - file->offset < wal->options.block_bytes_max + 2 * LOG_UNIT)
+		log_pool_written(&wal->store->pool, file->id);
 	if (store_unsealed_add(wal->store, file->id, stable ? file->records : UINT64_MAX))
 		tp_logf(TP_ERROR, "no memory to remember a finished log file: it will be sealed at the next start",
 			"file=%016" PRIx64, file->id);

@@ -94,6 +94,7 @@ struct sto_wal {
 
 	/* housekeeping puts a file in when it is NULL, the shard takes it by exchange */
 	_Alignas(64) _Atomic(struct wal_file *) spare;
+	_Atomic bool hurry; /* the shard's: its file ends soon, and there is no spare */
 	/* the shard writes done[] and done_head, housekeeping done_tail */
 	_Alignas(64) _Atomic uint64_t done_head;
 	struct wal_file *done[WAL_DONE_MAX];

@@ -119,7 +119,7 @@ static int wals_open(struct world *w)
 	}
 	node->rotated_ms = wall_ms(w);
 	node->rotated_watermark_ms = atomic_load(&node->live->watermark_ms);
-	dp_spares_step(node, wall_ms(w), w->now_ns);
+	dp_spares_first(node);
 	return atomic_load(&node->failed);
 }
 
