@@ -7,7 +7,8 @@
  *   no bill although its period is over: is issued before the batch is stored, with everything up to the last segment
  *
  * A correction is the rows of those segments, added up: exact, whatever retention has taken of older ones. A batch is one transaction, with
- * the segments themselves, so that a kill at any moment neither loses nor repeats one.
+ * the segments themselves, so that a kill at any moment neither loses nor repeats one; and it is stored only if no other issuer has written
+ * since the batch looked (ctl_ledger_hold_if()): a bill that was issued meanwhile would lack these rows for ever.
  */
 #include "ctl_billing_correct.h"
 
@@ -55,6 +56,7 @@ struct missing {
 
 struct batch {
 	const struct ctl_issuing *issuing;
+	uint64_t version; /* of the ledger, before anything was read there */
 	struct ctl_ledger_segment segment[BATCH];
 	uint32_t *hour[BATCH];
 	uint32_t segments;
@@ -115,7 +117,7 @@ static int missing_issue(struct batch *batch)
 	int rc = 0;
 
 	for (uint32_t i = 0; i < batch->missings && rc == 0; i++)
-		rc = ctl_issuing_period(batch->issuing, batch->missing[i].period, batch->missing[i].zone,
+		rc = ctl_issuing_period(batch->issuing, batch->version, batch->missing[i].period, batch->missing[i].zone,
 					batch->missing[i].start_ms);
 	return rc;
 }
@@ -262,7 +264,7 @@ static int batch_store(struct batch *batch)
 	uint64_t last = batch->segment[batch->segments - 1].sequence;
 
 	ctl_billing_sum_sort(&batch->delta);
-	int rc = ctl_ledger_hold(issuing->ledger);
+	int rc = ctl_ledger_hold_if(issuing->ledger, batch->version);
 	if (rc != 0)
 		return rc;
 	for (uint32_t i = 0; i < batch->segments && rc == 0; i++)
@@ -288,7 +290,7 @@ static int batch_store(struct batch *batch)
 	return ctl_ledger_release(issuing->ledger, rc);
 }
 
-static int batch_run(const struct ctl_issuing *issuing, uint32_t index, uint32_t count, struct cached *cache)
+static int batch_run(const struct ctl_issuing *issuing, uint64_t version, uint32_t index, uint32_t count, struct cached *cache)
 {
 	struct sto_reader *reader = ctl_store_reader(issuing->store);
 	struct batch *batch = calloc(1, sizeof(*batch));
@@ -296,6 +298,7 @@ static int batch_run(const struct ctl_issuing *issuing, uint32_t index, uint32_t
 	if (!batch)
 		return -ENOMEM;
 	batch->issuing = issuing;
+	batch->version = version;
 	batch->cache = cache;
 	batch->delta.lines_max = UINT32_MAX / 2;
 	memset(cache, 0, CACHE * sizeof(*cache));
@@ -307,6 +310,8 @@ static int batch_run(const struct ctl_issuing *issuing, uint32_t index, uint32_t
 	}
 	if (rc == 0)
 		rc = missing_issue(batch);
+	if (rc == 0 && issuing->stopping && issuing->stopping(issuing->context))
+		rc = -EINTR;
 	if (rc == 0)
 		rc = batch_store(batch);
 	for (uint32_t i = 0; i < batch->segments; i++)
@@ -322,11 +327,14 @@ int ctl_issuing_segments(const struct ctl_issuing *issuing)
 {
 	struct sto_reader *reader = ctl_store_reader(issuing->store);
 	struct cached *cache = malloc(CACHE * sizeof(*cache));
-	uint64_t last = 0;
+	uint64_t last = 0, version;
+	uint32_t tries = 0;
 	int rc = cache ? 0 : -ENOMEM;
 
 	while (rc == 0 && !(issuing->stopping && issuing->stopping(issuing->context))) {
-		rc = ctl_ledger_segment_last(issuing->ledger, &last);
+		rc = ctl_ledger_version(issuing->ledger, &version);
+		if (rc == 0)
+			rc = ctl_ledger_segment_last(issuing->ledger, &last);
 		/* the reader's list is by sequence; a bill that was issued on the way has refreshed it */
 		uint32_t segments = sto_reader_segments(reader), index = segments;
 		while (index > 0 && sto_reader_segment(reader, index - 1)->sequence > last)
@@ -336,7 +344,9 @@ int ctl_issuing_segments(const struct ctl_issuing *issuing)
 		if (last && index == 0 && sto_reader_segment(reader, 0)->sequence > last + 1)
 			tp_logf(TP_WARN, "segments were deleted before they were seen: bills miss what of them was late",
 				"from=%" PRIu64 " to=%" PRIu64, last + 1, sto_reader_segment(reader, 0)->sequence - 1);
-		rc = batch_run(issuing, index, segments - index < BATCH ? segments - index : BATCH, cache);
+		rc = batch_run(issuing, version, index, segments - index < BATCH ? segments - index : BATCH, cache);
+		if (rc == -EALREADY && tries++ < CTL_ISSUING_TRIES)
+			rc = 0;
 	}
 	free(cache);
 	return rc;

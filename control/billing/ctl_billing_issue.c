@@ -7,7 +7,8 @@
  *                                            (or it has waited for long: then what is missing comes as a correction)
  *
  * Invariants: a bill has every row of its period in segments up to its sequence and none of later ones; the schedule goes on only after all
- * bills of a period are stored. So a kill at any moment leaves bills that are whole, and the rest is issued by the next round.
+ * bills of a period are stored. So a kill at any moment leaves bills that are whole, and the rest is issued by the next round. Nothing is
+ * stored that was read before another issuer wrote (ctl_ledger_hold_if()): the step is done again.
  */
 #include "ctl_billing_issue.h"
 
@@ -57,7 +58,7 @@ static bool stops(const struct ctl_issuing *issuing)
 /* ---- one period ---- */
 
 /* The bills of one part of the advertisers, who are sorted. */
-static int part_put(const struct ctl_issuing *issuing, struct ctl_report *report, const struct ctl_zone *zone,
+static int part_put(const struct ctl_issuing *issuing, uint64_t version, struct ctl_report *report, const struct ctl_zone *zone,
 		    const struct ctl_billing_sum *sum, uint32_t *issued)
 {
 	uint32_t together = 0, end;
@@ -77,7 +78,7 @@ static int part_put(const struct ctl_issuing *issuing, struct ctl_report *report
 		report->advertiser_bytes = advertiser.bytes;
 		ctl_report_name(report);
 		if (!together++)
-			rc = ctl_ledger_hold(issuing->ledger);
+			rc = ctl_ledger_hold_if(issuing->ledger, version);
 		if (rc != 0)
 			return rc;
 		rc = ctl_ledger_report_put(issuing->ledger, report, ctl_issuing_date(issuing), sum, first, end - first);
@@ -92,8 +93,8 @@ static int part_put(const struct ctl_issuing *issuing, struct ctl_report *report
 	return together ? ctl_ledger_release(issuing->ledger, rc) : rc;
 }
 
-int ctl_issuing_period(const struct ctl_issuing *issuing, enum ctl_billing_period period, const struct ctl_zone *zone,
-		       uint64_t start_ms)
+int ctl_issuing_period(const struct ctl_issuing *issuing, uint64_t version, enum ctl_billing_period period,
+		       const struct ctl_zone *zone, uint64_t start_ms)
 {
 	uint64_t end_ms = ctl_zone_next(zone, ctl_billing_unit(period), start_ms);
 	const uint64_t bound[] = {start_ms / TP_MINUTE_MS, end_ms / TP_MINUTE_MS};
@@ -122,7 +123,7 @@ int ctl_issuing_period(const struct ctl_issuing *issuing, enum ctl_billing_perio
 			uint32_t segments = sto_reader_segments(reader);
 			report.sequence = segments ? sto_reader_segment(reader, segments - 1)->sequence : 0;
 			ctl_billing_sum_sort(&sum);
-			rc = part_put(issuing, &report, zone, &sum, &issued);
+			rc = stops(issuing) ? -EINTR : part_put(issuing, version, &report, zone, &sum, &issued);
 			part++;
 		}
 		ctl_billing_sum_fini(&sum);
@@ -147,10 +148,10 @@ static bool open_before(const struct ctl_issuing *issuing, const struct tp_live 
 	return fresh;
 }
 
-static int schedule_put(const struct ctl_issuing *issuing, enum ctl_billing_period period, const struct ctl_zone *zone,
-			uint64_t from_ms, uint64_t until_ms)
+static int schedule_put(const struct ctl_issuing *issuing, uint64_t version, enum ctl_billing_period period,
+			const struct ctl_zone *zone, uint64_t from_ms, uint64_t until_ms)
 {
-	int rc = ctl_ledger_hold(issuing->ledger);
+	int rc = ctl_ledger_hold_if(issuing->ledger, version);
 	if (rc != 0)
 		return rc;
 	return ctl_ledger_release(issuing->ledger,
@@ -162,16 +163,26 @@ static int schedule_run(const struct ctl_issuing *issuing, const struct tp_live 
 {
 	const struct tp_config *config = issuing->config;
 	const enum ctl_zone_unit unit = ctl_billing_unit(period);
-	uint64_t from, until, now = issuing->now_ms;
+	uint64_t version, from, until, now = issuing->now_ms;
+	uint32_t tries = 0;
+	int rc = 0;
 	/* longer than a log file stays open and its sealing takes */
 	uint64_t patience_ms = HOUR_MS + 2 * config->seal_after_ms;
 
-	int rc = ctl_ledger_schedule(issuing->ledger, period, ctl_zone_name(zone), &from, &until);
-	if (rc == -ENOENT) {
-		from = until = ctl_zone_floor(zone, unit, now > back_ms[period] ? now - back_ms[period] : 0);
-		rc = schedule_put(issuing, period, zone, from, until);
-	}
 	while (rc == 0 && !stops(issuing)) {
+		rc = ctl_ledger_version(issuing->ledger, &version);
+		if (rc == 0)
+			rc = ctl_ledger_schedule(issuing->ledger, period, ctl_zone_name(zone), &from, &until);
+		if (rc == -ENOENT) {
+			from = until = ctl_zone_floor(zone, unit, now > back_ms[period] ? now - back_ms[period] : 0);
+			rc = schedule_put(issuing, version, period, zone, from, until);
+		}
+		if (rc == -EALREADY && tries++ < CTL_ISSUING_TRIES) {
+			rc = 0;
+			continue;
+		}
+		if (rc != 0)
+			break;
 		uint64_t end = ctl_zone_next(zone, unit, until);
 		/* acquire: what it calls final is in the tables and segments read below */
 		if (end > atomic_load_explicit(&live->watermark_ms, memory_order_acquire))
@@ -179,12 +190,14 @@ static int schedule_run(const struct ctl_issuing *issuing, const struct tp_live 
 		rc = sto_reader_refresh(ctl_store_reader(issuing->store));
 		if (rc < 0 || (open_before(issuing, live, end) && now < end + patience_ms))
 			return rc < 0 ? rc : 0;
-		rc = ctl_issuing_period(issuing, period, zone, until);
+		rc = ctl_issuing_period(issuing, version, period, zone, until);
 		/* segments that came meanwhile are in those bills, and the ledger has to know them by their hash */
 		if (rc == 0)
 			rc = ctl_issuing_segments(issuing);
 		if (rc == 0)
-			rc = schedule_put(issuing, period, zone, from, until = end);
+			rc = schedule_put(issuing, version, period, zone, from, end);
+		if (rc == -EALREADY && tries++ < CTL_ISSUING_TRIES)
+			rc = 0;
 	}
 	return rc;
 }
@@ -203,7 +216,7 @@ int ctl_issuing_round(const struct ctl_issuing *issuing, const struct tp_live *l
 			if (zone && ctl_issuing_wants(issuing, period))
 				rc = schedule_run(issuing, live, period, zone);
 	}
-	return rc;
+	return rc == -EINTR ? 0 : rc;
 }
 
 /* ---- the thread ---- */

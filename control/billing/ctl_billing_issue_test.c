@@ -16,6 +16,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -58,11 +60,23 @@ struct world {
 	uint64_t watermark_ms;
 	uint32_t stop_after; /* looks at `stopping` */
 	bool busy;           /* events come during a round */
+	struct rival *rival; /* another issuer, who has a whole round during one */
+};
+
+/* Another process: its own connection to the ledger, its own store. */
+struct rival {
+	struct ctl_ledger *ledger;
+	struct ctl_store *store;
+	uint32_t after; /* this many looks at `stopping` */
+	bool issues;    /* else it only takes in segments, as one does that has no view of the data process */
+	uint64_t ms;    /* of what is sealed before its round */
+	uint32_t rounds;
 };
 
 static void events_add(struct world *world, uint32_t count);
 static void seal(struct world *world);
 static uint32_t pick(uint32_t count);
+static void rival_run(struct world *world);
 
 /* Looked at between steps: now and then another thread has sealed a log file there. */
 static bool stopping(void *context)
@@ -73,6 +87,8 @@ static bool stopping(void *context)
 		events_add(world, 1 + pick(20));
 		seal(world);
 	}
+	if (world->rival && world->rival->after && --world->rival->after == 0)
+		rival_run(world);
 	return world->stop_after && --world->stop_after == 0;
 }
 
@@ -95,9 +111,40 @@ static void round_run(struct world *world, uint32_t stop_after)
 	assert_int_equal(ctl_issuing_round(&issuing, world->stand_in.live), 0);
 }
 
+static void event_add(struct world *world, const struct fact *fact);
+
+/* The log file that is sealed now, and somebody else who is quicker with it. */
+static void rival_run(struct world *world)
+{
+	struct rival *rival = world->rival;
+	const struct ctl_issuing issuing = {
+		.config = &world->config, .ledger = rival->ledger, .store = rival->store, .now_ms = NOW_MS};
+
+	event_add(world, &(struct fact){.ms = rival->ms, .micros = 7, .click = true});
+	seal(world);
+	assert_int_equal(ctl_issuing_round(&issuing, rival->issues ? world->stand_in.live : NULL), 0);
+	rival->rounds++;
+}
+
 static uint32_t pick(uint32_t count)
 {
 	return (uint32_t)random() % count;
+}
+
+static void event_add(struct world *world, const struct fact *fact)
+{
+	struct stand_in_event event = stand_in_click();
+
+	event.timestamp_ms = fact->ms;
+	event.type = fact->click ? TP_CLICK : TP_IMPRESSION;
+	event.verdict = fact->ms < world->watermark_ms ? TP_LATE : TP_ACCEPTED;
+	event.advertiser = advertiser_name[fact->advertiser];
+	event.campaign = campaign_name[fact->campaign];
+	event.currency = fact->euro ? "EUR" : "USD";
+	event.bid_micros = fact->micros;
+	event.flagged = fact->click && fact->flagged;
+	stand_in_add(&world->stand_in, &event);
+	world->fact[world->facts++] = *fact;
 }
 
 static void events_add(struct world *world, uint32_t count)
@@ -116,17 +163,7 @@ static void events_add(struct world *world, uint32_t count)
 		/* an advertiser who is seldom there: bills are missing, and come late */
 		if (fact.advertiser == 0 && pick(20))
 			fact.advertiser = 1;
-		struct stand_in_event event = stand_in_click();
-		event.timestamp_ms = fact.ms;
-		event.type = fact.click ? TP_CLICK : TP_IMPRESSION;
-		event.verdict = fact.ms < world->watermark_ms ? TP_LATE : TP_ACCEPTED;
-		event.advertiser = advertiser_name[fact.advertiser];
-		event.campaign = campaign_name[fact.campaign];
-		event.currency = fact.euro ? "EUR" : "USD";
-		event.bid_micros = fact.micros;
-		event.flagged = fact.click && fact.flagged;
-		stand_in_add(&world->stand_in, &event);
-		world->fact[world->facts++] = fact;
+		event_add(world, &fact);
 	}
 }
 
@@ -358,12 +395,147 @@ static void bills_are_what_was_sealed_whatever_the_order(void **state)
 		revised += world->said[i].revision > 1;
 	/* the test has seen what it is for */
 	assert_true(bills > 100 && revised > 20);
+	ctl_ledger_close(world->ledger);
+	ctl_store_close(world->store);
+	snprintf(path, sizeof(path), "%s/ledger.db", world->stand_in.folder);
+	unlink(path);
+	stand_in_close(&world->stand_in);
+	free(world->fact);
+	free(world->said);
+	free(world);
+}
+
+/*
+ * Hour by hour: its events are sealed, its end passes, a round issues its bill; between two steps of that round, one further on each time, more
+ * of the hour is sealed, and the other issuer takes it in. Neither may the bill lack it, nor may it have it twice.
+ */
+static void another_issuer_between_any_two_steps_changes_nothing(void **state)
+{
+	(void)state;
+	enum { PLACES = 10, HOURS = 2 * PLACES };
+	struct world *world = calloc(1, sizeof(*world));
+	struct rival rival = {0};
+	char path[160];
+
+	assert_non_null(world);
+	world->fact = calloc(EVENTS_MAX, sizeof(*world->fact));
+	world->said = calloc(REPORTS_MAX, sizeof(*world->said));
+	world->config = (struct tp_config){.billing_zone = (char *)"UTC", .billing_issue_hourly = true, .seal_after_ms = 300000};
+	stand_in_open(&world->stand_in);
+	assert_int_equal(ctl_store_open(&world->store, world->stand_in.data_dir), 0);
+	ledger_open(world);
+	assert_int_equal(ctl_ledger_open(&rival.ledger, world->stand_in.folder), 0);
+	assert_int_equal(ctl_store_open(&rival.store, world->stand_in.data_dir), 0);
+	world->watermark_ms = NOW_MS - HOURS * HOUR_MS;
+	round_run(world, 0);
+	for (uint32_t hour = 0; hour < HOURS; hour++) {
+		/* some for a bill that was issued already: a correction is on its way as well */
+		event_add(world, &(struct fact){.ms = world->watermark_ms + 60000, .micros = 1000, .click = true});
+		if (hour)
+			event_add(world, &(struct fact){.ms = world->watermark_ms - HOUR_MS, .micros = 50, .click = true});
+		seal(world);
+		rival.ms = hour % 4 < 2 ? world->watermark_ms : world->watermark_ms - HOUR_MS;
+		rival.after = hour / 2 + 1;
+		rival.issues = hour % 2;
+		world->watermark_ms += HOUR_MS;
+		world->rival = &rival;
+		round_run(world, 0);
+		world->rival = NULL;
+		/* what was sealed after its last step is for the next one */
+		round_run(world, 0);
+		bills_check(world, SUMS);
+	}
+	/* every place there is, and one behind the last */
+	assert_true(rival.rounds >= PLACES && rival.rounds < HOURS);
+
+	ctl_ledger_close(rival.ledger);
+	ctl_store_close(rival.store);
+	ctl_ledger_close(world->ledger);
+	ctl_store_close(world->store);
+	snprintf(path, sizeof(path), "%s/ledger.db", world->stand_in.folder);
+	unlink(path);
+	stand_in_close(&world->stand_in);
+	free(world->fact);
+	free(world->said);
+	free(world);
+}
+
+/* ---- two processes at once ---- */
+
+enum { ISSUERS = 2, ISSUER_STEPS = 50, ISSUER_STEP_US = 4000 };
+
+/* Exit status 0: every round went well, and there were some. */
+static void issuer_process(const struct world *world, const _Atomic uint32_t *stop, unsigned seed)
+{
+	struct ctl_issuing issuing = {.config = &world->config, .now_ms = NOW_MS};
+	int rc = ctl_ledger_open(&issuing.ledger, world->stand_in.folder);
+	uint32_t rounds = 0;
+
+	rc = rc ? rc : ctl_store_open(&issuing.store, world->stand_in.data_dir);
+	while (rc == 0 && !atomic_load(stop)) {
+		rc = ctl_issuing_round(&issuing, world->stand_in.live);
+		rounds++;
+	}
+	if (rc != 0)
+		fprintf(stderr, "issuer %u: round %u: %s\n", seed, rounds, strerror(-rc));
+	_exit(rc != 0 || !rounds);
+}
+
+static void two_processes_issue_at_once(void **state)
+{
+	(void)state;
+	struct world *world = calloc(1, sizeof(*world));
+	_Atomic uint32_t *stop = mmap(NULL, sizeof(*stop), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	pid_t issuer[ISSUERS];
+	char path[160];
+	uint32_t revised = 0;
+
+	assert_non_null(world);
+	assert_true(stop != MAP_FAILED);
+	world->fact = calloc(EVENTS_MAX, sizeof(*world->fact));
+	world->said = calloc(REPORTS_MAX, sizeof(*world->said));
+	world->config = (struct tp_config){.billing_zone = (char *)"UTC",
+					   .billing_zones = (struct tp_config_billing_zone *)zones,
+					   .billing_zone_count = 2,
+					   .billing_issue_hourly = true,
+					   .billing_issue_daily = true,
+					   .seal_after_ms = 300000};
+	stand_in_open(&world->stand_in);
+	assert_int_equal(ctl_store_open(&world->store, world->stand_in.data_dir), 0);
+	world->watermark_ms = NOW_MS - 5 * DAY_MS;
+	srandom(17);
+	for (unsigned i = 0; i < ISSUERS; i++) {
+		issuer[i] = fork();
+		assert_true(issuer[i] >= 0);
+		if (issuer[i] == 0)
+			issuer_process(world, stop, i + 1);
+	}
+	for (int step = 0; step < ISSUER_STEPS; step++) {
+		events_add(world, 1 + pick(20));
+		seal(world);
+		world->watermark_ms += pick(2 * HOUR_MS);
+		atomic_store(&world->stand_in.live->watermark_ms, world->watermark_ms);
+		usleep(ISSUER_STEP_US);
+	}
+	atomic_store(stop, 1);
+	for (unsigned i = 0; i < ISSUERS; i++) {
+		int status = -1;
+		assert_int_equal(waitpid(issuer[i], &status, 0), issuer[i]);
+		assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	}
+	ledger_open(world);
+	round_run(world, 0);
+	assert_true(bills_check(world, SUMS) > 20);
+	for (uint32_t i = 0; i < world->saids; i++)
+		revised += world->said[i].revision > 1;
+	assert_true(revised > 10);
 
 	ctl_ledger_close(world->ledger);
 	ctl_store_close(world->store);
 	snprintf(path, sizeof(path), "%s/ledger.db", world->stand_in.folder);
 	unlink(path);
 	stand_in_close(&world->stand_in);
+	munmap((void *)(uintptr_t)stop, sizeof(*stop));
 	free(world->fact);
 	free(world->said);
 	free(world);
@@ -501,6 +673,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(bills_are_what_was_sealed_whatever_the_order),
+		cmocka_unit_test(another_issuer_between_any_two_steps_changes_nothing),
+		cmocka_unit_test(two_processes_issue_at_once),
 		cmocka_unit_test(what_is_not_sealed_is_waited_for),
 		cmocka_unit_test(periods_are_read_from_whatever_rollups_there_are),
 	};

@@ -39,6 +39,41 @@ int ctl_ledger_hold(struct ctl_ledger *ledger)
 	return rc;
 }
 
+/* PRAGMA data_version: moves when another connection has committed, never by what this one does. With the lock. */
+static int version_get(struct ctl_ledger *ledger, uint64_t *version)
+{
+	sqlite3_stmt *get = ledger_statement(ledger, SQL_VERSION);
+	int rc = ledger_next(ledger, get);
+
+	if (rc > 0)
+		*version = ledger_column_u64(get, 0);
+	if (get)
+		sqlite3_reset(get);
+	return rc > 0 ? 0 : rc == 0 ? -EIO : rc;
+}
+
+int ctl_ledger_version(struct ctl_ledger *ledger, uint64_t *version)
+{
+	ledger_lock(ledger);
+	int rc = version_get(ledger, version);
+	ledger_unlock(ledger);
+	return rc;
+}
+
+int ctl_ledger_hold_if(struct ctl_ledger *ledger, uint64_t version)
+{
+	uint64_t now;
+
+	int rc = ctl_ledger_hold(ledger);
+	if (rc != 0)
+		return rc;
+	/* the transaction has begun: nobody else writes from here on */
+	rc = version_get(ledger, &now);
+	if (rc == 0 && now != version)
+		rc = -EALREADY;
+	return rc ? ctl_ledger_release(ledger, rc) : 0;
+}
+
 int ctl_ledger_release(struct ctl_ledger *ledger, int rc)
 {
 	rc = ledger_end(ledger, rc);

@@ -35,7 +35,14 @@ struct ctl_report_issue {
 
 /* ---- writing: between hold and release, which are one transaction under the lock ---- */
 
-int ctl_ledger_hold(struct ctl_ledger *ledger);            /* 0: held; -errno: not held */
+int ctl_ledger_hold(struct ctl_ledger *ledger); /* 0: held; -errno: not held */
+/*
+ * Two processes may issue at once: the control process, and an operator's `turnpikectl billing issue`. Who writes what follows from what was read
+ * asks for the version before the first look, and holds the ledger only if nobody else has written since (-EALREADY: look again). One of two
+ * always gets on.
+ */
+int ctl_ledger_version(struct ctl_ledger *ledger, uint64_t *version); /* 0 or -errno */
+int ctl_ledger_hold_if(struct ctl_ledger *ledger, uint64_t version);
 int ctl_ledger_release(struct ctl_ledger *ledger, int rc); /* commits; with rc != 0 takes all back. rc, or why it did not go */
 
 /* ctl_ledger_segment_store(), in a hold. */

@@ -16,11 +16,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 
 enum {
 	SCHEMA = 2,
 	APPLICATION_ID = 0x54504c31 /* "TPL1": file(1) and we know it by that */,
 	BUSY_MS = 5000,
+	BUSY_STEP_MS = 5,
 	MICROS_BYTES = 64,
 	PATH_BYTES = 4096
 };
@@ -60,6 +62,7 @@ static const char *const sql_text[LEDGER_SQLS] = {
 	[SQL_BEGIN] = "BEGIN IMMEDIATE",
 	[SQL_COMMIT] = "COMMIT",
 	[SQL_ROLLBACK] = "ROLLBACK",
+	[SQL_VERSION] = "PRAGMA data_version",
 	[SQL_SEGMENT_PUT] = "INSERT OR IGNORE INTO segment VALUES(?, ?, ?, ?)",
 	[SQL_SEGMENT_LAST] = "SELECT coalesce(max(sequence), 0) FROM segment",
 	[SQL_TOUCH_PUT] =
@@ -388,6 +391,24 @@ static int schema_check(struct ctl_ledger *ledger)
 	return version < SCHEMA ? schema_bring_up(ledger) : 0;
 }
 
+/* Of a new file, which another process makes a write-ahead one at this moment, SQLite says that it is busy without any waiting. */
+static int settings_make(struct ctl_ledger *ledger)
+{
+	static const char settings[] = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;"
+				       "PRAGMA journal_size_limit = 16777216";
+	const struct timespec while_ns = {.tv_nsec = BUSY_STEP_MS * 1000000};
+	int code = SQLITE_BUSY;
+
+	sqlite3_busy_timeout(ledger->db, BUSY_MS);
+	sqlite3_extended_result_codes(ledger->db, 1);
+	for (int ms = 0; (code & 0xff) == SQLITE_BUSY && ms < BUSY_MS; ms += BUSY_STEP_MS) {
+		if (ms)
+			nanosleep(&while_ns, NULL);
+		code = sqlite3_exec(ledger->db, settings, NULL, NULL, NULL);
+	}
+	return code == SQLITE_OK ? 0 : said(ledger, settings);
+}
+
 int ctl_ledger_open(struct ctl_ledger **out, const char *state_dir)
 {
 	struct ctl_ledger *ledger = calloc(1, sizeof(*ledger));
@@ -403,12 +424,8 @@ int ctl_ledger_open(struct ctl_ledger **out, const char *state_dir)
 				       SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW,
 				       NULL) != SQLITE_OK)
 		rc = said(ledger, "open");
-	if (rc == 0) {
-		sqlite3_busy_timeout(ledger->db, BUSY_MS);
-		sqlite3_extended_result_codes(ledger->db, 1);
-		rc = execute(ledger, "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;"
-				     "PRAGMA journal_size_limit = 16777216");
-	}
+	if (rc == 0)
+		rc = settings_make(ledger);
 	if (rc == 0)
 		rc = schema_check(ledger);
 	/* the log is there from the first statement on, for as long as a connection is open */

@@ -3,6 +3,7 @@
 #include "turnpike/log.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -338,6 +339,62 @@ static void a_ledger_that_is_gone_takes_nothing(void **state)
 	assert_true(ctl_ledger_there(place->ledger));
 }
 
+struct opener {
+	pthread_t thread;
+	pthread_barrier_t *start;
+	const char *folder;
+	struct ctl_ledger *ledger;
+	int rc;
+};
+
+static void *opener_run(void *context)
+{
+	struct opener *opener = context;
+
+	pthread_barrier_wait(opener->start);
+	opener->rc = ctl_ledger_open(&opener->ledger, opener->folder);
+	return NULL;
+}
+
+/* The control process starts while an operator's tool does: whoever comes first makes the schema. */
+static void a_new_one_is_opened_by_two_at_once(void **state)
+{
+	enum { ROUNDS = 60, OPENERS = 2 };
+	struct place *place = *state;
+	pthread_barrier_t start;
+
+	assert_int_equal(pthread_barrier_init(&start, NULL, OPENERS), 0);
+	for (int round = 0; round < ROUNDS; round++) {
+		struct opener opener[OPENERS] = {0};
+		uint64_t before, after;
+		ctl_ledger_close(place->ledger);
+		place->ledger = NULL;
+		assert_int_equal(unlink(place->path), 0);
+		for (int i = 0; i < OPENERS; i++) {
+			opener[i].start = &start;
+			opener[i].folder = place->folder;
+			assert_int_equal(pthread_create(&opener[i].thread, NULL, opener_run, &opener[i]), 0);
+		}
+		for (int i = 0; i < OPENERS; i++)
+			pthread_join(opener[i].thread, NULL);
+		for (int i = 0; i < OPENERS; i++)
+			assert_int_equal(opener[i].rc, 0);
+		/* what the one writes, the other notices; what it writes itself is no news */
+		assert_int_equal(ctl_ledger_version(opener[0].ledger, &before), 0);
+		assert_true(runs_now(opener[0].ledger, 1) > 0);
+		assert_int_equal(ctl_ledger_hold_if(opener[0].ledger, before), 0);
+		assert_int_equal(ctl_ledger_release(opener[0].ledger, 0), 0);
+		assert_true(runs_now(opener[1].ledger, 2) > 0);
+		assert_int_equal(ctl_ledger_hold_if(opener[0].ledger, before), -EALREADY);
+		assert_int_equal(ctl_ledger_version(opener[0].ledger, &after), 0);
+		assert_int_equal(ctl_ledger_hold_if(opener[0].ledger, after), 0);
+		assert_int_equal(ctl_ledger_release(opener[0].ledger, 0), 0);
+		ctl_ledger_close(opener[1].ledger);
+		place->ledger = opener[0].ledger;
+	}
+	pthread_barrier_destroy(&start);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -347,6 +404,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(any_runs_give_what_a_slow_model_gives, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(runs_are_listed_newest_first, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(what_it_cannot_read_is_refused, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(a_new_one_is_opened_by_two_at_once, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(a_ledger_that_is_gone_takes_nothing, set_up, tear_down),
 	};
 	return cmocka_run_group_tests_name("ctl_ledger", tests, NULL, NULL);
