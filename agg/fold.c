@@ -1,6 +1,6 @@
 /*
  * Taking events into a fold: one item an event, each string kept once. See fold.h for who enters. Memory is one arena, laid out at
- * the start: items, names, their hashes, the index, the strings.
+ * the start: items, names, their hashes, the index, orders of the items, the strings.
  */
 #include "fold.h"
 
@@ -29,7 +29,8 @@ uint64_t agg_fold_bytes(uint64_t events, uint64_t record_bytes)
 	uint64_t names = events * NAMES_PER_EVENT + 1;
 	return aligned(sizeof(struct agg_fold)) + aligned(events * sizeof(struct fold_item)) +
 	       aligned(names * sizeof(struct fold_name)) + aligned(names * sizeof(uint64_t)) +
-	       aligned(slots_for(names) * sizeof(uint64_t)) + aligned(record_bytes);
+	       aligned(slots_for(names) * sizeof(uint64_t)) + 3 * aligned((events + FOLD_AHEAD) * sizeof(uint32_t)) +
+	       aligned(events * sizeof(uint64_t)) + aligned(names * sizeof(uint32_t)) + aligned(record_bytes);
 }
 
 struct agg_fold *agg_fold_init(void *memory, uint64_t events, uint64_t record_bytes, uint64_t gap_ms)
@@ -53,6 +54,15 @@ struct agg_fold *agg_fold_init(void *memory, uint64_t events, uint64_t record_by
 	at += aligned(names * sizeof(uint64_t));
 	fold->slot = (uint64_t *)(void *)at;
 	at += aligned(fold->slots_max * sizeof(uint64_t));
+	uint32_t **const order[] = {&fold->by_time, &fold->place, &fold->spare};
+	for (size_t i = 0; i < sizeof(order) / sizeof(order[0]); i++) {
+		*order[i] = (uint32_t *)(void *)at;
+		at += aligned((events + FOLD_AHEAD) * sizeof(uint32_t));
+	}
+	fold->key = (uint64_t *)(void *)at;
+	at += aligned(events * sizeof(uint64_t));
+	fold->rank = (uint32_t *)(void *)at;
+	at += aligned(names * sizeof(uint32_t));
 	fold->heap = (char *)at;
 	memset(fold->slot, 0, fold->slots * sizeof(uint64_t));
 	/* the empty one, in memory that may have held other names before */
@@ -60,6 +70,11 @@ struct agg_fold *agg_fold_init(void *memory, uint64_t events, uint64_t record_by
 	fold->name[0] = (struct fold_name){0};
 	fold->hash[0] = 0;
 	return fold;
+}
+
+void agg_fold_yield_set(struct agg_fold *fold, void (*fn)(void *context), void *context)
+{
+	fold->yield = (struct tp_radix_yield){.fn = fn, .context = context};
 }
 
 static void slots_grow(struct agg_fold *fold)
@@ -116,7 +131,6 @@ bool agg_fold_show(struct agg_fold *fold, const struct tp_event *event)
 		.has_ip = (event->flags & TP_HAS_IP) != 0,
 		.flagged = event->type == TP_CLICK && event->fraud != 0,
 		.amended = event->verdict == TP_AMENDED,
-		.order = (uint32_t)fold->items,
 	};
 	if (item.user) { /* only sessions need them */
 		item.ad = name_number(fold, tp_event_string(event, TP_AD_ID));
@@ -126,6 +140,5 @@ bool agg_fold_show(struct agg_fold *fold, const struct tp_event *event)
 		return false;
 	memcpy(item.ip, event->ip, sizeof(item.ip));
 	fold->item[fold->items++] = item;
-	fold->order = FOLD_UNSORTED;
 	return true;
 }

@@ -14,7 +14,9 @@ uint64_t agg_fold_used(const struct agg_fold *fold)
 {
 	/* names lie in an index too, at random: its pages are all touched soon */
 	return fold->items * sizeof(struct fold_item) + fold->names * (sizeof(struct fold_name) + sizeof(uint64_t)) +
-	       fold->heap_bytes + (fold->names > 1 ? fold->slots * sizeof(uint64_t) : 0);
+	       fold->heap_bytes + (fold->names > 1 ? fold->slots * sizeof(uint64_t) : 0) +
+	       fold->order_items * (sizeof(*fold->place) + sizeof(*fold->spare) + sizeof(*fold->key)) +
+	       fold->timed * sizeof(*fold->by_time);
 }
 
 /* The number of a string that was seen; 0: it was not. */

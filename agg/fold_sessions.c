@@ -1,5 +1,5 @@
 /*
- * Sessions from a fold: sort by user and time, cut at the gaps, write the section of session.h. A background thread enters, or a
+ * Sessions from a fold: its items by user and time, cut at the gaps, write the section of session.h. A background thread enters, or a
  * reader; see fold.h. An amendment lies at its click's stamp; where no tag is left, it moves the click
  * from flagged to valid.
  */
@@ -17,23 +17,6 @@ struct writer {
 	uint64_t heap_bytes;
 	uint32_t user_before, user_at; /* users follow each other: each name is written once */
 };
-
-static int by_user(const void *first, const void *second, void *context)
-{
-	const struct agg_fold *fold = context;
-	const struct fold_item *a = first, *b = second;
-	if (a->user != b->user) {
-		uint64_t hash_a = fold->hash[a->user], hash_b = fold->hash[b->user];
-		if (hash_a != hash_b)
-			return hash_a < hash_b ? -1 : 1;
-		struct tp_str name_a = fold_string(fold, a->user), name_b = fold_string(fold, b->user);
-		int rc = memcmp(name_a.at, name_b.at, name_a.bytes < name_b.bytes ? name_a.bytes : name_b.bytes);
-		return rc ? rc : name_a.bytes - name_b.bytes;
-	}
-	if (a->timestamp_ms != b->timestamp_ms)
-		return a->timestamp_ms < b->timestamp_ms ? -1 : 1;
-	return a->order < b->order ? -1 : 1;
-}
 
 static void heap_put(struct writer *writer, const void *from, size_t bytes)
 {
@@ -72,13 +55,21 @@ static void names_put(struct writer *writer, const struct agg_fold *fold, const 
 	}
 }
 
-/* One session: items [from, to), one user's, in order of time. */
-static void session_put(struct writer *writer, const struct agg_fold *fold, uint64_t from, uint64_t to)
+/* Puts the session that begins at place `from`, items of one user in order of time. Returns where it ends. */
+static uint64_t session_put(struct writer *writer, const struct agg_fold *fold, uint64_t from)
 {
-	struct agg_session_entry entry = {.start_ms = fold->item[from].timestamp_ms, .end_ms = fold->item[to - 1].timestamp_ms};
-	struct numbers ads = {0}, publishers = {0};
-	for (uint64_t i = from; i < to; i++) {
-		const struct fold_item *item = &fold->item[i];
+	const struct fold_item *item = fold_at(fold, from);
+	const uint32_t user = item->user;
+	struct agg_session_entry entry = {.start_ms = item->timestamp_ms, .end_ms = item->timestamp_ms};
+	struct numbers ads, publishers;
+	uint64_t at = from;
+	ads.count = publishers.count = 0;
+	ads.more = publishers.more = false;
+	for (; at < fold->ordered; at++) {
+		item = fold_at(fold, at);
+		if (item->user != user || item->timestamp_ms - entry.end_ms >= fold->gap_ms)
+			break;
+		entry.end_ms = item->timestamp_ms;
 		if (item->amended) {
 			entry.clicks += !item->flagged;
 			entry.flagged_clicks -= !item->flagged;
@@ -91,7 +82,6 @@ static void session_put(struct writer *writer, const struct agg_fold *fold, uint
 		numbers_add(&ads, item->ad);
 		numbers_add(&publishers, item->publisher);
 	}
-	uint32_t user = fold->item[from].user;
 	struct tp_str name = fold_string(fold, user);
 	if (user != writer->user_before) {
 		writer->user_before = user;
@@ -110,36 +100,38 @@ static void session_put(struct writer *writer, const struct agg_fold *fold, uint
 	if (writer->entry)
 		writer->entry[writer->sessions] = entry;
 	writer->sessions++;
+	return at;
 }
 
 static void sessions_put(struct writer *writer, const struct agg_fold *fold)
 {
-	for (uint64_t from = 0, to; from < fold->items; from = to) {
-		to = from + 1;
-		while (to < fold->items && fold->item[to].user == fold->item[from].user &&
-		       fold->item[to].timestamp_ms - fold->item[to - 1].timestamp_ms < fold->gap_ms)
-			to++;
-		if (fold->item[from].user)
-			session_put(writer, fold, from, to);
+	uint64_t at = 0;
+	while (at < fold->ordered && !fold_at(fold, at)->user)
+		at++;
+	for (uint64_t piece = 0; at < fold->ordered;) {
+		at = session_put(writer, fold, at);
+		piece = fold_give_way(fold, piece, at);
 	}
 }
 
 uint64_t agg_fold_sessions(struct agg_fold *fold, void *to)
 {
-	if (fold->items && fold->order != FOLD_BY_USER)
-		qsort_r(fold->item, fold->items, sizeof(*fold->item), by_user, fold);
-	fold->order = FOLD_BY_USER;
-	struct writer measured = {0};
-	sessions_put(&measured, fold);
-	uint64_t entries_bytes = measured.sessions * sizeof(struct agg_session_entry);
-	uint64_t heap_bytes = (measured.heap_bytes + 7) & ~UINT64_C(7);
+	fold_order(fold, FOLD_BY_USER);
+	if (!fold->measured.done) {
+		struct writer measuring = {0};
+		sessions_put(&measuring, fold);
+		fold->measured = (struct fold_measured){.done = true, .entries = measuring.sessions, .bytes = measuring.heap_bytes};
+	}
+	const struct fold_measured measured = fold->measured;
+	uint64_t entries_bytes = measured.entries * sizeof(struct agg_session_entry);
+	uint64_t heap_bytes = (measured.bytes + 7) & ~UINT64_C(7);
 	if (to) {
 		char *heap = (char *)to + sizeof(struct agg_session_head) + entries_bytes;
 		struct writer writer = {.entry = (void *)((char *)to + sizeof(struct agg_session_head)), .heap = heap};
 		sessions_put(&writer, fold);
 		memset(heap + writer.heap_bytes, 0, heap_bytes - writer.heap_bytes);
 		*(struct agg_session_head *)to = (struct agg_session_head){.version = AGG_SESSION_VERSION,
-									   .sessions = measured.sessions,
+									   .sessions = (uint32_t)measured.entries,
 									   .gap_ms = fold->gap_ms,
 									   .heap_bytes = heap_bytes};
 	}

@@ -87,44 +87,23 @@ void agg_sources_merge(struct agg_sources *into, const struct agg_sources *from)
 
 /* ---- from a fold ---- */
 
-static bool is_click(const struct fold_item *item)
-{
-	return item->type == TP_CLICK && !item->amended && item->has_ip;
-}
-
-static int by_minute(const void *first, const void *second)
-{
-	const struct fold_item *a = first, *b = second;
-	if (is_click(a) != is_click(b))
-		return is_click(a) ? -1 : 1;
-	uint64_t minute_a = a->timestamp_ms / TP_MINUTE_MS, minute_b = b->timestamp_ms / TP_MINUTE_MS;
-	if (minute_a != minute_b)
-		return minute_a < minute_b ? -1 : 1;
-	return memcmp(a->ip, b->ip, sizeof(a->ip));
-}
-
-static void minutes_sort(struct agg_fold *fold)
-{
-	if (fold->items && fold->order != FOLD_BY_MINUTE)
-		qsort(fold->item, fold->items, sizeof(*fold->item), by_minute);
-	fold->order = FOLD_BY_MINUTE;
-}
-
-/* The minute that begins at item `from`; returns where the next one does. */
+/* The minute that begins at place `from`; returns where the next one does. */
 static uint64_t minute_sum(const struct agg_fold *fold, uint64_t from, struct agg_sources *sources)
 {
-	uint64_t minute = fold->item[from].timestamp_ms / TP_MINUTE_MS;
+	const uint64_t minute = fold_at(fold, from)->timestamp_ms / TP_MINUTE_MS;
 	sources->count = 0;
 	sources->missed = 0;
-	while (from < fold->items && is_click(&fold->item[from]) && fold->item[from].timestamp_ms / TP_MINUTE_MS == minute) {
+	while (from < fold->ordered) {
+		const struct fold_item *item = fold_at(fold, from);
 		struct agg_source one = {0};
-		memcpy(one.ip, fold->item[from].ip, sizeof(one.ip));
-		while (from < fold->items && is_click(&fold->item[from]) &&
-		       fold->item[from].timestamp_ms / TP_MINUTE_MS == minute &&
-		       memcmp(fold->item[from].ip, one.ip, sizeof(one.ip)) == 0) {
+		if (item->timestamp_ms / TP_MINUTE_MS != minute)
+			break;
+		memcpy(one.ip, item->ip, sizeof(one.ip));
+		do {
 			one.clicks++;
 			from++;
-		}
+		} while (from < fold->ordered && (item = fold_at(fold, from))->timestamp_ms / TP_MINUTE_MS == minute &&
+			 memcmp(item->ip, one.ip, sizeof(one.ip)) == 0);
 		source_put(sources, &one);
 	}
 	return from;
@@ -132,11 +111,11 @@ static uint64_t minute_sum(const struct agg_fold *fold, uint64_t from, struct ag
 
 uint64_t agg_fold_sources(struct agg_fold *fold, void *to)
 {
-	minutes_sort(fold);
+	fold_order(fold, FOLD_BY_MINUTE);
 	uint32_t minutes = 0;
 	uint64_t all = 0;
 	struct agg_sources sources;
-	for (uint64_t at = 0; at < fold->items && is_click(&fold->item[at]); minutes++) {
+	for (uint64_t at = 0; at < fold->ordered; minutes++) {
 		at = minute_sum(fold, at, &sources);
 		all += sources.count;
 	}
@@ -148,8 +127,8 @@ uint64_t agg_fold_sources(struct agg_fold *fold, void *to)
 		return bytes;
 	*(struct section_head *)to = (struct section_head){.version = AGG_SOURCES_VERSION, .minutes = minutes};
 	struct section_minute *row = (void *)((char *)to + sizeof(struct section_head));
-	for (uint64_t at = 0; at < fold->items && is_click(&fold->item[at]); row++) {
-		row->minute = (uint32_t)(fold->item[at].timestamp_ms / TP_MINUTE_MS);
+	for (uint64_t at = 0; at < fold->ordered; row++) {
+		row->minute = (uint32_t)(fold_at(fold, at)->timestamp_ms / TP_MINUTE_MS);
 		at = minute_sum(fold, at, &sources);
 		row->sources = sources.count;
 		row->missed = sources.missed;
@@ -166,10 +145,10 @@ uint64_t agg_fold_sources(struct agg_fold *fold, void *to)
 uint32_t agg_fold_sources_take(struct agg_fold *fold, uint32_t from_minute, uint32_t to_minute, struct agg_sources *into)
 {
 	uint32_t found = 0;
-	minutes_sort(fold);
-	for (uint64_t at = 0; at < fold->items && is_click(&fold->item[at]);) {
+	fold_order(fold, FOLD_BY_MINUTE);
+	for (uint64_t at = 0; at < fold->ordered;) {
 		struct agg_sources sources;
-		uint64_t minute = fold->item[at].timestamp_ms / TP_MINUTE_MS;
+		uint64_t minute = fold_at(fold, at)->timestamp_ms / TP_MINUTE_MS;
 		at = minute_sum(fold, at, &sources);
 		if (minute < from_minute || minute >= to_minute)
 			continue;

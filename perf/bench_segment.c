@@ -3,6 +3,7 @@
  *
  *   bench_segment write DIR [EVENTS]     seals EVENTS (default 10,000,000) into DIR/1.seg …, about a log file of 64 MiB each;
  *                                        prints bytes per event in the log and sealed, and sealing speed on this core
+ *   bench_segment stages DIR [TIMES]     seals one such file again and again; the least time of each step, a fold and its sections with it
  *   bench_segment verify DIR             MB/s of checking every byte, and of checking all rows
  *   bench_segment scan DIR [THREADS]     rows/s of "sum of spend grouped by campaign", and a checksum of the answer
  *   bench_segment lookup DIR             ns to say that an id is not in a segment, and that it is
@@ -14,6 +15,7 @@
 #include "../storage/segment.h"
 #include "segment_mix.h"
 
+#include "turnpike/fold.h"
 #include "turnpike/heap.h"
 #include "turnpike/log.h"
 #include "turnpike/scan.h"
@@ -133,6 +135,111 @@ static int bench_write(const char *folder, uint64_t events)
 	       (double)written.log_bytes / (double)events, (double)written.sealed_bytes / (double)events,
 	       (double)events * 1e9 / (double)written.ns, written.files);
 	perf_mix_free(mix);
+	free(records);
+	return 0;
+}
+
+/* ---- the steps of sealing ---- */
+
+enum step { STEP_FOLD, STEP_ROWS, STEP_SORT, STEP_SECTIONS, STEP_FILE, STEP_WRITE, STEPS };
+
+static const char *const step_name[STEPS] = {"fold takes in",   "rows take in", "sort",
+					     "fold's sections", "encode",       "hash and write"};
+
+struct stepping {
+	const uint8_t *records;
+	uint64_t bytes, events;
+	void *fold_memory;
+	uint64_t least_ns[STEPS];
+};
+
+static void step_end(struct stepping *s, enum step step, uint64_t *began_ns)
+{
+	uint64_t now_ns = core_ns(), took_ns = now_ns - *began_ns;
+	if (!s->least_ns[step] || took_ns < s->least_ns[step])
+		s->least_ns[step] = took_ns;
+	*began_ns = core_ns();
+}
+
+static void sections_make(struct agg_fold *fold, struct sto_extra extra[3])
+{
+	static uint64_t (*const write[])(struct agg_fold *, void *) = {agg_fold_sessions, agg_fold_distinct, agg_fold_sources};
+	static const uint32_t kind[] = {STO_SECTION_SESSIONS, STO_SECTION_DISTINCT, STO_SECTION_SOURCES};
+	for (int i = 0; i < 3; i++) {
+		uint64_t length = write[i](fold, NULL);
+		void *bytes = malloc(length + 1);
+		if (!bytes)
+			die("memory", -ENOMEM);
+		write[i](fold, bytes);
+		extra[i] = (struct sto_extra){.kind = kind[i], .bytes = bytes, .length = length};
+	}
+}
+
+static void file_step(const char *path, struct stepping *s)
+{
+	struct sto_extra extra[3];
+	struct segment_build_options options = {.sequence = 1,
+						.file_id = 1,
+						.node_id = (const uint8_t *)"figures-of-perf!",
+						.zstd_level = SEGMENT_ZSTD_LEVEL,
+						.extra = extra,
+						.extras = 3};
+	struct manifest_segment facts = {0};
+	struct buffer file = {0};
+	uint64_t at_ns = core_ns();
+	struct agg_fold *fold = agg_fold_init(s->fold_memory, s->events, s->bytes, 1800000);
+	for (uint64_t at = 0; at < s->bytes; at += ((const struct tp_event *)(const void *)(s->records + at))->bytes)
+		if (!agg_fold_show(fold, (const struct tp_event *)(const void *)(s->records + at)))
+			die("fold", -EOVERFLOW);
+	step_end(s, STEP_FOLD, &at_ns);
+	struct segment_build *build = segment_build_new(NULL);
+	int rc = build ? 0 : -ENOMEM;
+	for (uint64_t at = 0; at < s->bytes && !rc; at += ((const struct tp_event *)(const void *)(s->records + at))->bytes)
+		rc = segment_build_event(build, (const struct tp_event *)(const void *)(s->records + at));
+	step_end(s, STEP_ROWS, &at_ns);
+	if (!rc)
+		rc = segment_build_sort(build);
+	step_end(s, STEP_SORT, &at_ns);
+	sections_make(fold, extra);
+	step_end(s, STEP_SECTIONS, &at_ns);
+	if (!rc)
+		rc = segment_build_file(build, &options, &file);
+	step_end(s, STEP_FILE, &at_ns);
+	if (!rc)
+		rc = segment_file_write(sto_io_system(), path, &file, NULL, &facts);
+	step_end(s, STEP_WRITE, &at_ns);
+	if (rc)
+		die(path, rc);
+	segment_build_free(build);
+	buffer_fini(&file);
+	for (int i = 0; i < 3; i++)
+		free((void *)(uintptr_t)extra[i].bytes);
+}
+
+static int bench_stages(const char *folder, uint64_t times)
+{
+	char path[PATH_BYTES];
+	uint8_t *records = aligned_alloc(64, 64 << 20);
+	struct perf_mix *mix = perf_mix_new();
+	struct stepping s = {.records = records};
+	if (!records || !mix)
+		die("memory", -ENOMEM);
+	while (s.bytes + TP_EVENT_BYTES_MAX <= log_bytes_max)
+		s.bytes += perf_mix_event(mix, s.events++, records + s.bytes)->bytes;
+	perf_mix_free(mix);
+	s.fold_memory = aligned_alloc(64, (agg_fold_bytes(s.events, s.bytes) + 63) / 64 * 64);
+	if (!s.fold_memory)
+		die("memory", -ENOMEM);
+	path_of(path, folder, 1);
+	for (uint64_t i = 0; i < times; i++)
+		file_step(path, &s);
+	double sum = 0;
+	for (int i = 0; i < STEPS; i++) {
+		sum += (double)s.least_ns[i];
+		printf("%-16s %6.0f ns/event\n", step_name[i], (double)s.least_ns[i] / (double)s.events);
+	}
+	printf("together         %6.0f ns/event\n", sum / (double)s.events);
+	free(s.fold_memory);
 	free(records);
 	return 0;
 }
@@ -382,6 +489,8 @@ int main(int arguments, char **argument)
 		return bench_text(!strcmp(what, "json"), arguments > 2 ? strtoull(folder, NULL, 10) : 1000000);
 	if (arguments > 2 && !strcmp(what, "write"))
 		return bench_write(folder, number ? number : 10000000);
+	if (arguments > 2 && !strcmp(what, "stages"))
+		return bench_stages(folder, number ? number : 5);
 	if (arguments > 2 && !strcmp(what, "verify"))
 		return bench_verify(folder);
 	if (arguments > 2 && !strcmp(what, "scan"))
@@ -390,7 +499,8 @@ int main(int arguments, char **argument)
 		return bench_parts(folder);
 	if (arguments > 2 && !strcmp(what, "lookup"))
 		return bench_lookup(folder);
-	fprintf(stderr, "usage: bench_segment write DIR [EVENTS] | verify DIR | scan DIR [THREADS] | lookup DIR | parts DIR | "
+	fprintf(stderr, "usage: bench_segment write DIR [EVENTS] | stages DIR [TIMES] | verify DIR | scan DIR [THREADS] | lookup "
+			"DIR | parts DIR | "
 			"json|tsv [EVENTS]\n");
 	return 2;
 }

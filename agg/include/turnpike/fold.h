@@ -30,12 +30,15 @@ uint64_t agg_fold_bytes(uint64_t events, uint64_t record_bytes);
  */
 struct agg_fold *agg_fold_init(void *memory, uint64_t events, uint64_t record_bytes, uint64_t gap_ms);
 
+/* Sections of many events take a while to write: `fn` is called now and then meanwhile, to let go of the core. */
+void agg_fold_yield_set(struct agg_fold *fold, void (*fn)(void *context), void *context);
+
 /* False: more than the memory was made for; the event is not taken in. */
 bool agg_fold_show(struct agg_fold *fold, const struct tp_event *event);
 
 /*
  * Each writes its section to `to` and returns its length, 0 when there is nothing to write; with `to` NULL only the length that is
- * enough. They may be called in any order, and reorder what the fold holds. The sessions are always written, though there be none: a
+ * enough. They may be called in any order. The sessions are always written, though there be none: a
  * segment without that section was made without a fold, and who asks must read its events.
  */
 uint64_t agg_fold_sessions(struct agg_fold *fold, void *to);
@@ -57,7 +60,7 @@ struct agg_distinct;
 uint64_t agg_fold_distinct_take(const struct agg_fold *fold, const char *campaign, size_t bytes, uint32_t from_hour,
 				uint32_t to_hour, struct agg_distinct *into);
 
-/* As agg_sources_take(). Reorders what the fold holds. */
+/* As agg_sources_take(). */
 struct agg_sources;
 uint32_t agg_fold_sources_take(struct agg_fold *fold, uint32_t from_minute, uint32_t to_minute, struct agg_sources *into);
 
