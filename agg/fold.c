@@ -9,7 +9,10 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-enum { NAMES_PER_EVENT = 4, SLOTS_FIRST = 1024 };
+enum { NAMES_PER_EVENT = FOLD_FIELDS, SLOTS_FIRST = 1024 };
+
+static const enum tp_string string_of[FOLD_FIELDS] = {
+	[FOLD_USER] = TP_USER_ID, [FOLD_CAMPAIGN] = TP_CAMPAIGN_ID, [FOLD_AD] = TP_AD_ID, [FOLD_PUBLISHER] = TP_PUBLISHER_ID};
 
 static uint64_t aligned(uint64_t bytes)
 {
@@ -30,7 +33,8 @@ uint64_t agg_fold_bytes(uint64_t events, uint64_t record_bytes)
 	return aligned(sizeof(struct agg_fold)) + aligned(events * sizeof(struct fold_item)) +
 	       aligned(names * sizeof(struct fold_name)) + aligned(names * sizeof(uint64_t)) +
 	       aligned(slots_for(names) * sizeof(uint64_t)) + 3 * aligned((events + FOLD_AHEAD) * sizeof(uint32_t)) +
-	       aligned(events * sizeof(uint64_t)) + aligned(names * sizeof(uint32_t)) + aligned(record_bytes);
+	       aligned(events * sizeof(uint64_t)) + aligned(names * sizeof(uint32_t)) +
+	       FOLD_FIELDS * aligned(events * sizeof(uint32_t)) + aligned(record_bytes);
 }
 
 struct agg_fold *agg_fold_init(void *memory, uint64_t events, uint64_t record_bytes, uint64_t gap_ms)
@@ -63,6 +67,10 @@ struct agg_fold *agg_fold_init(void *memory, uint64_t events, uint64_t record_by
 	at += aligned(events * sizeof(uint64_t));
 	fold->rank = (uint32_t *)(void *)at;
 	at += aligned(names * sizeof(uint32_t));
+	for (int f = 0; f < FOLD_FIELDS; f++) {
+		fold->known[f] = (uint32_t *)(void *)at;
+		at += aligned(events * sizeof(uint32_t));
+	}
 	fold->heap = (char *)at;
 	memset(fold->slot, 0, fold->slots * sizeof(uint64_t));
 	/* the empty one, in memory that may have held other names before */
@@ -117,28 +125,85 @@ static uint32_t name_number(struct agg_fold *fold, struct tp_str string)
 	return number;
 }
 
-bool agg_fold_show(struct agg_fold *fold, const struct tp_event *event)
+/* What an event adds beside its names. False: it adds nothing. */
+static bool item_make(const struct tp_event *event, struct fold_item *item)
 {
 	if (event->verdict != TP_ACCEPTED && event->verdict != TP_LATE && event->verdict != TP_AMENDED)
-		return true;
-	if (fold->items == fold->items_max)
 		return false;
-	struct fold_item item = {
+	*item = (struct fold_item){
 		.timestamp_ms = event->timestamp_ms,
-		.user = name_number(fold, tp_event_string(event, TP_USER_ID)),
-		.campaign = name_number(fold, tp_event_string(event, TP_CAMPAIGN_ID)),
 		.type = event->type,
 		.has_ip = (event->flags & TP_HAS_IP) != 0,
 		.flagged = event->type == TP_CLICK && event->fraud != 0,
 		.amended = event->verdict == TP_AMENDED,
 	};
-	if (item.user) { /* only sessions need them */
-		item.ad = name_number(fold, tp_event_string(event, TP_AD_ID));
-		item.publisher = name_number(fold, tp_event_string(event, TP_PUBLISHER_ID));
-	}
-	if (item.user == UINT32_MAX || item.campaign == UINT32_MAX || item.ad == UINT32_MAX || item.publisher == UINT32_MAX)
+	memcpy(item->ip, event->ip, sizeof(item->ip));
+	return true;
+}
+
+/* False: no room. */
+static bool item_put(struct agg_fold *fold, struct fold_item *item, const uint32_t name[FOLD_FIELDS])
+{
+	if (fold->items == fold->items_max)
 		return false;
-	memcpy(item.ip, event->ip, sizeof(item.ip));
-	fold->item[fold->items++] = item;
+	for (int f = 0; f < FOLD_FIELDS; f++)
+		if (name[f] == UINT32_MAX)
+			return false;
+	item->user = name[FOLD_USER];
+	item->campaign = name[FOLD_CAMPAIGN];
+	item->ad = name[FOLD_AD];
+	item->publisher = name[FOLD_PUBLISHER];
+	fold->item[fold->items++] = *item;
+	return true;
+}
+
+bool agg_fold_show(struct agg_fold *fold, const struct tp_event *event)
+{
+	struct fold_item item;
+	uint32_t name[FOLD_FIELDS] = {0};
+	if (!item_make(event, &item))
+		return true;
+	/* only sessions need ads and publishers */
+	for (int f = 0; f < FOLD_FIELDS; f++)
+		if (f < FOLD_AD || name[FOLD_USER])
+			name[f] = name_number(fold, tp_event_string(event, string_of[f]));
+	return item_put(fold, &item, name);
+}
+
+/* The number of a string of which somebody else has another one. */
+static uint32_t name_known(struct agg_fold *fold, enum fold_field field, uint32_t number, const struct tp_event *event)
+{
+	uint32_t *known = fold->known[field];
+	if (number >= fold->items_max)
+		return name_number(fold, tp_event_string(event, string_of[field]));
+	for (; fold->known_count[field] <= number; fold->known_count[field]++)
+		known[fold->known_count[field]] = 0;
+	if (!known[number]) {
+		const uint32_t name = name_number(fold, tp_event_string(event, string_of[field]));
+		if (name == UINT32_MAX)
+			return name;
+		known[number] = name; /* 0 for the empty one, which costs nothing to ask again */
+	}
+	return known[number];
+}
+
+bool agg_fold_show_numbered(struct agg_fold *fold, const struct tp_event *const *event, uint32_t count,
+			    const uint32_t *const string[TP_STRINGS])
+{
+	for (int f = 0; f < FOLD_AD; f++)
+		for (uint32_t i = 0; i < count; i++)
+			if (string[string_of[f]][i] < fold->known_count[f])
+				__builtin_prefetch(&fold->known[f][string[string_of[f]][i]]);
+	for (uint32_t i = 0; i < count; i++) {
+		struct fold_item item;
+		uint32_t name[FOLD_FIELDS] = {0};
+		if (!item_make(event[i], &item))
+			continue;
+		for (int f = 0; f < FOLD_FIELDS; f++)
+			if (f < FOLD_AD || name[FOLD_USER])
+				name[f] = name_known(fold, (enum fold_field)f, string[string_of[f]][i], event[i]);
+		if (!item_put(fold, &item, name))
+			return false;
+	}
 	return true;
 }

@@ -21,6 +21,9 @@ struct fold_item {
 	uint8_t amended;
 };
 
+/* Strings of an event that a fold wants. */
+enum fold_field { FOLD_USER, FOLD_CAMPAIGN, FOLD_AD, FOLD_PUBLISHER, FOLD_FIELDS };
+
 /* The orders in which items are gone through (fold_order.c). They themselves lie as they came. */
 enum fold_order {
 	FOLD_UNSORTED,
@@ -48,6 +51,8 @@ struct agg_fold {
 	uint64_t *key;           /* of each item */
 	uint32_t *rank;          /* of each name */
 	uint64_t items, items_max;
+	/* by the numbers that somebody else gives to strings: the number of the name here, 0: not known yet */
+	uint32_t *known[FOLD_FIELDS], known_count[FOLD_FIELDS];
 	uint32_t names, names_max;
 	uint32_t slots, slots_max; /* of the index of names, a power of two that grows with them */
 	uint64_t heap_bytes, heap_bytes_max;

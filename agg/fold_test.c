@@ -470,9 +470,76 @@ static void test_nothing_is_left_of_what_lay_there(void **state)
 	free(memory);
 }
 
+/* Whoever has numbered the strings gets the same sections. */
+static void test_numbered_equals_shown(void **state)
+{
+	(void)state;
+	enum { EVENTS = 3000, USERS = 400, BURST = 32 };
+	static uint64_t (*const make[])(struct agg_fold *, void *) = {agg_fold_sessions, agg_fold_distinct, agg_fold_sources};
+	static _Alignas(8) char record[BURST][TP_EVENT_BYTES_MAX];
+	static struct told told[EVENTS];
+	uint64_t bytes = agg_fold_bytes(EVENTS, EVENTS * 300);
+	void *memory[2];
+	struct agg_fold *fold[2];
+	for (int f = 0; f < 2; f++) {
+		memory[f] = aligned_alloc(64, (bytes + 63) & ~UINT64_C(63));
+		memset(memory[f], 0xa5, bytes);
+		fold[f] = agg_fold_init(memory[f], EVENTS, EVENTS * 300, GAP_MS);
+	}
+	/* numbers as they come, 0 for "not seen"; the empty string has one, too */
+	uint32_t number[TP_STRINGS][USERS + 1] = {{0}}, seen[TP_STRINGS] = {0};
+	random_state = 77;
+	for (uint32_t from = 0; from < EVENTS; from += BURST) {
+		const struct tp_event *event[BURST];
+		uint32_t of[TP_STRINGS][BURST], count = EVENTS - from < BURST ? EVENTS - from : BURST;
+		const uint32_t *string[TP_STRINGS];
+		for (uint32_t i = 0; i < count; i++) {
+			struct told *one = &told[from + i];
+			*one = (struct told){.timestamp_ms = BASE_MS + random_next(3 * GAP_MS),
+					     .user = (uint32_t)random_next(USERS),
+					     .ad = 1 + (uint32_t)random_next(50),
+					     .publisher = (uint32_t)random_next(9),
+					     .campaign = 1 + (uint32_t)random_next(20),
+					     .address = 1 + (uint32_t)random_next(90),
+					     .type = (uint8_t)random_next(TP_EVENT_TYPES),
+					     .verdict = random_next(9) ? TP_ACCEPTED : TP_CONFLICT};
+			const uint32_t told_string[TP_STRINGS] = {[TP_AD_ID] = one->ad,
+								  [TP_CAMPAIGN_ID] = one->campaign,
+								  [TP_PUBLISHER_ID] = one->publisher,
+								  [TP_USER_ID] = one->user};
+			for (int s = 0; s < TP_STRINGS; s++) {
+				if (!number[s][told_string[s]])
+					number[s][told_string[s]] = ++seen[s];
+				of[s][i] = number[s][told_string[s]] - 1;
+			}
+			const struct tp_event *made = event_of(one);
+			memcpy(record[i], made, made->bytes);
+			event[i] = (const struct tp_event *)(const void *)record[i];
+			assert_true(agg_fold_show(fold[0], event[i]));
+		}
+		for (int s = 0; s < TP_STRINGS; s++)
+			string[s] = of[s];
+		assert_true(agg_fold_show_numbered(fold[1], event, count, string));
+		for (int m = 0; m < 3 && from == 32 * BURST; m++) /* in between, as a reader asks: what comes then belongs to it */
+			assert_int_equal(make[m](fold[0], NULL), make[m](fold[1], NULL));
+	}
+	for (int m = 0; m < 3; m++) {
+		uint64_t length = make[m](fold[0], NULL);
+		char *section[2] = {malloc(length), malloc(length)};
+		for (int f = 0; f < 2; f++)
+			assert_int_equal(make[m](fold[f], section[f]), length);
+		assert_memory_equal(section[0], section[1], length);
+		free(section[0]);
+		free(section[1]);
+	}
+	free(memory[0]);
+	free(memory[1]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_numbered_equals_shown),
 		cmocka_unit_test(test_sessions_equal_the_model),
 		cmocka_unit_test(test_session_edges),
 		cmocka_unit_test(test_asking_equals_the_sections),

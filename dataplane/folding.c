@@ -43,10 +43,11 @@ struct folding {
 	int rc;
 };
 
-static void event_show(void *context, const struct tp_event *event)
+static void events_show(void *context, const struct tp_event *const *event, uint32_t count,
+			const uint32_t *const string[TP_STRINGS])
 {
 	struct folding *folding = context;
-	if (folding->fold && !agg_fold_show(folding->fold, event)) {
+	if (folding->fold && !agg_fold_show_numbered(folding->fold, event, count, string)) {
 		folding->fold = NULL;
 		folding->rc = -EOVERFLOW;
 	}
@@ -117,6 +118,8 @@ static int fold_begin(struct dp_node *node, uint64_t file_id, struct folding *fo
 	rc = memory_take(&node->fold_memory, agg_fold_bytes(size.events_max, size.bytes));
 	if (!rc)
 		folding->fold = agg_fold_init(node->fold_memory.at, size.events_max, size.bytes, node->config.session_gap_ms);
+	if (!rc)
+		agg_fold_yield_set(folding->fold, dp_worker_yield, &node->worker[DP_SEAL]);
 	return rc;
 }
 
@@ -125,7 +128,7 @@ int dp_fold_seal(struct dp_node *node, uint64_t file_id, const struct tp_rollup 
 	struct folding folding = {0};
 	folding.rc = fold_begin(node, file_id, &folding);
 	const struct sto_seal_options options = {
-		.show = event_show,
+		.show = events_show,
 		.sections = sections_give,
 		.show_context = &folding,
 		.yield = dp_worker_yield, /* in recovery the worker does not run yet, and shares nothing */

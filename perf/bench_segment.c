@@ -60,7 +60,7 @@ struct written {
 	uint64_t events, log_bytes, sealed_bytes, files, ns;
 };
 
-static void file_seal(const char *folder, const uint8_t *records, uint64_t bytes, struct written *written)
+static void file_seal(const char *folder, const uint8_t *records, uint64_t bytes, uint64_t events, struct written *written)
 {
 	char path[PATH_BYTES];
 	const struct segment_build_options options = {.sequence = ++written->files,
@@ -72,12 +72,13 @@ static void file_seal(const char *folder, const uint8_t *records, uint64_t bytes
 	path_of(path, folder, written->files);
 	uint64_t began_ns = core_ns();
 	struct segment_build *build = segment_build_new(NULL);
-	int rc = build ? 0 : -ENOMEM;
+	int rc = build ? segment_build_reserve(build, events) : -ENOMEM;
 	for (uint64_t at = 0; at < bytes && !rc;) {
-		const struct tp_event *event = (const struct tp_event *)(const void *)(records + at);
-		rc = segment_build_event(build, event);
-		at += event->bytes;
-		written->events++;
+		const struct tp_event *event[SEGMENT_TAKE_BURST];
+		uint32_t count = 0;
+		for (; count < SEGMENT_TAKE_BURST && at < bytes; at += event[count++]->bytes)
+			event[count] = (const struct tp_event *)(const void *)(records + at);
+		rc = segment_build_events(build, event, count);
 	}
 	if (!rc)
 		rc = segment_build_sort(build);
@@ -121,14 +122,15 @@ static int bench_write(const char *folder, uint64_t events)
 	uint8_t *records = aligned_alloc(64, 64 << 20);
 	struct perf_mix *mix = perf_mix_new();
 	struct written written = {0};
-	uint64_t bytes = 0;
+	uint64_t bytes = 0, held = 0;
 	if (!records || !mix)
 		die("memory", -ENOMEM);
 	for (uint64_t n = 0; n < events; n++) {
+		held++;
 		bytes += perf_mix_event(mix, n, records + bytes)->bytes;
 		if (bytes + TP_EVENT_BYTES_MAX > log_bytes_max || n + 1 == events) {
-			file_seal(folder, records, bytes, &written);
-			bytes = 0;
+			file_seal(folder, records, bytes, held, &written);
+			bytes = held = 0;
 		}
 	}
 	printf("%.1f bytes/event in the log\n%.2f bytes/event sealed\n%.0f events/s sealed\n%lu files\n",
@@ -141,10 +143,9 @@ static int bench_write(const char *folder, uint64_t events)
 
 /* ---- the steps of sealing ---- */
 
-enum step { STEP_FOLD, STEP_ROWS, STEP_SORT, STEP_SECTIONS, STEP_FILE, STEP_WRITE, STEPS };
+enum step { STEP_ROWS, STEP_SORT, STEP_SECTIONS, STEP_FILE, STEP_WRITE, STEPS };
 
-static const char *const step_name[STEPS] = {"fold takes in",   "rows take in", "sort",
-					     "fold's sections", "encode",       "hash and write"};
+static const char *const step_name[STEPS] = {"rows, fold", "sort", "fold's sections", "encode", "hash and write"};
 
 struct stepping {
 	const uint8_t *records;
@@ -188,14 +189,20 @@ static void file_step(const char *path, struct stepping *s)
 	struct buffer file = {0};
 	uint64_t at_ns = core_ns();
 	struct agg_fold *fold = agg_fold_init(s->fold_memory, s->events, s->bytes, 1800000);
-	for (uint64_t at = 0; at < s->bytes; at += ((const struct tp_event *)(const void *)(s->records + at))->bytes)
-		if (!agg_fold_show(fold, (const struct tp_event *)(const void *)(s->records + at)))
-			die("fold", -EOVERFLOW);
-	step_end(s, STEP_FOLD, &at_ns);
 	struct segment_build *build = segment_build_new(NULL);
-	int rc = build ? 0 : -ENOMEM;
-	for (uint64_t at = 0; at < s->bytes && !rc; at += ((const struct tp_event *)(const void *)(s->records + at))->bytes)
-		rc = segment_build_event(build, (const struct tp_event *)(const void *)(s->records + at));
+	int rc = build ? segment_build_reserve(build, s->events) : -ENOMEM;
+	for (uint64_t at = 0; at < s->bytes && !rc;) {
+		const struct tp_event *event[SEGMENT_TAKE_BURST];
+		const uint32_t *string[TP_STRINGS], row = build->rows;
+		uint32_t count = 0;
+		for (; count < SEGMENT_TAKE_BURST && at < s->bytes; at += event[count++]->bytes)
+			event[count] = (const struct tp_event *)(const void *)(s->records + at);
+		rc = segment_build_events(build, event, count);
+		for (int t = 0; t < TP_STRINGS; t++)
+			string[t] = build->text[t] + row;
+		if (!rc && !agg_fold_show_numbered(fold, event, count, string))
+			die("fold", -EOVERFLOW);
+	}
 	step_end(s, STEP_ROWS, &at_ns);
 	if (!rc)
 		rc = segment_build_sort(build);

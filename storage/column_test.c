@@ -182,6 +182,43 @@ static void test_mapped(void **state)
 	buffer_fini(&out);
 }
 
+/* Bursts give the indexes that one text after the other gets, whatever meets in one burst. */
+static void test_text_bursts(void **state)
+{
+	(void)state;
+	struct text_collection one = {.seed = 9}, many = {.seed = 9};
+	for (uint32_t n = 0, left = 60000; left; n++) {
+		char text[TEXT_BURST][160];
+		const char *at[TEXT_BURST];
+		uint16_t bytes[TEXT_BURST];
+		uint32_t index[TEXT_BURST], count = 1 + (uint32_t)(sample_mix(n) % TEXT_BURST);
+		count = count < left ? count : left;
+		for (uint32_t i = 0; i < count; i++) {
+			const uint64_t r = sample_mix(((uint64_t)n << 8 | i) + 1);
+			/* all lengths that are compared in another way, and texts that differ in their first or last byte alone */
+			bytes[i] = (uint16_t)(r % 6 ? r >> 8 & 15 : r >> 8 & 127);
+			memset(text[i], 'a', sizeof(text[i]));
+			text[i][0] = (char)('a' + (r >> 20) % 3);
+			if (bytes[i])
+				text[i][bytes[i] - 1] = (char)('a' + (r >> 24) % 5);
+			text[i][bytes[i] / 2] = (char)('a' + (r >> 28) % 7);
+			at[i] = text[i];
+		}
+		assert_true(text_add_burst(&many, at, bytes, count, index));
+		for (uint32_t i = 0; i < count; i++)
+			assert_int_equal(index[i], text_add(&one, at[i], bytes[i]));
+		left -= count;
+	}
+	assert_int_equal(one.count, many.count);
+	for (uint32_t i = 0; i < one.count; i++) {
+		assert_int_equal(one.entry[i].times, many.entry[i].times);
+		assert_int_equal(one.entry[i].bytes, many.entry[i].bytes);
+		assert_memory_equal(one.heap.at + one.entry[i].at, many.heap.at + many.entry[i].at, one.entry[i].bytes);
+	}
+	text_collection_fini(&one);
+	text_collection_fini(&many);
+}
+
 static void test_texts(void **state)
 {
 	(void)state;
@@ -257,8 +294,9 @@ static void test_filter(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_streams), cmocka_unit_test(test_sizes), cmocka_unit_test(test_runs),
-		cmocka_unit_test(test_mapped),  cmocka_unit_test(test_texts), cmocka_unit_test(test_filter),
+		cmocka_unit_test(test_streams), cmocka_unit_test(test_sizes),       cmocka_unit_test(test_runs),
+		cmocka_unit_test(test_mapped),  cmocka_unit_test(test_text_bursts), cmocka_unit_test(test_texts),
+		cmocka_unit_test(test_filter),
 	};
 	scratch = column_scratch_new();
 	int failed = cmocka_run_group_tests(tests, NULL, NULL);

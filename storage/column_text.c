@@ -76,33 +76,67 @@ static bool slots_grow(struct text_collection *texts)
 	return true;
 }
 
+/* Most texts are short: comparing them here, without a call, takes a third. Bytes behind the texts are not read. */
+static inline bool bytes_same(const uint8_t *a, const char *b, uint32_t bytes)
+{
+	uint64_t x, y;
+	if (bytes > 64)
+		return !memcmp(a, b, bytes);
+	if (bytes >= sizeof(x)) {
+		uint64_t differ = 0;
+		for (uint32_t i = 0; i + sizeof(x) < bytes; i += sizeof(x)) {
+			memcpy(&x, a + i, sizeof(x));
+			memcpy(&y, b + i, sizeof(y));
+			differ |= x ^ y;
+		}
+		memcpy(&x, a + bytes - sizeof(x), sizeof(x));
+		memcpy(&y, b + bytes - sizeof(y), sizeof(y));
+		return !(differ | (x ^ y));
+	}
+	if (bytes >= sizeof(uint32_t)) {
+		uint32_t first[2], last[2];
+		memcpy(&first[0], a, sizeof(uint32_t));
+		memcpy(&first[1], b, sizeof(uint32_t));
+		memcpy(&last[0], a + bytes - sizeof(uint32_t), sizeof(uint32_t));
+		memcpy(&last[1], b + bytes - sizeof(uint32_t), sizeof(uint32_t));
+		return first[0] == first[1] && last[0] == last[1];
+	}
+	for (uint32_t i = 0; i < bytes; i++)
+		if (a[i] != (uint8_t)b[i])
+			return false;
+	return true;
+}
+
 /* The slot that has the text, or the free one where it belongs. */
-static uint32_t slot_find(const struct text_collection *texts, const char *at, uint32_t bytes, uint32_t hash)
+static inline uint32_t slot_find(const struct text_collection *texts, const char *at, uint32_t bytes, uint32_t hash)
 {
 	uint32_t slot = hash & (texts->slots - 1);
 	for (; texts->slot[slot]; slot = (slot + 1) & (texts->slots - 1)) {
 		if (texts->slot[slot] >> 32 != hash)
 			continue;
 		const struct text_entry *entry = &texts->entry[text_slot_index(texts->slot[slot])];
-		if (entry->bytes == bytes && !memcmp(texts->heap.at + entry->at, at, bytes))
+		if (entry->bytes == bytes && bytes_same(texts->heap.at + entry->at, at, bytes))
 			break;
 	}
 	return slot;
+}
+
+static inline uint32_t hash_of(const struct text_collection *texts, const char *at, uint32_t bytes)
+{
+	return (uint32_t)XXH3_64bits_withSeed(at, bytes, texts->seed);
 }
 
 uint32_t text_find(const struct text_collection *texts, const char *at, uint32_t bytes)
 {
 	if (!texts->slots)
 		return UINT32_MAX;
-	const uint64_t slot = texts->slot[slot_find(texts, at, bytes, (uint32_t)XXH3_64bits_withSeed(at, bytes, texts->seed))];
+	const uint64_t slot = texts->slot[slot_find(texts, at, bytes, hash_of(texts, at, bytes))];
 	return slot ? text_slot_index(slot) : UINT32_MAX;
 }
 
-uint32_t text_add(struct text_collection *texts, const char *at, uint32_t bytes)
+/* There is room for one more. */
+static inline uint32_t text_take(struct text_collection *texts, const char *at, uint32_t bytes, uint32_t hash)
 {
-	if (texts->count == texts->max && !slots_grow(texts))
-		return UINT32_MAX;
-	uint32_t hash = (uint32_t)XXH3_64bits_withSeed(at, bytes, texts->seed);
 	uint32_t slot = slot_find(texts, at, bytes, hash);
 	if (texts->slot[slot]) {
 		const uint32_t index = text_slot_index(texts->slot[slot]);
@@ -115,7 +149,52 @@ uint32_t text_add(struct text_collection *texts, const char *at, uint32_t bytes)
 	if (!texts->heap.at && !buffer_reserve(&texts->heap, 1))
 		return UINT32_MAX;
 	texts->slot[slot] = text_slot(hash, texts->count++);
+	if (!bytes)
+		texts->empty = texts->count;
 	return texts->heap.failed ? UINT32_MAX : texts->count - 1;
+}
+
+uint32_t text_add(struct text_collection *texts, const char *at, uint32_t bytes)
+{
+	if (texts->count == texts->max && !slots_grow(texts))
+		return UINT32_MAX;
+	return text_take(texts, at, bytes, hash_of(texts, at, bytes));
+}
+
+bool text_add_burst(struct text_collection *texts, const char *const *at, const uint16_t *bytes, uint32_t count, uint32_t *index)
+{
+	uint32_t hash[TEXT_BURST], wanted[TEXT_BURST], left = 0;
+	assert(count <= TEXT_BURST);
+	while (texts->max - texts->count < count)
+		if (!slots_grow(texts))
+			return false;
+	for (uint32_t i = 0; i < count; i++) {
+		if (!bytes[i] && texts->empty) {
+			index[i] = texts->empty - 1;
+			texts->entry[index[i]].times++;
+			continue;
+		}
+		hash[left] = hash_of(texts, at[i], bytes[i]);
+		__builtin_prefetch(&texts->slot[hash[left] & (texts->slots - 1)]);
+		wanted[left++] = i;
+	}
+	/* Where the first slot has another text, the way is longer, and right all the same. */
+	for (uint32_t i = 0; i < left; i++) {
+		const uint64_t slot = texts->slot[hash[i] & (texts->slots - 1)];
+		if (slot >> 32 == hash[i] && slot)
+			__builtin_prefetch(&texts->entry[text_slot_index(slot)]);
+	}
+	for (uint32_t i = 0; i < left; i++) {
+		const uint64_t slot = texts->slot[hash[i] & (texts->slots - 1)];
+		if (slot >> 32 == hash[i] && slot)
+			__builtin_prefetch(texts->heap.at + texts->entry[text_slot_index(slot)].at);
+	}
+	bool good = true;
+	for (uint32_t i = 0; i < left; i++) {
+		index[wanted[i]] = text_take(texts, at[wanted[i]], bytes[wanted[i]], hash[i]);
+		good &= index[wanted[i]] != UINT32_MAX;
+	}
+	return good;
 }
 
 void text_collection_fini(struct text_collection *texts)

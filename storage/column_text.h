@@ -41,6 +41,7 @@ struct text_collection {
 	uint32_t count, max;
 	uint64_t *slot; /* text_slot() of the entry; 0: free */
 	uint32_t slots; /* a power of two, at least twice `count` */
+	uint32_t empty; /* index of the empty text, plus one; 0: nobody has added it yet */
 	struct buffer heap;
 	uint64_t seed; /* random, so that nobody can send texts that all meet in one slot */
 };
@@ -58,6 +59,12 @@ static inline uint32_t text_slot_index(uint64_t slot)
 
 /* The index of a text, added if it is new. UINT32_MAX: no memory. */
 uint32_t text_add(struct text_collection *texts, const char *at, uint32_t bytes);
+/*
+ * The same for many texts at once, index[i] of the bytes[i] at at[i], count up to TEXT_BURST: what each has to look at is fetched while the
+ * others are dealt with. False: no memory.
+ */
+enum { TEXT_BURST = 32 };
+bool text_add_burst(struct text_collection *texts, const char *const *at, const uint16_t *bytes, uint32_t count, uint32_t *index);
 /* The index of a text, or UINT32_MAX. */
 uint32_t text_find(const struct text_collection *texts, const char *at, uint32_t bytes);
 void text_collection_fini(struct text_collection *texts);

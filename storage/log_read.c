@@ -143,7 +143,7 @@ static int records_give(const struct scan *scan, const struct sto_record_fns *fn
 	}
 	if (at != block->payload_bytes)
 		return damage(scan, scan->offset, "payload longer than its records");
-	return 0;
+	return fns->gone ? fns->gone(fns->context) : 0;
 }
 
 static bool all_zero(const uint8_t *at, uint64_t bytes)

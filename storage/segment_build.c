@@ -1,5 +1,5 @@
 /*
- * Rows into columns, and the order of the rows: segment_build.h.
+ * Columns in memory, and the order of their rows: segment_build.h. How rows come in: segment_take.c.
  *
  * The sort is by advertiser, campaign, ad, time and, because each pass of a radix sort leaves equals as they were, place in the log:
  * records of one id and stamp keep their order.
@@ -10,17 +10,9 @@
 
 #include "segment_derive.h"
 
-#define XXH_INLINE_ALL
-#include <xxhash.h>
-
 #include <sys/random.h>
 
-enum { ROWS_FIRST = 256, ROWS_MAX = 1 << 30, YIELD_ROWS = 1024, RADIX_BITS = 11, RADIX = 1 << RADIX_BITS };
-
-static const bool is_wide[SEGMENT_ROW_NUMBERS] = {
-	[SEGMENT_TIME] = true,   [SEGMENT_LAG] = true,        [SEGMENT_BID] = true,       [SEGMENT_IP_HIGH] = true,
-	[SEGMENT_IP_LOW] = true, [SEGMENT_TRACE_HIGH] = true, [SEGMENT_TRACE_LOW] = true, [SEGMENT_SPAN] = true,
-};
+enum { RADIX_BITS = 11, RADIX = 1 << RADIX_BITS };
 
 struct segment_build *segment_build_new(const struct segment_yield *yield)
 {
@@ -108,166 +100,6 @@ void segment_totals_add(struct segment_totals *totals, const struct tp_event *ev
 		totals->clicks++;
 		totals->spend_micros += event->bid_micros;
 	}
-}
-
-/* ---- rows ---- */
-
-static bool resize(void *array, uint64_t count, uint64_t each)
-{
-	void **at = array;
-	void *larger = realloc(*at, count * each);
-	if (larger)
-		*at = larger;
-	return larger;
-}
-
-static int rows_grow(struct segment_build *build)
-{
-	uint64_t max = build->rows_max ? 2 * (uint64_t)build->rows_max : ROWS_FIRST;
-	if (max > ROWS_MAX)
-		return -EOVERFLOW;
-	bool good = resize(&build->id, max, sizeof(*build->id));
-	for (int c = 0; c < SEGMENT_ROW_NUMBERS; c++) {
-		if (build->wide[c])
-			good &= resize(&build->wide[c], max, sizeof(*build->wide[c]));
-		if (build->narrow[c])
-			good &= resize(&build->narrow[c], max, sizeof(*build->narrow[c]));
-	}
-	for (int s = 0; s < TP_STRINGS; s++)
-		good &= resize(&build->text[s], max, sizeof(*build->text[s]));
-	if (build->evidence_at)
-		good &= resize(&build->evidence_at, max, sizeof(*build->evidence_at));
-	if (!good)
-		return -ENOMEM;
-	build->rows_max = (uint32_t)max;
-	return 0;
-}
-
-/* The column comes into being with its first value; all rows before had none. */
-static bool number_put(struct segment_build *build, uint32_t column, uint64_t value)
-{
-	uint32_t row = build->rows;
-	if (is_wide[column]) {
-		if (!build->wide[column]) {
-			if (!value)
-				return true;
-			build->wide[column] = calloc(build->rows_max, sizeof(*build->wide[column]));
-		}
-		if (build->wide[column])
-			build->wide[column][row] = value;
-		return build->wide[column];
-	}
-	if (!build->narrow[column]) {
-		if (!value)
-			return true;
-		build->narrow[column] = calloc(build->rows_max, sizeof(*build->narrow[column]));
-	}
-	if (build->narrow[column])
-		build->narrow[column][row] = (uint32_t)value;
-	return build->narrow[column];
-}
-
-static uint64_t load_big_endian(const uint8_t *at)
-{
-	uint64_t value;
-	memcpy(&value, at, sizeof(value));
-	return __builtin_bswap64(value);
-}
-
-static uint64_t load_native(const uint8_t *at)
-{
-	uint64_t value;
-	memcpy(&value, at, sizeof(value));
-	return value;
-}
-
-static bool numbers_put(struct segment_build *build, const struct tp_event *event)
-{
-	uint64_t ip_high = load_big_endian(event->ip), ip_low = load_big_endian(event->ip + 8);
-	if (event->flags & TP_HAS_IP && !ip_high)
-		ip_low ^= 0xffff00000000;
-	return number_put(build, SEGMENT_TIME, event->timestamp_ms) &&
-	       number_put(build, SEGMENT_LAG, column_zigzag(event->received_ms - event->timestamp_ms)) &&
-	       number_put(build, SEGMENT_TYPE, event->type) && number_put(build, SEGMENT_VERDICT, event->verdict) &&
-	       number_put(build, SEGMENT_FRAUD, event->fraud) && number_put(build, SEGMENT_FLAGS, event->flags) &&
-	       number_put(build, SEGMENT_DEVICE, event->device) &&
-	       number_put(build, SEGMENT_COUNTRY, (uint8_t)event->country[0] | (uint32_t)(uint8_t)event->country[1] << 8) &&
-	       number_put(build, SEGMENT_CURRENCY,
-			  (uint8_t)event->currency[0] | (uint32_t)(uint8_t)event->currency[1] << 8 |
-				  (uint32_t)(uint8_t)event->currency[2] << 16) &&
-	       number_put(build, SEGMENT_BID, (uint64_t)event->bid_micros) &&
-	       number_put(build, SEGMENT_POSITION, event->click_position) &&
-	       number_put(build, SEGMENT_TIMEZONE, (uint32_t)column_zigzag((uint64_t)(int64_t)event->timezone_offset_min)) &&
-	       number_put(build, SEGMENT_MOUSE, (uint32_t)column_zigzag((uint64_t)(int64_t)event->mouse_moves)) &&
-	       number_put(build, SEGMENT_IP_HIGH, ip_high) && number_put(build, SEGMENT_IP_LOW, ip_low) &&
-	       number_put(build, SEGMENT_TRACE_HIGH, load_native(event->trace_id)) &&
-	       number_put(build, SEGMENT_TRACE_LOW, load_native(event->trace_id + 8)) &&
-	       number_put(build, SEGMENT_SPAN, load_native(event->span_id)) &&
-	       number_put(build, SEGMENT_TRACE_FLAGS, event->trace_flags) &&
-	       number_put(build, SEGMENT_RULE_VERSION, event->rule_version) &&
-	       number_put(build, SEGMENT_RESERVED,
-			  event->reserved[0] | (uint32_t)event->reserved[1] << 8 | (uint32_t)event->reserved[2] << 16) &&
-	       number_put(build, SEGMENT_EVIDENCE, event->evidence_count);
-}
-
-static bool evidence_put(struct segment_build *build, const struct tp_event *event)
-{
-	if (!build->evidence_at) {
-		if (!event->evidence_count)
-			return true;
-		build->evidence_at = calloc(build->rows_max, sizeof(*build->evidence_at));
-		if (!build->evidence_at)
-			return false;
-	}
-	build->evidence_at[build->rows] = (uint32_t)(build->evidence.bytes / sizeof(struct tp_evidence));
-	buffer_put(&build->evidence, tp_event_evidence(event), event->evidence_count * sizeof(struct tp_evidence));
-	return !build->evidence.failed;
-}
-
-static bool hashes_put(struct segment_build *build, const struct tp_event *event)
-{
-	uint64_t fingerprint, shard_hash;
-	tp_event_hashes(event, &fingerprint, &shard_hash);
-	if (fingerprint == event->fingerprint && shard_hash == event->shard_hash)
-		return true;
-	if (build->hashes == build->hashes_max) {
-		uint32_t max = build->hashes_max ? 2 * build->hashes_max : 64;
-		if (!resize(&build->hash, max, sizeof(*build->hash)))
-			return false;
-		build->hashes_max = max;
-	}
-	build->hash[build->hashes++] =
-		(struct build_hash){.row = build->rows, .fingerprint = event->fingerprint, .shard_hash = event->shard_hash};
-	return true;
-}
-
-int segment_build_event(struct segment_build *build, const struct tp_event *event)
-{
-	if (event->type >= TP_EVENT_TYPES) {
-		buffer_put(&build->raw, event, event->bytes);
-		build->raw_records++;
-		return build->raw.failed ? -ENOMEM : 0;
-	}
-	if (build->rows == build->rows_max) {
-		int rc = rows_grow(build);
-		if (rc)
-			return rc;
-	}
-	const char *at = (const char *)(event + 1);
-	for (int s = 0; s < TP_STRINGS; s++) {
-		uint32_t index = text_add(&build->texts[s], at, event->string_bytes[s]);
-		if (index == UINT32_MAX)
-			return -ENOMEM;
-		build->text[s][build->rows] = index;
-		at += event->string_bytes[s];
-	}
-	if (!numbers_put(build, event) || !evidence_put(build, event) || !hashes_put(build, event))
-		return -ENOMEM;
-	build->id[build->rows] = event->id;
-	segment_totals_add(&build->totals, event);
-	if (++build->rows % YIELD_ROWS == 0 && build->yield.fn)
-		build->yield.fn(build->yield.context);
-	return 0;
 }
 
 /* ---- order ---- */

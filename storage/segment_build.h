@@ -1,7 +1,7 @@
 /*
  * Making a segment: rows come in one by one and go into columns in memory; then they are sorted, encoded, and the file's bytes made.
  *
- *   segment_build_new ─► segment_build_event (many) ─► segment_build_sort ─► segment_build_file ─► segment_build_free
+ *   segment_build_new ─► segment_build_event(s) (many) ─► segment_build_sort ─► segment_build_file ─► segment_build_free
  *
  * Threads: one at a time. Memory: about 150 bytes a row and each distinct string once, about half of what the log file takes.
  */
@@ -54,8 +54,22 @@ struct segment_build {
 struct segment_build *segment_build_new(const struct segment_yield *yield); /* NULL: no memory */
 void segment_build_free(struct segment_build *build);
 
-/* Takes one record of a log or of another segment. 0 or -ENOMEM, -EOVERFLOW (2^31 rows). */
+/* ---- segment_take.c ---- */
+
+enum { SEGMENT_TAKE_BURST = TEXT_BURST };
+
+/* Room for so many rows at once, for who knows how many will come. 0, -ENOMEM or -EOVERFLOW. */
+int segment_build_reserve(struct segment_build *build, uint64_t rows);
+
+/*
+ * Takes records of a log or of another segment, up to SEGMENT_TAKE_BURST. 0 or -ENOMEM, -EOVERFLOW (2^30 rows). Events are rows build->rows and
+ * following: text[][row] has the indexes of their texts.
+ */
+int segment_build_events(struct segment_build *build, const struct tp_event *const *event, uint32_t count);
+/* One record, of any kind. */
 int segment_build_event(struct segment_build *build, const struct tp_event *event);
+
+/* ---- segment_build.c ---- */
 
 /* Sorts, gives codes their order. 0, -ENOMEM, or -EEXIST: an id was counted twice in one minute. */
 int segment_build_sort(struct segment_build *build);

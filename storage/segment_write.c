@@ -141,17 +141,37 @@ static int disagree(const struct segment_source *source, const char *what)
 	return -EBADMSG;
 }
 
+/* Events wait until there are enough for a burst, or their block goes away. */
 struct taking {
 	struct segment_build *build;
 	const struct sto_seal_options *options; /* NULL: nobody else wants to see events */
+	const struct tp_event *event[SEGMENT_TAKE_BURST];
+	uint32_t events;
 };
+static_assert((int)SEGMENT_TAKE_BURST <= (int)STO_SHOW_MAX, "shown as they are taken");
+
+static int burst_take(void *context)
+{
+	struct taking *taking = context;
+	const uint32_t count = taking->events, row = taking->build->rows;
+	taking->events = 0;
+	if (!count)
+		return 0;
+	int rc = segment_build_events(taking->build, taking->event, count);
+	if (rc || !taking->options)
+		return rc;
+	const uint32_t *string[TP_STRINGS];
+	for (int s = 0; s < TP_STRINGS; s++)
+		string[s] = taking->build->text[s] + row;
+	taking->options->show(taking->options->show_context, taking->event, count, string);
+	return 0;
+}
 
 static int event_take(void *context, const struct tp_event *event)
 {
 	struct taking *taking = context;
-	if (taking->options)
-		taking->options->show(taking->options->show_context, event);
-	return segment_build_event(taking->build, event);
+	taking->event[taking->events++] = event;
+	return taking->events == SEGMENT_TAKE_BURST ? burst_take(taking) : 0;
 }
 
 static int other_take(void *context, const struct tp_event *event)
@@ -247,7 +267,10 @@ int segment_write(const struct sto_io *io, const char *path, const struct segmen
 	if (!build)
 		return -ENOMEM;
 	struct taking taking = {.build = build, .options = source->options && source->options->show ? source->options : NULL};
-	const struct sto_record_fns fns = {.event = event_take, .other = other_take, .context = &taking};
+	const struct sto_record_fns fns = {.event = event_take, .other = other_take, .context = &taking, .gone = burst_take};
+	/* Without this room there is some for fewer, and more when it is needed. */
+	if (source->expected_records != UINT64_MAX)
+		(void)segment_build_reserve(build, source->expected_records);
 	rc = log_scan_records(io, source->log_path, source->file_id, true, &fns, &log, &state);
 	if (!rc && source->expected_records != UINT64_MAX &&
 	    (log.events + log.others != source->expected_records || state != LOG_ENDED))

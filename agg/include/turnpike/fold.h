@@ -37,6 +37,13 @@ void agg_fold_yield_set(struct agg_fold *fold, void (*fn)(void *context), void *
 bool agg_fold_show(struct agg_fold *fold, const struct tp_event *event);
 
 /*
+ * The same for several events, by somebody who has numbered the strings of all that he shows, conflicts too: string[s][i] is the number of the string s
+ * of event i, from 0 on as they came; equal numbers are equal strings. So each string is looked up once. False: some of them are not taken in.
+ */
+bool agg_fold_show_numbered(struct agg_fold *fold, const struct tp_event *const *event, uint32_t count,
+			    const uint32_t *const string[TP_STRINGS]);
+
+/*
  * Each writes its section to `to` and returns its length, 0 when there is nothing to write; with `to` NULL only the length that is
  * enough. They may be called in any order. The sessions are always written, though there be none: a
  * segment without that section was made without a fold, and who asks must read its events.

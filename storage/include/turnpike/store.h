@@ -58,6 +58,8 @@ typedef int (*sto_event_fn)(void *context, const struct tp_event *event); /* non
 struct sto_record_fns {
 	sto_event_fn event, other;
 	void *context;
+	/* Records given since the last call go away now: until then they stay where they are. Non-zero stops and is returned. NULL: nobody minds. */
+	int (*gone)(void *context);
 };
 
 struct sto_log_facts {
@@ -105,14 +107,17 @@ struct sto_extra {
 	uint64_t length;
 };
 
+enum { STO_SHOW_MAX = 32 };
 struct sto_seal_options {
 	const struct sto_extra *extra;
 	uint32_t extras;
 	/*
 	 * For sections that are made from the events, in the one reading of the log file: `show` sees each event in the order of the log, then
-	 * `sections` gives them, up to STO_EXTRAS_MAX, to stay until sto_seal() returns. Instead of `extra`; NULL: none.
+	 * `sections` gives them, up to STO_EXTRAS_MAX, to stay until sto_seal() returns. Instead of `extra`; NULL: none. Events come up to
+	 * STO_SHOW_MAX at a time; string[s][i] numbers the string s of the i-th, from 0 in the order in which they come: equal numbers are equal
+	 * strings of this file.
 	 */
-	void (*show)(void *context, const struct tp_event *event);
+	void (*show)(void *context, const struct tp_event *const *event, uint32_t count, const uint32_t *const string[TP_STRINGS]);
 	uint32_t (*sections)(void *context, const struct sto_extra **extra);
 	void *show_context;
 	/* Called every few hundred microseconds of work, so that a thread that shares a core can give way. NULL: never. */
