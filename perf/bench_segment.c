@@ -5,7 +5,7 @@
  *                                        prints bytes per event in the log and sealed, and sealing speed on this core
  *   bench_segment stages DIR [TIMES]     seals one such file again and again; the least time of each step, a fold and its sections with it
  *   bench_segment verify DIR             MB/s of checking every byte, and of checking all rows
- *   bench_segment scan DIR [THREADS]     rows/s of "sum of spend grouped by campaign", and a checksum of the answer
+ *   bench_segment scan DIR [THREADS [all]]   rows/s of "sum of spend grouped by campaign" (of all events' bids), and a checksum of it
  *   bench_segment lookup DIR             ns to say that an id is not in a segment, and that it is
  *   bench_segment parts DIR              bytes an event of each column and section
  *   bench_segment json|tsv [EVENTS]      the same events as JSON lines, or for ClickHouse, on standard output
@@ -290,6 +290,7 @@ static int bench_verify(const char *folder)
 
 struct scanning {
 	const char *folder;
+	struct sto_scan_filter filter;
 	_Atomic uint64_t next;
 };
 
@@ -322,48 +323,24 @@ static uint32_t sums_add(struct sums *sums, uint32_t at, struct tp_str name, int
 	return at + 1;
 }
 
-/* Spend of each run of one campaign: the bids of its valid clicks. */
-COLUMN_VECTORISED static int64_t spend_of(const uint64_t *type, const uint64_t *fraud, const uint64_t *verdict, const uint64_t *bid,
-					  uint64_t rows)
-{
-	int64_t sum = 0;
-	for (uint64_t i = 0; i < rows; i++) {
-		uint64_t counts = (uint64_t)(type[i] == TP_CLICK) & (uint64_t)(fraud[i] == 0) &
-				  ((uint64_t)(verdict[i] == TP_ACCEPTED) | (uint64_t)(verdict[i] == TP_LATE));
-		sum += (int64_t)(bid[i] & -counts);
-	}
-	return sum;
-}
-
 static void segment_sum(struct sto_scan *scan, struct sums *sums)
 {
-	static _Thread_local int64_t spend[CAMPAIGNS_MAX];
+	static _Thread_local __int128 spend[CAMPAIGNS_MAX];
 	uint32_t campaigns = sto_scan_texts(scan, TP_CAMPAIGN_ID);
-	const uint32_t column = STO_COLUMN_TEXT + TP_CAMPAIGN_ID;
+	struct sto_scan_facts facts;
 	int rc;
 	if (campaigns > CAMPAIGNS_MAX)
 		die("more campaigns than expected", -EOVERFLOW);
 	memset(spend, 0, campaigns * sizeof(spend[0]));
-	while ((rc = sto_scan_next(scan)) == 1) {
-		const uint64_t *type = sto_scan_values(scan, STO_COLUMN_TYPE), *fraud = sto_scan_values(scan, STO_COLUMN_FRAUD);
-		const uint64_t *verdict = sto_scan_values(scan, STO_COLUMN_VERDICT), *bid = sto_scan_values(scan, STO_COLUMN_BID);
-		const uint64_t *value, *length;
-		uint64_t at = 0;
-		uint32_t runs = sto_scan_runs(scan, column, &value, &length);
-		if (!type || !fraud || !verdict || !bid)
-			die("a block", -EBADMSG);
-		for (uint32_t r = 0; r < runs; at += length[r++])
-			spend[value[r]] += spend_of(type + at, fraud + at, verdict + at, bid + at, length[r]);
-		if (!runs && !(value = sto_scan_values(scan, column)))
-			die("a block", -EBADMSG);
-		for (uint32_t i = 0; !runs && i < sto_scan_rows(scan); i++)
-			spend[value[i]] += spend_of(type + i, fraud + i, verdict + i, bid + i, 1);
-		sums->rows += sto_scan_rows(scan);
-	}
+	while ((rc = sto_scan_next(scan)) == 1)
+		if ((rc = sto_scan_sum(scan, TP_CAMPAIGN_ID, STO_COLUMN_BID, spend)))
+			break;
 	if (rc)
 		die("a segment", rc);
+	sto_scan_facts(scan, &facts);
+	sums->rows += facts.rows;
 	for (uint32_t i = 0, place = 0; i < campaigns; i++)
-		place = sums_add(sums, place, sto_scan_text(scan, TP_CAMPAIGN_ID, i), spend[i]);
+		place = sums_add(sums, place, sto_scan_text(scan, TP_CAMPAIGN_ID, i), (int64_t)spend[i]);
 }
 
 static void *scan_thread(void *context)
@@ -374,7 +351,7 @@ static void *scan_thread(void *context)
 	char path[PATH_BYTES];
 	for (;;) {
 		path_of(path, scanning->folder, ++scanning->next);
-		int rc = sto_scan_open_file(&scan, path, NULL);
+		int rc = sto_scan_open_file(&scan, path, &scanning->filter);
 		if (rc == -ENOENT)
 			return sums;
 		if (rc)
@@ -383,9 +360,13 @@ static void *scan_thread(void *context)
 	}
 }
 
-static int bench_scan(const char *folder, uint32_t threads)
+/* The valid clicks' bids; with `all` those of all events, which leaves nothing out. */
+static int bench_scan(const char *folder, uint32_t threads, bool all_events)
 {
 	struct scanning scanning = {.folder = folder};
+	if (!all_events)
+		scanning.filter = (struct sto_scan_filter){
+			.types = 1u << TP_CLICK, .verdicts = 1u << TP_ACCEPTED | 1u << TP_LATE, .untagged = true};
 	pthread_t thread[64];
 	struct sums *all = calloc(1, sizeof(*all));
 	uint64_t began_ns = tp_mono_ns();
@@ -501,13 +482,14 @@ int main(int arguments, char **argument)
 	if (arguments > 2 && !strcmp(what, "verify"))
 		return bench_verify(folder);
 	if (arguments > 2 && !strcmp(what, "scan"))
-		return bench_scan(folder, number && number <= 64 ? (uint32_t)number : 2);
+		return bench_scan(folder, number && number <= 64 ? (uint32_t)number : 2,
+				  arguments > 4 && !strcmp(argument[4], "all"));
 	if (arguments > 2 && !strcmp(what, "parts"))
 		return bench_parts(folder);
 	if (arguments > 2 && !strcmp(what, "lookup"))
 		return bench_lookup(folder);
-	fprintf(stderr, "usage: bench_segment write DIR [EVENTS] | stages DIR [TIMES] | verify DIR | scan DIR [THREADS] | lookup "
-			"DIR | parts DIR | "
-			"json|tsv [EVENTS]\n");
+	fprintf(stderr,
+		"usage: bench_segment write DIR [EVENTS] | stages DIR [TIMES] | verify DIR | scan DIR [THREADS [all]] | lookup "
+		"DIR | parts DIR | json|tsv [EVENTS]\n");
 	return 2;
 }

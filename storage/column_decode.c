@@ -1,140 +1,16 @@
 /*
  * Decoding integer streams: column.h has the bytes. Nothing in a stream is believed: every length is checked against what is there
- * before it is used. Speed: eight values of `width` bits fill exactly `width` bytes, so a group of eight needs only constant shifts.
+ * before it is used.
  *
  * Threads: any, no state.
  */
-#include "column.h"
+#include "column_cursor_state.h"
 
 static const char *const encoding_name[COLUMN_ENCODINGS] = {"frame", "patched", "delta", "runs", "dictionary", "planes", "mapped"};
 
 const char *column_encoding_name(enum column_encoding encoding)
 {
 	return (unsigned)encoding < COLUMN_ENCODINGS ? encoding_name[encoding] : NULL;
-}
-
-static inline uint64_t load64(const uint8_t *at)
-{
-	uint64_t value;
-	memcpy(&value, at, sizeof(value));
-	return value;
-}
-
-/* Widths up to 56: a value lies within the eight bytes that start where its first bit lies. */
-#define UNPACK_NARROW(W) \
-	for (uint32_t i = 0; i < count; i += 8, at += (W)) { \
-		for (uint32_t j = 0; j < 8; j++) \
-			to[i + j] = base + (load64(at + j * (W) / 8) >> (j * (W) % 8) & (((uint64_t)1 << (W)) - 1)); \
-	}
-
-#define CASE(W) \
-	case W: \
-		UNPACK_NARROW(W) \
-		break;
-
-/* Up to width 56 `count` is a multiple of eight. */
-COLUMN_VECTORISED static void unpack(const uint8_t *at, uint32_t width, uint64_t base, uint64_t *to, uint32_t count)
-{
-	switch (width) {
-	case 0:
-		for (uint32_t i = 0; i < count; i++)
-			to[i] = base;
-		break;
-		CASE(1)
-		CASE(2)
-		CASE(3)
-		CASE(4)
-		CASE(5)
-		CASE(6)
-		CASE(7)
-		CASE(8)
-		CASE(9)
-		CASE(10)
-		CASE(11)
-		CASE(12)
-		CASE(13)
-		CASE(14)
-		CASE(15)
-		CASE(16)
-		CASE(17)
-		CASE(18)
-		CASE(19)
-		CASE(20)
-		CASE(21)
-		CASE(22)
-		CASE(23)
-		CASE(24)
-	default:
-		if (width <= 56) {
-			UNPACK_NARROW(width)
-			break;
-		}
-		for (uint32_t i = 0; i < count; i++) {
-			uint64_t bit = (uint64_t)i * width;
-			unsigned __int128 two = (unsigned __int128)load64(at + bit / 8 + 8) << 64 | load64(at + bit / 8);
-			uint64_t value = (uint64_t)(two >> bit % 8);
-			to[i] = base + (width == 64 ? value : value & (((uint64_t)1 << width) - 1));
-		}
-	}
-}
-
-/*
- * Bits that lie above 64 fall away by the shift, as they must: a group of eight may read up to 7 * width / 8 + 8 bytes from its
- * start, at most 15 bytes beyond the last packed byte.
- */
-static const uint8_t *packed_read(const uint8_t *at, const uint8_t *end, uint32_t width, uint64_t base, uint64_t *to,
-				  uint32_t count)
-{
-	uint64_t bytes = column_packed_bytes(count, width);
-	if (width > 64 || bytes > (uint64_t)(end - at))
-		return NULL;
-	/* The last group of eight alone, so that nothing is read further out than promised. */
-	uint32_t whole = width <= 56 ? count & ~7u : count;
-	unpack(at, width, base, to, whole);
-	if (whole < count) {
-		uint8_t last[64 + COLUMN_SLACK] = {0};
-		uint64_t eight[8], done = (uint64_t)whole / 8 * width;
-		memcpy(last, at + done, bytes - done);
-		unpack(last, width, base, eight, 8);
-		memcpy(to + whole, eight, (count - whole) * sizeof(*to));
-	}
-	return at + bytes;
-}
-
-static const uint8_t *patches_read(const uint8_t *at, const uint8_t *end, const struct column_head *head, uint64_t *to,
-				   uint32_t count)
-{
-	uint64_t high[256];
-	uint32_t patches = head->extra;
-	if (patches > count || (uint64_t)(end - at) < 2 * (uint64_t)patches || head->width > 63 ||
-	    head->width_patch > 64 - head->width)
-		return NULL;
-	const uint8_t *position = at;
-	at += 2 * (uint64_t)patches;
-	if ((uint64_t)(end - at) < column_packed_bytes(patches, head->width_patch))
-		return NULL;
-	const uint8_t *after = at + column_packed_bytes(patches, head->width_patch);
-	for (uint32_t done = 0; done < patches; done += 256) {
-		uint32_t piece = patches - done < 256 ? patches - done : 256;
-		/* 256 values are whole bytes at any width */
-		if (!packed_read(at + (uint64_t)done / 8 * head->width_patch, end, head->width_patch, 0, high, piece))
-			return NULL;
-		for (uint32_t i = 0; i < piece; i++) {
-			uint16_t where;
-			memcpy(&where, position + 2 * (uint64_t)(done + i), sizeof(where));
-			if (where >= count)
-				return NULL;
-			to[where] += high[i] << head->width;
-		}
-	}
-	return after;
-}
-
-static const uint8_t *plain_read(const uint8_t *at, const uint8_t *end, const struct column_head *head, uint64_t *to,
-				 uint32_t count)
-{
-	at = packed_read(at, end, head->width, head->base, to, count);
-	return at && head->encoding == COLUMN_PATCHED ? patches_read(at, end, head, to, count) : at;
 }
 
 static const uint8_t *head_read(const uint8_t *at, const uint8_t *end, struct column_head *head)
@@ -145,52 +21,112 @@ static const uint8_t *head_read(const uint8_t *at, const uint8_t *end, struct co
 	return head->zero ? NULL : at + sizeof(*head);
 }
 
-/* FRAME, PATCHED or DELTA. */
-static const uint8_t *inner_read(const uint8_t *at, const uint8_t *end, uint64_t *to, uint32_t count)
+/* ---- FRAME, PATCHED and DELTA ---- */
+
+static bool plain_open(struct column_cursor *cursor, const struct column_head *head, const uint8_t *at, const uint8_t *end)
 {
-	struct column_head head, inner;
-	at = head_read(at, end, &head);
-	if (!at)
-		return NULL;
-	if (head.encoding != COLUMN_DELTA)
-		return head.encoding <= COLUMN_PATCHED ? plain_read(at, end, &head, to, count) : NULL;
-	at = head_read(at, end, &inner);
-	if (!at || inner.encoding > COLUMN_PATCHED)
-		return NULL;
-	at = plain_read(at, end, &inner, to, count);
-	if (!at)
-		return NULL;
-	uint64_t value = to[0] = head.base; /* the first difference means nothing */
-	if (head.extra)
-		for (uint32_t i = 1; i < count; i++)
-			to[i] = value += column_unzigzag(to[i]);
-	else
-		for (uint32_t i = 1; i < count; i++)
-			to[i] = value += to[i];
-	return at;
+	uint64_t bytes = column_packed_bytes(cursor->count, head->width);
+	if (head->width > 64 || bytes > (uint64_t)(end - at))
+		return false;
+	cursor->packed = at;
+	cursor->width = head->width;
+	cursor->base = head->base;
+	at += bytes;
+	if (head->encoding == COLUMN_PATCHED) {
+		if (head->extra > cursor->count || (uint64_t)(end - at) < 2 * (uint64_t)head->extra || head->width > 63 ||
+		    head->width_patch > 64 - head->width)
+			return false;
+		cursor->patches = head->extra;
+		cursor->width_patch = head->width_patch;
+		cursor->position = at;
+		cursor->high = at += 2 * (uint64_t)head->extra;
+		bytes = column_packed_bytes(head->extra, head->width_patch);
+		if ((uint64_t)(end - at) < bytes)
+			return false;
+		at += bytes;
+	}
+	cursor->end = at;
+	return true;
 }
 
-static const uint8_t *runs_read(const uint8_t *at, const uint8_t *end, uint32_t runs, uint64_t *to, uint32_t count)
+/* FRAME, PATCHED or DELTA. */
+static bool inner_open(struct column_cursor *cursor, const uint8_t *at, const uint8_t *end)
 {
+	struct column_head head;
+	at = head_read(at, end, &head);
+	if (at && head.encoding == COLUMN_DELTA) {
+		cursor->delta = true;
+		cursor->zigzag = head.extra;
+		cursor->value = head.base;
+		at = head_read(at, end, &head);
+	}
+	return at && head.encoding <= COLUMN_PATCHED && plain_open(cursor, &head, at, end);
+}
+
+uint64_t column_patch(const struct column_cursor *cursor, uint32_t patch)
+{
+	return cursor->width_patch ? column_packed_at(cursor->high, cursor->width_patch, patch) << cursor->width : 0;
+}
+
+/* Of the next `count` values. */
+static bool patches_add(struct column_cursor *cursor, uint64_t *to, uint32_t count)
+{
+	const uint64_t until = (uint64_t)cursor->done + count;
+	uint64_t next = cursor->done;
+	for (; cursor->patch < cursor->patches; cursor->patch++) {
+		uint32_t position = column_patch_position(cursor, cursor->patch);
+		if (position < next)
+			return false; /* they ascend */
+		if (position >= until)
+			break;
+		to[position - cursor->done] += column_patch(cursor, cursor->patch);
+		next = (uint64_t)position + 1;
+	}
+	return until < cursor->count || cursor->patch == cursor->patches;
+}
+
+static void deltas_sum(struct column_cursor *cursor, uint64_t *to, uint32_t count)
+{
+	/* the first difference means nothing */
+	if (!cursor->done)
+		to[0] = 0;
+	cursor->value = column_add_up(to, count, cursor->value, cursor->zigzag);
+}
+
+bool column_plain_next(struct column_cursor *cursor, uint64_t *to, uint32_t count)
+{
+	column_unpack(cursor->packed + (uint64_t)cursor->done / 8 * cursor->width, cursor->width, cursor->base, to, count);
+	if (cursor->patches && !patches_add(cursor, to, count))
+		return false;
+	if (cursor->delta)
+		deltas_sum(cursor, to, count);
+	cursor->done += count;
+	return true;
+}
+
+/* All of a stream within a stream. Where it ends, or NULL. */
+static const uint8_t *inner_read(const uint8_t *at, const uint8_t *end, uint64_t *to, uint32_t count)
+{
+	struct column_cursor inner = {.count = count};
+	return at && inner_open(&inner, at, end) && column_plain_next(&inner, to, count) ? inner.end : NULL;
+}
+
+/* ---- RUNS and DICTIONARY ---- */
+
+/* Reads `runs` runs, whose lengths less one must sum up to `count` values. */
+static const uint8_t *runs_read(const uint8_t *at, const uint8_t *end, uint32_t runs, uint64_t *value, uint64_t *length,
+				uint32_t count)
+{
+	uint32_t filled = 0;
 	if (!runs || runs > count)
 		return NULL;
-	uint64_t *value = malloc(2 * (uint64_t)runs * sizeof(*value)), *length = value + runs;
-	if (!value)
-		return NULL;
 	at = inner_read(at, end, value, runs);
-	if (at)
-		at = inner_read(at, end, length, runs);
-	uint32_t filled = 0;
+	at = inner_read(at, end, length, runs);
 	for (uint32_t r = 0; at && r < runs; r++) {
-		if (length[r] >= count - filled) {
-			at = NULL;
-			break;
-		}
-		for (uint32_t i = 0; i <= length[r]; i++)
-			to[filled + i] = value[r];
+		if (length[r] >= count - filled)
+			return NULL;
 		filled += (uint32_t)length[r] + 1;
 	}
-	free(value);
 	return filled == count ? at : NULL;
 }
 
@@ -198,63 +134,157 @@ uint32_t column_decode_runs(const uint8_t *at, const uint8_t *end, uint64_t *val
 {
 	struct column_head head;
 	at = head_read(at, end, &head);
-	if (!at || head.encoding != COLUMN_RUNS || !head.extra || head.extra > count)
+	if (!at || head.encoding != COLUMN_RUNS || !runs_read(at, end, head.extra, value, length, count))
 		return 0;
-	at = inner_read(at, end, value, head.extra);
-	if (at)
-		at = inner_read(at, end, length, head.extra);
-	uint64_t filled = 0;
-	for (uint32_t r = 0; at && r < head.extra; r++) {
-		if (length[r] >= count - filled)
-			return 0;
-		filled += ++length[r];
-	}
-	return at && filled == count ? head.extra : 0;
+	for (uint32_t r = 0; r < head.extra; r++)
+		length[r]++;
+	return head.extra;
 }
 
-static const uint8_t *dictionary_read(const uint8_t *at, const uint8_t *end, uint32_t entries, uint64_t *to, uint32_t count)
+COLUMN_VECTORISED static void fill_long(uint64_t *to, uint64_t value, uint32_t count)
 {
-	if (!entries || entries > count)
-		return NULL;
-	uint64_t *entry = malloc((uint64_t)entries * sizeof(*entry));
-	if (!entry)
-		return NULL;
-	at = inner_read(at, end, entry, entries);
-	if (at)
-		at = inner_read(at, end, to, count);
-	for (uint32_t i = 0; at && i < count; i++) {
-		if (to[i] >= entries)
-			at = NULL;
-		else
-			to[i] = entry[to[i]];
-	}
-	free(entry);
-	return at;
-}
-
-static const uint8_t *planes_read(const uint8_t *at, const uint8_t *end, const struct column_head *head, uint64_t *to,
-				  uint32_t count)
-{
-	if (head->width > 8 || (uint64_t)(end - at) < (uint64_t)head->width * count)
-		return NULL;
 	for (uint32_t i = 0; i < count; i++)
-		to[i] = head->base;
-	for (uint32_t plane = 0; plane < head->width; plane++, at += count)
-		for (uint32_t i = 0; i < count; i++)
-			to[i] += (uint64_t)at[i] << 8 * plane;
-	return at;
+		to[i] = value;
 }
+
+static inline void fill(uint64_t *to, uint64_t value, uint32_t count)
+{
+	enum { LONG = 32 };
+	if (count >= LONG)
+		fill_long(to, value, count);
+	else
+		for (uint32_t i = 0; i < count; i++)
+			to[i] = value;
+}
+
+static void runs_next(struct column_cursor *cursor, uint64_t *to, uint32_t count)
+{
+	uint32_t filled = 0;
+	while (filled < count) {
+		uint64_t left = cursor->length[cursor->run] + 1 - cursor->run_done;
+		uint32_t piece = left < count - filled ? (uint32_t)left : count - filled;
+		fill(to + filled, cursor->entry[cursor->run], piece);
+		filled += piece;
+		cursor->run_done += piece;
+		if (piece == left) {
+			cursor->run++;
+			cursor->run_done = 0;
+		}
+	}
+	cursor->done += count;
+}
+
+COLUMN_VECTORISED static uint64_t codes_most(const uint64_t *code, uint32_t count)
+{
+	uint64_t most = 0;
+	for (uint32_t i = 0; i < count; i++)
+		most = code[i] > most ? code[i] : most;
+	return most;
+}
+
+COLUMN_VECTORISED static void codes_replace(uint64_t *code, const uint64_t *entry, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++)
+		code[i] = entry[code[i]];
+}
+
+bool column_codes_look_up(uint64_t *code, uint32_t count, const uint64_t *entry, uint64_t entries)
+{
+	if (count && codes_most(code, count) >= entries)
+		return false;
+	codes_replace(code, entry, count);
+	return true;
+}
+
+/* ---- PLANES ---- */
+
+COLUMN_VECTORISED static void plane_add(const uint8_t *at, uint32_t shift, uint64_t *to, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++)
+		to[i] += (uint64_t)at[i] << shift;
+}
+
+static void planes_next(struct column_cursor *cursor, uint64_t *to, uint32_t count)
+{
+	fill(to, cursor->base, count);
+	for (uint32_t plane = 0; plane < cursor->width; plane++)
+		plane_add(cursor->packed + (uint64_t)plane * cursor->count + cursor->done, 8 * plane, to, count);
+	cursor->done += count;
+}
+
+/* ---- cursors ---- */
+
+uint32_t column_cursor_room(const uint8_t *at, const uint8_t *end, uint32_t count)
+{
+	struct column_head head;
+	if (!head_read(at, end, &head) || head.extra > count)
+		return 0;
+	return head.encoding == COLUMN_RUNS ? 2 * head.extra : head.encoding == COLUMN_DICTIONARY ? head.extra : 0;
+}
+
+bool column_cursor_open(struct column_cursor *cursor, const uint8_t *at, const uint8_t *end, uint32_t count, uint64_t *room)
+{
+	struct column_head head;
+	const uint8_t *inside = head_read(at, end, &head);
+	*cursor = (struct column_cursor){.count = count};
+	if (!inside || !count || count > COLUMN_VALUES_MAX)
+		return false;
+	cursor->encoding = head.encoding;
+	switch (head.encoding) {
+	case COLUMN_FRAME:
+	case COLUMN_PATCHED:
+	case COLUMN_DELTA:
+		return inner_open(cursor, at, end);
+	case COLUMN_RUNS:
+		if (!room || head.extra > count)
+			return false;
+		cursor->entries = head.extra;
+		cursor->entry = room;
+		cursor->length = room + head.extra;
+		cursor->end = runs_read(inside, end, head.extra, room, room + head.extra, count);
+		return cursor->end;
+	case COLUMN_DICTIONARY:
+		if (!room || !head.extra || head.extra > count)
+			return false;
+		cursor->entries = head.extra;
+		cursor->entry = room;
+		inside = inner_read(inside, end, room, head.extra);
+		return inside && inner_open(cursor, inside, end);
+	case COLUMN_PLANES:
+		if (head.width > 8 || (uint64_t)(end - inside) < (uint64_t)head.width * count)
+			return false;
+		cursor->packed = inside;
+		cursor->width = head.width;
+		cursor->base = head.base;
+		cursor->end = inside + (uint64_t)head.width * count;
+		return true;
+	default:
+		return false;
+	}
+}
+
+bool column_cursor_next(struct column_cursor *cursor, uint64_t *to, uint32_t count)
+{
+	assert(count <= cursor->count - cursor->done && (count % COLUMN_PIECE == 0 || count == cursor->count - cursor->done));
+	if (cursor->encoding == COLUMN_RUNS)
+		runs_next(cursor, to, count);
+	else if (cursor->encoding == COLUMN_PLANES)
+		planes_next(cursor, to, count);
+	else if (!column_plain_next(cursor, to, count))
+		return false;
+	return cursor->encoding != COLUMN_DICTIONARY || column_codes_look_up(to, count, cursor->entry, cursor->entries);
+}
+
+/* ---- whole streams ---- */
 
 static const uint8_t *mapped_read(const uint8_t *at, const uint8_t *end, uint32_t others, const struct column_map *map,
 				  uint64_t *to, uint32_t count)
 {
 	if (!map || others > count)
 		return NULL;
-	for (uint32_t i = 0; i < count; i++) {
-		if (map->parent[i] >= map->entries)
-			return NULL;
-		to[i] = map->table[map->parent[i]];
-	}
+	memcpy(to, map->parent, count * sizeof(*to));
+	if (!column_codes_look_up(to, count, map->table, map->entries))
+		return NULL;
 	if (!others)
 		return at;
 	uint64_t *position = malloc(2 * (uint64_t)others * sizeof(*position));
@@ -262,8 +292,7 @@ static const uint8_t *mapped_read(const uint8_t *at, const uint8_t *end, uint32_
 		return NULL;
 	uint64_t *value = position + others;
 	at = inner_read(at, end, position, others);
-	if (at)
-		at = inner_read(at, end, value, others);
+	at = inner_read(at, end, value, others);
 	for (uint32_t i = 0; at && i < others; i++) {
 		if (position[i] >= count)
 			at = NULL;
@@ -277,25 +306,17 @@ static const uint8_t *mapped_read(const uint8_t *at, const uint8_t *end, uint32_
 const uint8_t *column_decode(const uint8_t *at, const uint8_t *end, const struct column_map *map, uint64_t *values, uint32_t count)
 {
 	struct column_head head;
+	struct column_cursor cursor;
 	const uint8_t *inside = head_read(at, end, &head);
 	if (!inside || !count || count > COLUMN_VALUES_MAX)
 		return NULL;
-	switch (head.encoding) {
-	case COLUMN_FRAME:
-	case COLUMN_PATCHED:
-	case COLUMN_DELTA:
-		return inner_read(at, end, values, count);
-	case COLUMN_RUNS:
-		return runs_read(inside, end, head.extra, values, count);
-	case COLUMN_DICTIONARY:
-		return dictionary_read(inside, end, head.extra, values, count);
-	case COLUMN_PLANES:
-		return planes_read(inside, end, &head, values, count);
-	case COLUMN_MAPPED:
+	if (head.encoding == COLUMN_MAPPED)
 		return mapped_read(inside, end, head.extra, map, values, count);
-	default:
-		return NULL;
-	}
+	uint32_t needed = column_cursor_room(at, end, count);
+	uint64_t *room = needed ? malloc(needed * sizeof(*room)) : NULL;
+	bool good = column_cursor_open(&cursor, at, end, count, room) && column_cursor_next(&cursor, values, count);
+	free(room);
+	return good ? cursor.end : NULL;
 }
 
 const uint8_t *column_decode_long(const uint8_t *at, const uint8_t *end, uint64_t *values, uint64_t count)

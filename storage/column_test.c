@@ -2,6 +2,7 @@
  * Integer streams, dictionaries and the id filter: whatever goes in comes out, each encoding is chosen where it should be, and no
  * damaged stream is read beyond its end.
  */
+#include "column_cursor_state.h"
 #include "column_text.h"
 #include "id_filter.h"
 #include "sample.h"
@@ -97,6 +98,200 @@ static void test_streams(void **state)
 			}
 	for (int e = 0; e < COLUMN_MAPPED; e++)
 		assert_true(seen[e]);
+}
+
+static bool wanted_by(const struct column_want *want, uint64_t value)
+{
+	return want->set ? value < 32 && want->set >> value & 1 : value >= want->from && value - want->from < want->span;
+}
+
+static void match_check(const uint8_t *at, uint64_t bytes, uint32_t count, uint64_t *room)
+{
+	static uint64_t bits[COLUMN_VALUES_MAX / 64];
+	uint64_t min = UINT64_MAX, max = 0, middle = values[count / 2];
+	for (uint32_t i = 0; i < count; i++) {
+		min = values[i] < min ? values[i] : min;
+		max = values[i] > max ? values[i] : max;
+	}
+	const struct column_want wants[] = {{.from = 0, .span = 1},
+					    {.from = 1, .span = UINT64_MAX},
+					    {.from = middle, .span = 1},
+					    {.from = middle, .span = UINT64_MAX - middle},
+					    {.from = min, .span = middle - min},
+					    {.set = 1},
+					    {.set = 0x80000000},
+					    {.set = 0x5a5a5a5a}};
+	struct column_cursor cursor;
+	for (size_t w = 0; w < sizeof(wants) / sizeof(wants[0]); w++) {
+		memset(bits, 0xa5, sizeof(bits));
+		assert_true(column_cursor_open(&cursor, at, at + bytes, count, room));
+		assert_true(column_match(&cursor, &wants[w], min, max, bits));
+		for (uint32_t i = 0; i < (count + 63) / 64 * 64; i++)
+			if ((bits[i / 64] >> i % 64 & 1) != (i < count && wanted_by(&wants[w], values[i])))
+				fail_msg("want %zu, value %u of %u, encoding %u", w, i, count, at[0]);
+	}
+	/* a value outside what the zone map says is found, whichever is wanted */
+	if (min != max) {
+		assert_true(column_cursor_open(&cursor, at, at + bytes, count, room));
+		assert_false(column_match(&cursor, &wants[0], min + 1, max, bits));
+		assert_true(column_cursor_open(&cursor, at, at + bytes, count, room));
+		assert_false(column_match(&cursor, &wants[0], min, max - 1, bits));
+	}
+}
+
+static void gather_check(const uint8_t *at, uint64_t bytes, uint32_t count, uint64_t *room)
+{
+	static uint32_t row[COLUMN_VALUES_MAX];
+	for (uint32_t step = 1; step < 3000; step = step * 7 + 1) {
+		struct column_cursor cursor;
+		uint32_t rows = 0;
+		for (uint64_t i = sample_mix(step) % step; i < count; i += 1 + sample_mix(i) % step)
+			row[rows++] = (uint32_t)i;
+		assert_true(column_cursor_open(&cursor, at, at + bytes, count, room));
+		assert_true(column_gather(&cursor, row, rows, found));
+		for (uint32_t i = 0; i < rows; i++)
+			if (found[i] != values[row[i]])
+				fail_msg("row %u of %u, encoding %u", row[i], count, at[0]);
+	}
+}
+
+/* Streams read in pieces, asked for rows and for values, by each kind of vectors. */
+static void test_pieces(void **state)
+{
+	static const uint32_t counts[] = {1, 7, 63, 64, 65, 1000, 1023, 1024, 1025, 4096, 5003, 65536};
+	(void)state;
+	for (const struct column_vectors *vectors = column_vectors_all(); vectors->name; vectors++) {
+		column_vectors_choose(vectors);
+		for (int shape = 0; shape < SHAPES; shape++)
+			for (size_t c = 0; c < sizeof(counts) / sizeof(counts[0]); c++)
+				for (int how = 0; how < 3; how++) {
+					const uint32_t count = counts[c];
+					struct buffer out = {0};
+					struct column_cursor cursor;
+					shape_make(shape, 17 * c + 3, count);
+					if (how == 0)
+						column_encode(scratch, &out, values, count);
+					else if (how == 1)
+						column_encode_plain(scratch, &out, values, count);
+					else
+						column_encode_planes(&out, values, count);
+					uint8_t *exact = malloc(out.bytes + COLUMN_SLACK);
+					memcpy(exact, out.at, out.bytes);
+					memset(exact + out.bytes, 0x5a, COLUMN_SLACK);
+					uint32_t needed = column_cursor_room(exact, exact + out.bytes, count);
+					uint64_t *room = malloc(needed * sizeof(*room) + 1);
+					assert_true(column_cursor_open(&cursor, exact, exact + out.bytes, count, room));
+					assert_ptr_equal(cursor.end, exact + out.bytes);
+					for (uint32_t done = 0; done < count; done += COLUMN_PIECE) {
+						uint64_t piece[COLUMN_PIECE];
+						uint32_t some = count - done < COLUMN_PIECE ? count - done : COLUMN_PIECE;
+						assert_true(column_cursor_next(&cursor, piece, some));
+						assert_memory_equal(piece, values + done, some * sizeof(piece[0]));
+					}
+					match_check(exact, out.bytes, count, room);
+					gather_check(exact, out.bytes, count, room);
+					for (uint64_t cut = 0; cut < out.bytes; cut += 1 + out.bytes / 9)
+						assert_false(column_cursor_open(&cursor, exact, exact + cut, count, room));
+					free(room);
+					free(exact);
+					buffer_fini(&out);
+				}
+	}
+	column_vectors_choose(column_vectors_all());
+}
+
+/* Every width and number of values, by each kind of vectors, against bits taken one by one; nothing behind the slack is read. */
+static void test_vectors(void **state)
+{
+	enum { COUNT = 131 };
+	(void)state;
+	assert_non_null(column_vectors_all()->name);
+	for (const struct column_vectors *vectors = column_vectors_all(); vectors->name; vectors++) {
+		column_vectors_choose(vectors);
+		for (uint32_t width = 0; width <= 64; width++)
+			for (uint32_t count = 1; count <= COUNT; count += count < 20 ? 1 : 37) {
+				const uint64_t bytes = column_packed_bytes(count, width), base = sample_mix(width);
+				uint8_t *packed = malloc(bytes + COLUMN_SLACK);
+				uint64_t *to = malloc(count * sizeof(*to)), sum = base;
+				for (uint64_t i = 0; i < bytes + COLUMN_SLACK; i++)
+					packed[i] = (uint8_t)sample_mix(i * 65 + width);
+				column_unpack(packed, width, base, to, count);
+				for (uint32_t i = 0; i < count; i++) {
+					uint64_t value = 0;
+					for (uint32_t b = 0; b < width; b++) {
+						uint64_t bit = (uint64_t)i * width + b;
+						value |= (uint64_t)(packed[bit / 8] >> bit % 8 & 1) << b;
+					}
+					if (to[i] != base + value)
+						fail_msg("%s: width %u, value %u of %u", vectors->name, width, i, count);
+					if (width)
+						assert_int_equal(column_packed_at(packed, width, i), value);
+					values[i] = to[i];
+				}
+				for (int zigzag = 0; zigzag < 2; zigzag++, sum = base) {
+					memcpy(to, values, count * sizeof(*to));
+					uint64_t last = column_add_up(to, count, base, zigzag);
+					for (uint32_t i = 0; i < count; i++) {
+						sum += zigzag ? column_unzigzag(values[i]) : values[i];
+						if (to[i] != sum)
+							fail_msg("%s: sum %u of %u", vectors->name, i, count);
+					}
+					assert_int_equal(last, sum);
+				}
+				free(to);
+				free(packed);
+			}
+	}
+	column_vectors_choose(column_vectors_all());
+}
+
+/* Patches that do not ascend, or lie beyond the values, and codes beyond the dictionary. */
+static void test_hostile(void **state)
+{
+	static const uint16_t positions[][2] = {{5, 5}, {9, 3}, {3, 1000}, {2000, 2001}, {1500, 7}};
+	uint64_t bits[16], room[4];
+	const uint32_t row[2] = {3, 999};
+	(void)state;
+	for (uint32_t width = 0; width < 3; width += 2)
+		for (size_t i = 0; i < sizeof(positions) / sizeof(positions[0]); i++) {
+			const struct column_head head = {
+				.encoding = COLUMN_PATCHED, .width = (uint8_t)width, .width_patch = 8, .extra = 2};
+			struct column_cursor cursor;
+			struct buffer out = {0};
+			buffer_put(&out, &head, sizeof(head));
+			memset(buffer_reserve(&out, 250), 0, 250);
+			out.bytes += width * 125;
+			buffer_put(&out, positions[i], sizeof(positions[i]));
+			buffer_put(&out, "ab", 2);
+			buffer_reserve(&out, COLUMN_SLACK);
+			const uint8_t *end = out.at + out.bytes;
+			const struct column_want want = {.span = 1};
+			assert_null(column_decode(out.at, end, NULL, found, 1000));
+			assert_true(column_cursor_open(&cursor, out.at, end, 1000, NULL));
+			assert_false(column_match(&cursor, &want, 0, UINT64_MAX, bits));
+			assert_true(column_cursor_open(&cursor, out.at, end, 1000, NULL));
+			assert_false(column_gather(&cursor, row, 2, found));
+			buffer_fini(&out);
+		}
+	const struct column_head head = {.encoding = COLUMN_DICTIONARY, .extra = 4};
+	const uint64_t entry[4] = {1, 2, 3, 4}, code[8] = {0, 1, 2, 3, 4, 0, 0, 0};
+	const uint32_t bad[1] = {4}, good[2] = {3, 5};
+	struct column_cursor cursor;
+	struct buffer out = {0};
+	buffer_put(&out, &head, sizeof(head));
+	column_encode_plain(scratch, &out, entry, 4);
+	column_encode_plain(scratch, &out, code, 8);
+	buffer_reserve(&out, COLUMN_SLACK);
+	const uint8_t *end = out.at + out.bytes;
+	assert_null(column_decode(out.at, end, NULL, found, 8));
+	assert_true(column_cursor_open(&cursor, out.at, end, 8, room));
+	assert_false(column_gather(&cursor, bad, 1, found));
+	assert_true(column_cursor_open(&cursor, out.at, end, 8, room));
+	assert_true(column_gather(&cursor, good, 2, found));
+	assert_int_equal(found[0], 4);
+	assert_int_equal(found[1], 1);
+	assert_false(column_cursor_open(&cursor, out.at, end, 8, NULL));
+	buffer_fini(&out);
 }
 
 /* The sizes that the shapes deserve, in bits a value. */
@@ -294,7 +489,8 @@ static void test_filter(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_streams), cmocka_unit_test(test_sizes),       cmocka_unit_test(test_runs),
+		cmocka_unit_test(test_streams), cmocka_unit_test(test_pieces),      cmocka_unit_test(test_vectors),
+		cmocka_unit_test(test_hostile), cmocka_unit_test(test_sizes),       cmocka_unit_test(test_runs),
 		cmocka_unit_test(test_mapped),  cmocka_unit_test(test_text_bursts), cmocka_unit_test(test_texts),
 		cmocka_unit_test(test_filter),
 	};

@@ -22,6 +22,88 @@ enum { MANY = 140000 };
 static char folder[] = "/tmp/turnpike-scan-XXXXXX";
 static char path[sizeof(folder) + 16];
 
+struct found {
+	uint64_t rows, time_sum, spend, fraud;
+};
+
+/* ---- the events as a plain table ---- */
+
+enum { TEXTS_MAX = 256 };
+static const enum tp_string sum_by[] = {TP_CAMPAIGN_ID, TP_AD_ID, TP_ADVERTISER_ID, TP_PUBLISHER_ID, TP_CITY};
+enum { SUM_BY = sizeof(sum_by) / sizeof(sum_by[0]) };
+
+struct plain {
+	uint64_t time_ms;
+	int64_t bid;
+	uint32_t fraud;
+	uint8_t type, verdict;
+	uint16_t text[SUM_BY]; /* in texts[] */
+};
+static struct plain plain[MANY];
+static struct texts {
+	uint32_t count;
+	char at[TEXTS_MAX][TP_CITY_BYTES_MAX];
+	uint16_t bytes[TEXTS_MAX];
+} texts[SUM_BY];
+
+static bool text_is(int by, uint32_t number, struct tp_str wanted)
+{
+	return texts[by].bytes[number] == wanted.bytes && !memcmp(texts[by].at[number], wanted.at, wanted.bytes);
+}
+
+static uint16_t text_number(int by, struct tp_str text)
+{
+	uint32_t number = 0;
+	while (number < texts[by].count && !text_is(by, number, text))
+		number++;
+	assert_true(number < TEXTS_MAX);
+	if (number == texts[by].count) {
+		memcpy(texts[by].at[number], text.at, text.bytes);
+		texts[by].bytes[number] = text.bytes;
+		texts[by].count++;
+	}
+	return (uint16_t)number;
+}
+
+static void plain_make(void)
+{
+	_Alignas(8) uint8_t room[TP_EVENT_BYTES_MAX];
+	for (uint64_t n = 0; n < MANY; n++) {
+		const struct tp_event *event = rich_event(room, n);
+		plain[n] = (struct plain){event->timestamp_ms, event->bid_micros, event->fraud, event->type, event->verdict, {0}};
+		for (int by = 0; by < SUM_BY; by++)
+			plain[n].text[by] = text_number(by, tp_event_string(event, sum_by[by]));
+	}
+}
+
+static bool is_expected(const struct sto_scan_filter *filter, const struct plain *event)
+{
+	return event->time_ms >= filter->from_ms && (!filter->to_ms || event->time_ms < filter->to_ms) &&
+	       (!filter->types || filter->types >> event->type & 1) &&
+	       (!filter->verdicts || filter->verdicts >> event->verdict & 1) &&
+	       (!filter->tagged || event->fraud || event->verdict == TP_AMENDED) && (!filter->untagged || !event->fraud) &&
+	       (!filter->campaign.at || text_is(0, event->text[0], filter->campaign)) &&
+	       (!filter->ad.at || text_is(1, event->text[1], filter->ad)) &&
+	       (!filter->advertiser.at || text_is(2, event->text[2], filter->advertiser));
+}
+
+/* What the filter should find. */
+static struct found expected(const struct sto_scan_filter *filter)
+{
+	struct found found = {0};
+	for (uint64_t n = 0; n < MANY; n++) {
+		if (!is_expected(filter, &plain[n]))
+			continue;
+		found.rows++;
+		found.time_sum += plain[n].time_ms;
+		found.spend += (uint64_t)plain[n].bid;
+		found.fraud += plain[n].fraud;
+	}
+	return found;
+}
+
+/* ---- scanning ---- */
+
 static int setup(void **state)
 {
 	uint64_t bytes;
@@ -34,6 +116,7 @@ static int setup(void **state)
 	assert_int_equal(fwrite(file, 1, bytes, to), bytes);
 	assert_int_equal(fclose(to), 0);
 	free(file);
+	plain_make();
 	return 0;
 }
 
@@ -43,38 +126,6 @@ static int teardown(void **state)
 	unlink(path);
 	rmdir(folder);
 	return 0;
-}
-
-struct found {
-	uint64_t rows, time_sum, spend, fraud;
-};
-
-static bool text_is(const struct tp_event *event, enum tp_string which, struct tp_str wanted)
-{
-	struct tp_str text = tp_event_string(event, which);
-	return !wanted.at || (text.bytes == wanted.bytes && !memcmp(text.at, wanted.at, text.bytes));
-}
-
-/* What the filter should find, from the events themselves. */
-static struct found expected(const struct sto_scan_filter *filter)
-{
-	_Alignas(8) uint8_t room[TP_EVENT_BYTES_MAX];
-	struct found found = {0};
-	for (uint64_t n = 0; n < MANY; n++) {
-		const struct tp_event *event = rich_event(room, n);
-		if (event->timestamp_ms < filter->from_ms || (filter->to_ms && event->timestamp_ms >= filter->to_ms) ||
-		    (filter->types && !(filter->types >> event->type & 1)) ||
-		    (filter->verdicts && !(filter->verdicts >> event->verdict & 1)) ||
-		    (filter->tagged && !event->fraud && event->verdict != TP_AMENDED) ||
-		    !text_is(event, TP_ADVERTISER_ID, filter->advertiser) || !text_is(event, TP_CAMPAIGN_ID, filter->campaign) ||
-		    !text_is(event, TP_AD_ID, filter->ad))
-			continue;
-		found.rows++;
-		found.time_sum += event->timestamp_ms;
-		found.spend += (uint64_t)event->bid_micros;
-		found.fraud += event->fraud;
-	}
-	return found;
 }
 
 /* Half of the rows also as whole records, against the columns. */
@@ -116,6 +167,58 @@ static struct found scanned(const struct sto_scan_filter *filter)
 	return found;
 }
 
+/* The wanted rows' values alone, in both orders of asking: before and after all values. */
+static void picked_check(struct sto_scan *scan)
+{
+	static const uint32_t columns[] = {STO_COLUMN_BID,     STO_COLUMN_TIME,    STO_COLUMN_TYPE,    STO_COLUMN_FRAUD,
+					   STO_COLUMN_VERDICT, STO_COLUMN_LAG,     STO_COLUMN_COUNTRY, STO_COLUMN_DEVICE,
+					   STO_COLUMN_FLAGS,   STO_COLUMN_CURRENCY};
+	enum { NUMBERS = sizeof(columns) / sizeof(columns[0]) };
+	for (uint32_t c = 0; c < NUMBERS + TP_STRINGS; c++) {
+		uint32_t count, column = c < NUMBERS ? columns[c] : STO_COLUMN_TEXT + (c - NUMBERS);
+		const uint32_t *selected = sto_scan_selected(scan, &count);
+		const uint64_t *picked = sto_scan_picked(scan, column), *value = sto_scan_values(scan, column);
+		assert_true(picked && value);
+		assert_ptr_equal(picked, sto_scan_picked(scan, column));
+		for (uint32_t i = 0; i < count; i++)
+			if (picked[i] != value[selected ? selected[i] : i])
+				fail_msg("column %u, wanted row %u of %u", column, i, count);
+	}
+}
+
+/* Sums by several columns of texts: a block's must be those of its rows, all blocks' those of the events. */
+static void sums_check(const struct sto_scan_filter *filter, size_t number)
+{
+	static __int128 sum[SUM_BY][TEXTS_MAX], wanted[SUM_BY][TEXTS_MAX];
+	struct sto_scan *scan = NULL;
+	bool any = false;
+	int rc;
+	memset(sum, 0, sizeof(sum));
+	memset(wanted, 0, sizeof(wanted));
+	assert_int_equal(sto_scan_open_file(&scan, path, filter), 0);
+	while ((rc = sto_scan_next(scan)) == 1) {
+		for (int by = 0; by < SUM_BY; by++) {
+			assert_int_equal(sto_scan_texts(scan, sum_by[by]), texts[by].count);
+			assert_int_equal(sto_scan_sum(scan, sum_by[by], STO_COLUMN_BID, sum[by]), 0);
+		}
+		picked_check(scan);
+		any = true;
+	}
+	assert_int_equal(rc, 0);
+	for (uint64_t n = 0; n < MANY; n++)
+		for (int by = 0; by < SUM_BY && is_expected(filter, &plain[n]); by++)
+			wanted[by][plain[n].text[by]] += plain[n].bid;
+	for (int by = 0; by < SUM_BY; by++)
+		for (uint32_t code = 0; code < texts[by].count; code++) {
+			/* without a block that was looked at there may be no dictionary, and is nothing to find */
+			const __int128 right = wanted[by][any ? text_number(by, sto_scan_text(scan, sum_by[by], code)) : code];
+			if (sum[by][code] != right)
+				fail_msg("filter %zu, by %d, text %u: %ld, expected %ld", number, by, code, (long)sum[by][code],
+					 (long)right);
+		}
+	sto_scan_close(scan);
+}
+
 static void test_filters(void **state)
 {
 	(void)state;
@@ -139,6 +242,9 @@ static void test_filters(void **state)
 		{.ad = ad},
 		{.campaign = nobody},
 		{.ad = nobody, .types = 1 << TP_CLICK},
+		{.untagged = true},
+		{.untagged = true, .types = 1 << TP_CLICK, .verdicts = 1 << TP_ACCEPTED | 1 << TP_LATE},
+		{.untagged = true, .tagged = true},
 		{.tagged = true},
 		{.tagged = true, .types = 1 << TP_CLICK, .verdicts = 1 << TP_ACCEPTED | 1 << TP_LATE, .ad = ad},
 		{.tagged = true, .types = 1 << TP_IMPRESSION},
@@ -148,6 +254,7 @@ static void test_filters(void **state)
 		const struct found wanted = expected(&filters[i]), found = scanned(&filters[i]);
 		if (memcmp(&wanted, &found, sizeof(found)) != 0)
 			fail_msg("filter %zu: %lu rows, expected %lu", i, found.rows, wanted.rows);
+		sums_check(&filters[i], i);
 	}
 }
 
@@ -255,6 +362,50 @@ static void test_facts(void **state)
 	assert_null(scan);
 }
 
+/* Bytes of a good file turned, one at a time: refused, or without a part in the answer. */
+static void test_damage(void **state)
+{
+	static const struct sto_scan_filter filters[] = {{0},
+							 {.types = 1 << TP_CLICK,
+							  .verdicts = 1 << TP_ACCEPTED | 1 << TP_LATE,
+							  .untagged = true,
+							  .from_ms = SAMPLE_MS + 60000}};
+	char other[sizeof(path) + 8];
+	uint64_t bytes, refused = 0, same = 0;
+	uint8_t *file = rich_segment(5000, NULL, 0, &bytes);
+	__int128 sum[64], right[2][64] = {{0}};
+	(void)state;
+	snprintf(other, sizeof(other), "%s/2.seg", folder);
+	for (uint64_t turn = 0; turn < 600; turn++) {
+		const uint64_t at = sample_mix(turn) % bytes;
+		file[at] ^= (uint8_t)(turn ? 1 + sample_mix(at) % 255 : 0);
+		FILE *to = fopen(other, "w");
+		assert_int_equal(fwrite(file, 1, bytes, to), bytes);
+		assert_int_equal(fclose(to), 0);
+		for (int f = 0; f < 2; f++) {
+			struct sto_scan *scan = NULL;
+			memset(sum, 0, sizeof(sum));
+			int rc = sto_scan_open_file(&scan, other, &filters[f]);
+			while (!rc && (rc = sto_scan_next(scan)) == 1)
+				rc = sto_scan_texts(scan, TP_CAMPAIGN_ID) <= 64
+					     ? sto_scan_sum(scan, TP_CAMPAIGN_ID, STO_COLUMN_BID, sum)
+					     : -EBADMSG;
+			if (!turn)
+				memcpy(right[f], sum, sizeof(sum));
+			assert_true(rc == 0 || (turn && (rc == -EBADMSG || rc == -ENOTSUP)));
+			if (!rc)
+				assert_memory_equal(sum, right[f], sizeof(sum));
+			refused += rc != 0;
+			same += !rc;
+			sto_scan_close(scan);
+		}
+		file[at] ^= (uint8_t)(turn ? 1 + sample_mix(at) % 255 : 0);
+	}
+	assert_true(refused > 0 && same > 2);
+	unlink(other);
+	free(file);
+}
+
 static void *scan_thread(void *context)
 {
 	const struct sto_scan_filter all = {0};
@@ -277,8 +428,9 @@ static void test_threads(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(test_filters), cmocka_unit_test(test_find), cmocka_unit_test(test_runs),
-					   cmocka_unit_test(test_facts), cmocka_unit_test(test_threads)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_filters), cmocka_unit_test(test_find),
+					   cmocka_unit_test(test_runs),    cmocka_unit_test(test_facts),
+					   cmocka_unit_test(test_damage),  cmocka_unit_test(test_threads)};
 	tp_log_level_set(TP_ERROR + 1);
 	return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -21,7 +21,7 @@ static void rows_empty(struct segment_rows *rows)
 		free(rows->table[c]);
 		rows->table[c] = NULL;
 		rows->column[c] = NULL;
-		rows->held[c] = 0;
+		rows->held[c] = rows->checked[c] = 0;
 	}
 	for (int s = 0; s < TP_STRINGS; s++)
 		text_dictionary_fini(&rows->dictionary[s]);
@@ -44,6 +44,8 @@ int segment_rows_open(struct segment_rows *rows, const struct segment *segment)
 			rows->value[c] = NULL;
 		}
 		free(rows->zeros);
+		free(rows->pick);
+		rows->pick = NULL;
 		rows->zeros = calloc((uint64_t)rows->block_rows + 1, sizeof(*rows->zeros));
 		rows->room = rows->block_rows;
 	}
@@ -59,6 +61,7 @@ void segment_rows_close(struct segment_rows *rows)
 	for (int c = 0; c < SEGMENT_COLUMNS; c++)
 		free(rows->value[c]);
 	free(rows->zeros);
+	free(rows->pick);
 	free(rows->own_id);
 	buffer_fini(&rows->raw);
 	ZSTD_freeDCtx(rows->zstd);
@@ -92,8 +95,8 @@ static const uint8_t *inflate(ZSTD_DCtx *zstd, struct buffer *memory, const uint
 	return to;
 }
 
-int segment_place_read(const struct segment *segment, const struct segment_place *place, struct buffer *memory, const uint8_t **at,
-		       uint64_t *bytes)
+static int place_read(const struct segment *segment, const struct segment_place *place, ZSTD_DCtx **zstd, struct buffer *memory,
+		      const uint8_t **at, uint64_t *bytes)
 {
 	*at = segment->base + place->offset;
 	*bytes = place->bytes;
@@ -101,13 +104,20 @@ int segment_place_read(const struct segment *segment, const struct segment_place
 		return -EBADMSG;
 	if (!place->raw_bytes)
 		return 0;
-	ZSTD_DCtx *zstd = ZSTD_createDCtx();
-	if (!zstd)
+	if (!*zstd && !(*zstd = ZSTD_createDCtx()))
 		return -ENOMEM;
-	*at = inflate(zstd, memory, *at, place->bytes, place->raw_bytes);
+	*at = inflate(*zstd, memory, *at, place->bytes, place->raw_bytes);
 	*bytes = place->raw_bytes;
-	ZSTD_freeDCtx(zstd);
 	return *at ? 0 : memory->failed ? -ENOMEM : -EBADMSG;
+}
+
+int segment_place_read(const struct segment *segment, const struct segment_place *place, struct buffer *memory, const uint8_t **at,
+		       uint64_t *bytes)
+{
+	ZSTD_DCtx *zstd = NULL;
+	int rc = place_read(segment, place, &zstd, memory, at, bytes);
+	ZSTD_freeDCtx(zstd);
+	return rc;
 }
 
 const struct segment_block *segment_rows_zone(const struct segment_rows *rows, uint32_t column, uint32_t block)
@@ -121,10 +131,12 @@ const uint8_t *segment_rows_stream(struct segment_rows *rows, uint32_t column, u
 	const struct segment_block *place = segment_rows_zone(rows, column, block);
 	const uint8_t *at = rows->segment->base + place->offset;
 	*end = at + place->bytes;
-	if (XXH3_64bits(at, place->bytes) != place->checksum) {
+	/* once for all that is asked of a block in a row */
+	if (rows->checked[column] != block + 1 && XXH3_64bits(at, place->bytes) != place->checksum) {
 		refuse(rows, column, "a block's checksum");
 		return NULL;
 	}
+	rows->checked[column] = block + 1;
 	if (!place->raw_bytes)
 		return at;
 	if (!rows->zstd && !(rows->zstd = ZSTD_createDCtx()))
@@ -148,7 +160,7 @@ const struct text_dictionary *segment_rows_dictionary(struct segment_rows *rows,
 	struct buffer memory = {0};
 	const uint8_t *at;
 	uint64_t bytes;
-	int rc = entry ? segment_place_read(rows->segment, &entry->dictionary, &memory, &at, &bytes) : -EBADMSG;
+	int rc = entry ? place_read(rows->segment, &entry->dictionary, &rows->zstd, &memory, &at, &bytes) : -EBADMSG;
 	if (!rc)
 		rc = text_dictionary_read(dictionary, at, bytes, entry->texts,
 					  segment_column_rule[SEGMENT_TEXT + string].texts_bytes_max);
@@ -167,7 +179,7 @@ static const uint64_t *table_of(struct segment_rows *rows, uint32_t column)
 	struct buffer memory = {0};
 	const uint8_t *at;
 	uint64_t bytes, *table = malloc((uint64_t)entries * sizeof(*table));
-	int rc = table ? segment_place_read(rows->segment, &entry->table, &memory, &at, &bytes) : -ENOMEM;
+	int rc = table ? place_read(rows->segment, &entry->table, &rows->zstd, &memory, &at, &bytes) : -ENOMEM;
 	if (!rc && column_decode_long(at, at + bytes, table, entries) != at + bytes)
 		rc = -EBADMSG;
 	buffer_fini(&memory);
@@ -181,14 +193,6 @@ static const uint64_t *table_of(struct segment_rows *rows, uint32_t column)
 }
 
 /* ---- blocks ---- */
-
-COLUMN_VECTORISED static bool all_within(const uint64_t *value, uint32_t count, uint64_t min, uint64_t max)
-{
-	uint64_t outside = 0;
-	for (uint32_t i = 0; i < count; i++)
-		outside |= (uint64_t)(value[i] - min > max - min);
-	return !outside;
-}
 
 static bool values_read(struct segment_rows *rows, uint32_t column, uint32_t block, uint64_t *to, uint32_t count)
 {
@@ -210,7 +214,7 @@ static bool values_read(struct segment_rows *rows, uint32_t column, uint32_t blo
 		return false;
 	}
 	const struct segment_block *zone = segment_rows_zone(rows, column, block);
-	bool inside = all_within(to, count, zone->min, zone->max);
+	bool inside = column_within(to, count, zone->min, zone->max);
 	if (!inside)
 		refuse(rows, column, "values outside their zone");
 	return inside;
@@ -229,6 +233,65 @@ const uint64_t *segment_rows_values(struct segment_rows *rows, uint32_t column, 
 		return NULL;
 	rows->held[column] = block + 1;
 	return rows->value[column];
+}
+
+int segment_rows_cursor(struct segment_rows *rows, uint32_t column, uint32_t block, struct column_cursor *cursor)
+{
+	const struct segment_column *entry = rows->column[column];
+	if (!entry || rows->held[column] == block + 1 || entry->parent != SEGMENT_NO_PARENT)
+		return 0;
+	if (!rows->pick && !(rows->pick = malloc(2 * (uint64_t)rows->room * sizeof(*rows->pick))))
+		return -ENOMEM;
+	const uint8_t *end, *at = segment_rows_stream(rows, column, block, &end);
+	if (!at)
+		return -EBADMSG;
+	if (!column_cursor_open(cursor, at, end, segment_rows_count(rows, block), rows->pick) || cursor->end != end) {
+		refuse(rows, column, "a block that does not decode");
+		return -EBADMSG;
+	}
+	return 1;
+}
+
+int segment_rows_match(struct segment_rows *rows, uint32_t column, uint32_t block, const struct column_want *want, uint64_t *bits)
+{
+	const struct segment_block *zone = segment_rows_zone(rows, column, block);
+	struct column_cursor cursor;
+	int rc = segment_rows_cursor(rows, column, block, &cursor);
+	if (rc < 0)
+		return rc;
+	if (rc) {
+		if (column_match(&cursor, want, zone->min, zone->max, bits))
+			return 0;
+		refuse(rows, column, "a block that does not decode, or values outside their zone");
+		return -EBADMSG;
+	}
+	const uint64_t *value = segment_rows_values(rows, column, block);
+	if (!value)
+		return -EBADMSG;
+	column_match_values(value, segment_rows_count(rows, block), want, bits);
+	return 0;
+}
+
+int segment_rows_gather(struct segment_rows *rows, uint32_t column, uint32_t block, const uint32_t *row, uint32_t count,
+			uint64_t *to)
+{
+	const struct segment_block *zone = segment_rows_zone(rows, column, block);
+	struct column_cursor cursor;
+	int rc = segment_rows_cursor(rows, column, block, &cursor);
+	if (rc < 0)
+		return rc;
+	if (rc) {
+		if (column_gather(&cursor, row, count, to) && column_within(to, count, zone->min, zone->max))
+			return 0;
+		refuse(rows, column, "a block that does not decode, or values outside their zone");
+		return -EBADMSG;
+	}
+	const uint64_t *value = segment_rows_values(rows, column, block);
+	if (!value)
+		return -EBADMSG;
+	for (uint32_t i = 0; i < count; i++)
+		to[i] = value[row[i]];
+	return 0;
 }
 
 /* ---- evidence ---- */

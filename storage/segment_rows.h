@@ -7,6 +7,7 @@
 #ifndef STORAGE_SEGMENT_ROWS_H
 #define STORAGE_SEGMENT_ROWS_H
 
+#include "column_cursor.h"
 #include "column_text.h"
 #include "segment.h"
 
@@ -20,9 +21,11 @@ struct segment_rows {
 	uint32_t room;                                        /* … for which value[] and zeros have memory */
 	uint64_t *value[SEGMENT_COLUMNS];                     /* of the block in held[] */
 	uint32_t held[SEGMENT_COLUMNS];                       /* block number + 1; 0: none */
+	uint32_t checked[SEGMENT_COLUMNS];                    /* the block whose checksum was right last, + 1 */
 	uint64_t *table[SEGMENT_COLUMNS];
 	struct text_dictionary dictionary[TP_STRINGS];
 	uint64_t *zeros; /* a block of a column that is not there */
+	uint64_t *pick;  /* what cursors need: two values a row of a block */
 	struct buffer raw;
 	struct ZSTD_DCtx_s *zstd; /* made when it is needed */
 	/* for segment_rows_event() only; segment_rows_prepare() sets them */
@@ -43,6 +46,19 @@ uint32_t segment_rows_count(const struct segment_rows *rows, uint32_t block);
 
 /* The values of a row column in a block; valid until the next block of that column. NULL: damage, logged (or no memory). */
 const uint64_t *segment_rows_values(struct segment_rows *rows, uint32_t column, uint32_t block);
+/*
+ * A cursor at the block's first value; one at a time, valid until the next call for these rows. 1; 0: take the values, because the column is
+ * zero, depends on another one, or is decoded already; -EBADMSG: damage, logged.
+ */
+int segment_rows_cursor(struct segment_rows *rows, uint32_t column, uint32_t block, struct column_cursor *cursor);
+/* Sets bit i of `bits` (as many words as the block's rows need) if row i has a wanted value, else clears it. 0; -EBADMSG: damage, logged. */
+int segment_rows_match(struct segment_rows *rows, uint32_t column, uint32_t block, const struct column_want *want, uint64_t *bits);
+/*
+ * The values of `count` rows of the block, ascending, in `to`; where it can be, without decoding the others. What is not read is not held
+ * against the zone map: segment_verify() does that. 0; -EBADMSG: damage, logged.
+ */
+int segment_rows_gather(struct segment_rows *rows, uint32_t column, uint32_t block, const uint32_t *row, uint32_t count,
+			uint64_t *to);
 /* The block's place and zone map; NULL for a column that is zero in all rows. */
 const struct segment_block *segment_rows_zone(const struct segment_rows *rows, uint32_t column, uint32_t block);
 /* Its bytes, checked and decompressed: one stream. NULL: damage. *end is where they end. */

@@ -33,6 +33,7 @@ struct sto_scan_filter {
 	uint32_t types;                         /* 1 << enum tp_event_type; 0: all */
 	uint32_t verdicts;                      /* 1 << enum tp_verdict; 0: all */
 	bool tagged;                            /* only rows with fraud tags, and amendments, which may have lost theirs */
+	bool untagged;                          /* only rows without fraud tags */
 };
 
 struct sto_scan;
@@ -59,6 +60,11 @@ const uint32_t *sto_scan_selected(const struct sto_scan *scan, uint32_t *count);
 /* A column of the block, one value per row; valid until sto_scan_next(). NULL: damage, logged. */
 const uint64_t *sto_scan_values(struct sto_scan *scan, uint32_t column);
 /*
+ * The values of the wanted rows alone: entry i is that of row i of sto_scan_selected(). Where few rows are wanted it costs little more
+ * than them. Valid until sto_scan_next(). NULL: damage, logged.
+ */
+const uint64_t *sto_scan_picked(struct sto_scan *scan, uint32_t column);
+/*
  * The same as runs of equal values, where the block is stored so (advertiser, campaign and ad are, as a rule): how many, or 0 when it is
  * not: then take the values. Lengths sum up to the block's rows.
  */
@@ -69,6 +75,12 @@ bool sto_scan_constant(const struct sto_scan *scan, uint32_t column, uint64_t *v
 /* Distinct texts of a column in this segment; codes are below. 0: damage. */
 uint32_t sto_scan_texts(struct sto_scan *scan, enum tp_string string);
 struct tp_str sto_scan_text(struct sto_scan *scan, enum tp_string string, uint32_t code); /* after sto_scan_texts() */
+
+/*
+ * Adds up a column of the block's wanted rows by the texts of another: sum[code] grows, one entry for each of sto_scan_texts(). Values are
+ * signed, as bids are. The fast way to "sum of … grouped by …". 0; -EBADMSG: damage, logged; the sums mean nothing then.
+ */
+int sto_scan_sum(struct sto_scan *scan, enum tp_string by, uint32_t column, __int128 *sum);
 
 /* The event ids of the block's rows, in their order; valid as long as the segment is open. NULL: damage, logged. */
 const struct tp_id *sto_scan_ids(struct sto_scan *scan);
