@@ -99,7 +99,7 @@ static int selection_list(struct sto_scan *scan)
 
 static struct column_want within(uint64_t from, uint64_t to)
 {
-	return (struct column_want){.from = from, .span = to - from};
+	return (struct column_want){.from = from, .span = to > from ? to - from : 0};
 }
 
 int scan_select(struct sto_scan *scan)

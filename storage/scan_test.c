@@ -231,6 +231,7 @@ static void test_filters(void **state)
 		{.to_ms = SAMPLE_MS + 60000},
 		{.from_ms = SAMPLE_MS + 1000, .to_ms = SAMPLE_MS + 1001},
 		{.from_ms = SAMPLE_MS + 10000000},
+		{.from_ms = SAMPLE_MS + 60000, .to_ms = SAMPLE_MS + 30000},
 		{.to_ms = 1},
 		{.types = 1 << TP_CLICK},
 		{.types = 1 << TP_CLICK | 1 << TP_CONVERSION},
