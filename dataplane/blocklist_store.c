@@ -154,10 +154,13 @@ int dp_block_store_read(const char *directory, uint64_t now_ms, struct dp_block_
 		next = strchr(line, '\n') + 1;
 		next[-1] = '\0';
 		number++;
+		if (number - 1 > said) { /* and there may be no room for it */
+			rc = -EBADMSG;
+			break;
+		}
 		struct dp_block_entry *to = &entry[*entries];
 		*to = (struct dp_block_entry){0};
-		if (number - 1 > said || !line_parse(line, to) ||
-		    (*entries > 0 && dp_block_order(&to[-1].prefix, &to->prefix) >= 0))
+		if (!line_parse(line, to) || (*entries > 0 && dp_block_order(&to[-1].prefix, &to->prefix) >= 0))
 			rc = -EBADMSG;
 		else if (to->expires_ms && to->expires_ms <= now_ms)
 			continue;

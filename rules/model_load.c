@@ -58,8 +58,8 @@ static int columns_find(struct loading *loading, const json_t *learner)
 {
 	const json_t *names = json_object_get(learner, "feature_names");
 	double columns;
-	if (!number_of(json_object_get(json_object_get(learner, "learner_model_param"), "num_feature"), &columns) || columns < 1 ||
-	    columns > AGG_FEATURES)
+	if (!number_of(json_object_get(json_object_get(learner, "learner_model_param"), "num_feature"), &columns) ||
+	    !(columns >= 1 && columns <= AGG_FEATURES)) /* "nan" is no number either */
 		return refuse(loading, "num_feature is not between 1 and the number of our features");
 	loading->columns = (uint32_t)columns;
 	for (uint32_t i = 0; i < loading->columns; i++)

@@ -170,6 +170,7 @@ static void columns_are_found_by_name(void **state)
 		{"\"trees\":[{", "\"tree\":[{"},
 		{"\"default_left\":[0,0,0]", "\"default_left\":[]"},
 		{"\"num_feature\":\"1\"", "\"num_feature\":\"99\""},
+		{"\"num_feature\":\"1\"", "\"num_feature\":\"nan\""},
 		{"}}}}", "}}}"},
 		{"\"default_left\"", "\"split_type\":[1,0,0],\"default_left\""},
 	};

@@ -43,7 +43,7 @@ int rul_file_read(const char *path, uint64_t bytes_max, char **text, size_t *byt
 		if (n > 0)
 			have += (size_t)n;
 		else if (n == 0)
-			break;
+			rc = -EAGAIN; /* somebody is writing it: not half of it */
 		else if (errno != EINTR)
 			rc = -errno;
 	}
@@ -55,6 +55,12 @@ int rul_file_read(const char *path, uint64_t bytes_max, char **text, size_t *byt
 		return rc;
 	}
 	room[have] = 0;
+	if (memchr(room, 0, have)) {
+		/* what lies behind it would be lost without a word */
+		tp_logf(TP_ERROR, "a file of the fraud rules is no text: it has a byte of zero", "file=%s", path);
+		free(room);
+		return -EINVAL;
+	}
 	*text = room;
 	*bytes = have;
 	return 0;

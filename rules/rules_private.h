@@ -8,7 +8,7 @@
 
 enum { RUL_LIST_BYTES_MAX = 64 << 20, RUL_MODEL_BYTES_MAX = 256 << 20 };
 
-/* The whole file, NUL-terminated, malloc'ed. 0 or -errno, logged. */
+/* The whole file, NUL-terminated and without another NUL, malloc'ed. 0 or -errno, logged. */
 int rul_file_read(const char *path, uint64_t bytes_max, char **text, size_t *bytes);
 
 /* What decides goes into the version: bytes and how many, so that nothing can move from one file to the next unseen. */

@@ -41,14 +41,19 @@ static int teardown(void **state)
 	return rmdir(folder);
 }
 
-static char *file_put(const char *name, const char *text)
+static char *bytes_put(const char *name, const char *text, size_t bytes)
 {
 	char *path = path_of(name);
 	FILE *file = fopen(path, "w");
 	assert_non_null(file);
-	assert_true(fputs(text, file) >= 0);
+	assert_int_equal(fwrite(text, 1, bytes, file), bytes);
 	assert_int_equal(fclose(file), 0);
 	return path;
+}
+
+static char *file_put(const char *name, const char *text)
+{
+	return bytes_put(name, text, strlen(text));
 }
 
 static int load(const struct tp_config_fraud *config, struct rul_rules **rules)
@@ -182,6 +187,10 @@ static void a_broken_list_is_no_list(void **state)
 		lists[0] = file_put("list", broken[i]);
 		assert_int_equal(load(&config, &rules), -EINVAL);
 	}
+	/* what lies behind a zero byte must not be lost */
+	static const char cut[] = "192.0.2.0/24\n\000198.51.100.0/24\n";
+	lists[0] = bytes_put("list", cut, sizeof(cut) - 1);
+	assert_int_equal(load(&config, &rules), -EINVAL);
 	lists[0] = path_of("absent");
 	assert_int_equal(load(&config, &rules), -ENOENT);
 	lists[0] = folder;
