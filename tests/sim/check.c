@@ -142,6 +142,24 @@ static bool same(const struct fact *f, const struct tp_event *e)
 	       (!f->ip || (e->ip[14] == (f->ip >> 8) && e->ip[15] == (f->ip & 255)));
 }
 
+/*
+ * May this payload have been a conflict, and count all the same? Yes, where another one of its id was with another shard, and a crash took that
+ * before it was durable, but not the record of the conflict with it.
+ */
+static bool rival_lost(const struct world *w, const struct identity *id, uint32_t n)
+{
+	for (uint32_t v = 0; v < id->facts; v++) {
+		const struct fact *rival = &w->fact[id->fact[v]], *f = &w->fact[n];
+		uint32_t life = rival->first_life > f->first_life ? rival->first_life : f->first_life;
+		if (id->fact[v] == n || !rival->copies)
+			continue;
+		for (; life < w->life && life < 256; life++)
+			if (w->crashed_apart[life])
+				return true;
+	}
+	return false;
+}
+
 static int record(void *context, const struct tp_event *event)
 {
 	struct gather *g = context;
@@ -158,7 +176,7 @@ static int record(void *context, const struct tp_event *event)
 		return 0;
 	}
 	const struct identity *identity = &w->identity[id];
-	if (event->verdict == TP_CONFLICT && identity->counted == n)
+	if (event->verdict == TP_CONFLICT && identity->counted == n && !rival_lost(w, identity, n))
 		complain(w, "id %u: the payload that counts lies there as a conflict", id);
 	if (event->verdict == TP_AMENDED)
 		g->amendment[id] = (struct amendment){n, event->fraud, g->amendment[id].count + 1};

@@ -368,6 +368,8 @@ void life_end(struct world *w, bool clean)
 	for (uint32_t c = 0; c < node->cores; c++)
 		w->waiting_full += node->core[c].counters.v[TP_C_FRAUD_WAITING_FULL];
 	w->tally_crashes += !clean || w->down_wanted;
+	if (w->life < 256)
+		w->crashed_apart[w->life] = (!clean || w->down_wanted) && node->config.shard_count > 1;
 	if (w->verbose)
 		printf("  %8.3f s: life %u ends%s\n", (double)w->now_ns / 1e9, w->life, clean && !w->down_wanted ? " cleanly" : "");
 	take_down(w);

@@ -169,6 +169,7 @@ struct world {
 	bool alive, down_wanted, ended_cleanly;
 	uint32_t life;
 	uint64_t rule_changed_life;
+	bool crashed_apart[256]; /* a life of several shards that ended by a crash: what the one kept the other may have lost */
 	uint64_t life_from_watermark_ms[256]; /* clock less lateness, the highest so far, at each start */
 	uint64_t stopped_total;
 	/* the looks of a reader */
