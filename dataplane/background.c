@@ -7,13 +7,14 @@
  * against 335 (nice 5) for the short work that cores and clients wait for, and against 15 (nice 19) for sealing, so that a busy core
  * keeps 98% of its CPU while a segment is written. Sealing cannot starve all the same: a shard whose tables are all waiting to be
  * sealed takes no events, sleeps, and so leaves its CPU to the sealing. Not SCHED_IDLE: its weight of 3 would let a core in
- * `idle: poll` hold the sealing up for minutes.
+ * `idle: poll` hold the sealing up for minutes. Niceness is about shares; who waits how long for its turn is in turns.h.
  */
 #include "background.h"
 
 #include "node.h"
 #include "turnpike/log.h"
 #include "turnpike/text.h"
+#include "turns.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -28,11 +29,12 @@ static const struct {
 	const char *name;
 	dp_step_fn step;
 	int nice_own, nice_shared; /* with a CPU of its own, without */
+	bool awaited;              /* cores or clients wait for it */
 	int io_level;              /* best effort, 7 is last; only I/O schedulers that know priorities care */
 } kinds[DP_BACKGROUNDS] = {
-	[DP_SPARES] = {"spares", dp_spares_step, 5, 5, 4}, [DP_LATE] = {"late", dp_late_step, 5, 5, 4},
-	[DP_KEEP] = {"keep", dp_keep_step, 5, 5, 4},       [DP_SEAL] = {"seal", dp_seal_step, 10, 19, 7},
-	[DP_MERGE] = {"merge", dp_merge_step, 15, 19, 7},
+	[DP_SPARES] = {"spares", dp_spares_step, 5, 5, true, 4}, [DP_LATE] = {"late", dp_late_step, 5, 5, true, 4},
+	[DP_KEEP] = {"keep", dp_keep_step, 5, 5, true, 4},       [DP_SEAL] = {"seal", dp_seal_step, 10, 19, false, 7},
+	[DP_MERGE] = {"merge", dp_merge_step, 15, 19, false, 7},
 };
 
 enum { IOPRIO_WHO_PROCESS_ = 1, IOPRIO_CLASS_BE_ = 2, IOPRIO_CLASS_SHIFT_ = 13 }; /* linux/ioprio.h, which not every libc has */
@@ -70,6 +72,7 @@ static void give_way(struct dp_worker *worker)
 	if (CPU_COUNT(&set))
 		sched_setaffinity(0, sizeof(set), &set);
 	setpriority(PRIO_PROCESS, self, own ? kinds[worker->kind].nice_own : kinds[worker->kind].nice_shared);
+	dp_turns_background(kinds[worker->kind].awaited);
 	syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS_, self, IOPRIO_CLASS_BE_ << IOPRIO_CLASS_SHIFT_ | kinds[worker->kind].io_level);
 }
 

@@ -5,6 +5,7 @@
 
 #include "turnpike/log.h"
 #include "turnpike/text.h"
+#include "turns.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -176,6 +177,7 @@ static void *core_main(void *context)
 	char name[16];
 	snprintf(name, sizeof(name), "%s%s-%u", core->rx >= 0 ? "rx" : "", core->shard ? "shard" : "", core->cpu);
 	pthread_setname_np(pthread_self(), name);
+	dp_turns_core();
 
 	while (!atomic_load_explicit(&core->stop, memory_order_relaxed)) {
 		uint32_t done = dp_core_round(core, tp_now_ms(), now_ns);
