@@ -9,8 +9,8 @@
  * With `preallocate` a spare is filled with zeros, not only fallocate'd: a synced write into a fallocate'd extent must convert it
  * (a journal commit each time), which halves the throughput of 256 KiB blocks (1.0 against 2.2 GB/s measured on the reference
  * machine) and doubles their latency; and a commit waits for whatever else the file system commits, such as the spare's filling. The
- * first file of a run is filled as far as FIRST_FILL_MS lets it be, so that a start does not wait long: 64 MiB take 50 ms. Nor is a
- * flood kept waiting: when the shard's file is three quarters full, its spare is handed over as far as it has been filled. Such a file is
+ * first file of a run is filled as far as FIRST_FILL_MS lets it be, so that a start does not wait long: 64 MiB take 50 ms; it ends where
+ * it is filled, because the next one will be there. Nor is a flood kept waiting: when the shard's file is three quarters full, its spare is handed over as far as it has been filled. Such a file is
  * recycled only if the shard has written it to the end.
  */
 #include "log_format.h"
@@ -74,6 +74,10 @@ static int log_room(const struct sto_wal *wal, struct wal_file *file, uint64_t f
 		rc = io->write(io, fd, zeros, file->room - at < FILL_BYTES ? file->room - at : FILL_BYTES, at);
 	free(zeros);
 	file->made = at < file->room ? LOG_RESERVED : LOG_FILLED;
+	/* A file shorter than twice the reserve would have the node refuse beacons until the next one is there. */
+	if (fill_ms != UINT64_MAX && at < file->room && at >= 2 * wal->options.reserve_bytes &&
+	    at >= 2 * LOG_UNIT + (uint64_t)wal->options.block_bytes_max)
+		file->bytes = at;
 	return rc;
 }
 
@@ -309,7 +313,7 @@ static void file_discard(struct sto_wal *wal, struct wal_file *file)
 static void file_leave(struct sto_wal *wal, struct wal_file *file, bool stable)
 {
 	file_close(wal, file);
-	if (file->made == LOG_RESERVED && file->bytes - file->offset < wal->options.block_bytes_max + 2 * LOG_UNIT)
+	if (file->made == LOG_RESERVED && file->room - file->offset < wal->options.block_bytes_max + 2 * LOG_UNIT)
 		log_pool_written(&wal->store->pool, file->id);
 	if (store_unsealed_add(wal->store, file->id, stable ? file->records : UINT64_MAX))
 		tp_logf(TP_ERROR, "no memory to remember a finished log file: it will be sealed at the next start",

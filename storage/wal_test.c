@@ -294,6 +294,97 @@ static void test_sync_queue(void **state)
 	close(fd);
 }
 
+/* ---- the first file of a run ---- */
+
+enum { FIRST_FILE_BYTES = 16 << 20, FILL_PIECE_BYTES = 1 << 20 };
+
+static uint64_t first_filled;   /* bytes, in writes so large that they are no blocks */
+static uint64_t first_piece_ms; /* what such a write takes */
+static uint64_t first_now_ms;
+
+static int first_write(const struct sto_io *io, int fd, const void *from, uint64_t bytes, uint64_t offset)
+{
+	(void)io;
+	if (bytes >= FILL_PIECE_BYTES) {
+		first_filled = offset + bytes;
+		first_now_ms += first_piece_ms;
+	}
+	return sto_io_system()->write(sto_io_system(), fd, from, bytes, offset);
+}
+
+static uint64_t first_clock(const struct sto_io *io)
+{
+	(void)io;
+	return SAMPLE_MS + first_now_ms;
+}
+
+static int into_rollup(void *context, const struct tp_event *event)
+{
+	tp_rollup_add(context, event);
+	return 0;
+}
+
+/* As many events as the current file takes. Returns the bytes of its blocks. */
+static uint64_t file_write(struct bench *bench, uint64_t *n)
+{
+	struct sto_wal_stats before, after;
+	sto_wal_stats(bench->wal, &before);
+	while (!sto_wal_must_roll(bench->wal))
+		put(bench->wal, (*n)++, tp_mono_ns());
+	settle(bench->wal);
+	sto_wal_stats(bench->wal, &after);
+	return after.bytes - before.bytes;
+}
+
+/*
+ * Where a disk does not fill it in time, no block is written behind what is filled, unless that is too little to go on with. A file of
+ * which a part was never written is not the next one's, either.
+ */
+static void test_first_file(void **state)
+{
+	struct bench *bench = *state;
+	const struct sto_store_options options = {
+		.data_dir = bench->folder, .log_file_bytes = FIRST_FILE_BYTES, .preallocate = true};
+	const struct sto_wal_options wal_options = {.block_bytes_max = 65536, .writes_in_flight = 4, .reserve_bytes = 1 << 20};
+	const struct {
+		uint64_t piece_ms, filled, least, most; /* what it then takes */
+	} cases[] = {
+		{21, 5 << 20, 4 << 20, 5 << 20},
+		{1, FIRST_FILE_BYTES, FIRST_FILE_BYTES - (1 << 20), FIRST_FILE_BYTES},
+		{101, 1 << 20, FIRST_FILE_BYTES - (1 << 20), FIRST_FILE_BYTES},
+	};
+	uint64_t n = 0, next = 0;
+	static struct sto_io io;
+	io = *sto_io_system();
+	io.write = first_write;
+	io.now_ms = first_clock;
+	for (uint32_t i = 0; i < 3; i++) {
+		first_piece_ms = cases[i].piece_ms;
+		assert_int_equal(store_open(&bench->store, &options, &io), 0);
+		assert_int_equal(sto_wal_open(&bench->wal, bench->store, &wal_options), 0);
+		assert_int_equal(first_filled, cases[i].filled);
+		assert_int_equal(sto_wal_spare_give(bench->wal), 0);
+		assert_int_equal(first_filled, FIRST_FILE_BYTES); /* time or not */
+		assert_in_range(file_write(bench, &n), cases[i].least, cases[i].most);
+		assert_int_equal(sto_wal_roll(bench->wal), 0);
+		settle(bench->wal);
+		uint64_t id = sto_wal_finished_take(bench->wal);
+		assert_int_not_equal(id, 0);
+		assert_int_equal(sto_log_read(bench->store, id, expect_next, &next, NULL), 0);
+		assert_int_equal(next, n);
+		struct tp_rollup *rollup = sample_rollup(id);
+		assert_int_equal(sto_log_read(bench->store, id, into_rollup, rollup, NULL), 0);
+		assert_int_equal(sto_seal(bench->store, id, rollup, NULL), 0);
+		free(rollup);
+		assert_int_equal(sto_log_delete(bench->store, id), 0);
+		first_filled = 0;
+		assert_int_equal(sto_wal_spare_give(bench->wal), 0);
+		assert_int_equal(first_filled, cases[i].most < FIRST_FILE_BYTES ? FIRST_FILE_BYTES : 0);
+		sto_wal_close(bench->wal);
+		sto_store_close(bench->store);
+	}
+}
+
 /* A second process is refused. */
 static void test_lock(void **state)
 {
@@ -316,6 +407,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_commit_interval, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_back_pressure, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_sync_queue, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_first_file, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_lock, setup, teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
