@@ -326,8 +326,27 @@ static void test_tables(void **state)
 	check_table("storage.md", "manifest_state", manifest_state, sizeof(struct manifest_record_unit));
 }
 
+/* A log is read by whatever processor there is: each way to hash a block says what the specification of XXH3 does. */
+static void test_hash(void **state)
+{
+	(void)state;
+	static uint8_t bytes[(256 << 10) + 1];
+	static const uint64_t lengths[] = {0, 1, 16, 120, 128, 129, 240, 241, 1023, 1024, 1025, 4088, 65536 - 8, sizeof(bytes) - 1};
+	uint64_t next = 1;
+	for (uint64_t i = 0; i < sizeof(bytes); i++, next = next * 6364136223846793005 + 1442695040888963407)
+		bytes[i] = (uint8_t)(next >> 56);
+	uint32_t ways = 0;
+	for (const log_hash_fn *way = log_hash_all(); *way; way++, ways++)
+		for (uint32_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++)
+			for (uint64_t seed = 0; seed < 3; seed++)
+				assert_int_equal((*way)(bytes + 1, lengths[i], seed << 62 | seed),
+						 XXH3_64bits_withSeed(bytes + 1, lengths[i], seed << 62 | seed));
+	assert_true(ways >= 1);
+	assert_int_equal(log_hash(bytes, 4088, 7), XXH3_64bits_withSeed(bytes, 4088, 7));
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(test_tables)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_tables), cmocka_unit_test(test_hash)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

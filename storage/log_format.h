@@ -40,6 +40,7 @@
 #ifndef STORAGE_LOG_FORMAT_H
 #define STORAGE_LOG_FORMAT_H
 
+#include "log_hash.h"
 #include "turnpike/dead_letter.h"
 
 #define XXH_INLINE_ALL
@@ -91,8 +92,7 @@ static inline uint64_t log_checksum(const struct log_block *block)
 {
 	const uint64_t place[3] = {block->file_id, block->salt, block->offset};
 	const uint8_t *from = (const uint8_t *)block + sizeof(block->checksum);
-	return XXH3_64bits_withSeed(from, LOG_HEADER_BYTES - sizeof(block->checksum) + block->payload_bytes,
-				    XXH3_64bits(place, sizeof(place)));
+	return log_hash(from, LOG_HEADER_BYTES - sizeof(block->checksum) + block->payload_bytes, XXH3_64bits(place, sizeof(place)));
 }
 
 #endif

@@ -25,7 +25,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-enum { FILL_BYTES = 1 << 20, FIRST_FILL_MS = 100, CREATE_TRIES = 16, CLOSE_TRIES = 50, CLOSE_WAIT_MS = 100 };
+enum { HUGE_BYTES = 2 << 20, FILL_BYTES = 1 << 20, FIRST_FILL_MS = 100, CREATE_TRIES = 16, CLOSE_TRIES = 50, CLOSE_WAIT_MS = 100 };
 
 /* A file system that refuses O_DIRECT gets buffered writes; RWF_DSYNC makes them stable all the same. */
 static int log_create(struct sto_store *store, const char *path)
@@ -252,6 +252,25 @@ static void file_close(struct sto_wal *wal, struct wal_file *file)
 	wal->io->close(wal->io, file->fd);
 }
 
+/*
+ * Memory for blocks, touched now: a page fault is not for the shard to take. In huge pages if there is enough of it: the shard's writes then
+ * miss fewer translations, and what the kernel hands to the drive is one piece a block instead of one every 4 KiB.
+ */
+static uint8_t *arena_map(uint64_t bytes)
+{
+	const uint64_t align = bytes < HUGE_BYTES ? LOG_UNIT : HUGE_BYTES;
+	uint8_t *room = mmap(NULL, bytes + align, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (room == MAP_FAILED)
+		return NULL;
+	const uint64_t before = -(uintptr_t)room & (align - 1);
+	if (before)
+		munmap(room, before);
+	munmap(room + before + bytes, align - before);
+	if (align == HUGE_BYTES)
+		madvise(room + before, bytes, MADV_HUGEPAGE);
+	return memset(room + before, 0, bytes);
+}
+
 int sto_wal_open(struct sto_wal **wal, struct sto_store *store, const struct sto_wal_options *options)
 {
 	struct sto_wal_options own = *options;
@@ -270,9 +289,10 @@ int sto_wal_open(struct sto_wal **wal, struct sto_store *store, const struct sto
 	w->buffers = own.writes_in_flight + 1;
 	uint64_t blocks_bytes = (uint64_t)w->buffers * own.block_bytes_max;
 	w->arena_bytes = blocks_bytes + WAL_FINISHING_MAX * LOG_UNIT;
-	/* Touched now: a page fault is not for the shard to take. */
-	w->arena = mmap(NULL, w->arena_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-	if (w->arena == MAP_FAILED) {
+	if (w->arena_bytes >= HUGE_BYTES)
+		w->arena_bytes = (w->arena_bytes + HUGE_BYTES - 1) & ~(uint64_t)(HUGE_BYTES - 1);
+	w->arena = arena_map(w->arena_bytes);
+	if (!w->arena) {
 		free(w);
 		return -ENOMEM;
 	}
