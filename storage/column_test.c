@@ -433,7 +433,7 @@ static void test_texts(void **state)
 		assert_int_equal(text_find(&texts, "nobody", 6), UINT32_MAX);
 		uint32_t *code = malloc(texts.count * sizeof(*code));
 		struct text_entry *sorted = malloc(texts.count * sizeof(*sorted));
-		assert_int_equal(text_order(&texts, (enum text_order)order, code), 0);
+		assert_int_equal(text_order(&texts, (enum text_order)order, code, NULL), 0);
 		for (uint32_t i = 0; i < texts.count; i++)
 			sorted[code[i]] = texts.entry[i];
 		memcpy(texts.entry, sorted, texts.count * sizeof(*sorted));

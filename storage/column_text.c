@@ -207,49 +207,91 @@ void text_collection_fini(struct text_collection *texts)
 
 /* ---- order ---- */
 
-/* What decides mostly lies in the entry that is sorted; the heap is asked only where the first bytes are the same. */
-struct ordered {
-	uint64_t rank, first;
-	uint32_t index;
-};
-
-static uint64_t first_bytes(const uint8_t *at, uint32_t bytes)
+/* By rank: texts before UUIDs, and by frequency the commonest first. */
+static uint64_t rank_of(const struct text_entry *entry, enum text_order order)
 {
-	uint64_t first = 0;
-	memcpy(&first, at, bytes < sizeof(first) ? bytes : sizeof(first));
-	return __builtin_bswap64(first);
+	return (uint64_t)entry->uuid << 32 | (order == TEXT_BY_FREQUENCY ? ~entry->times : 0);
 }
 
-static int ordered_compare(const void *left, const void *right, void *context)
+/* How many bytes all texts begin with; the empty one, which is before all others anyhow, does not count. */
+static uint32_t common_bytes(const struct text_collection *texts, bool uuid)
 {
-	const struct ordered *l = left, *r = right;
-	if (l->rank != r->rank)
-		return l->rank < r->rank ? -1 : 1;
-	if (l->first != r->first)
-		return l->first < r->first ? -1 : 1;
+	const uint8_t *first = NULL;
+	uint32_t common = UINT32_MAX;
+	for (uint32_t i = 0; i < texts->count && common; i++) {
+		const struct text_entry *entry = &texts->entry[i];
+		const uint8_t *at = texts->heap.at + entry->at;
+		if (entry->uuid != uuid || !entry->bytes)
+			continue;
+		first = first ? first : at;
+		uint32_t same = 0;
+		for (uint32_t most = entry->bytes < common ? entry->bytes : common; same < most && at[same] == first[same];)
+			same++;
+		common = same;
+	}
+	return common == UINT32_MAX ? 0 : common;
+}
+
+/* Eight bytes from `skip` on; zeros behind the end. */
+static uint64_t eight_bytes(const uint8_t *at, uint32_t bytes, uint32_t skip)
+{
+	uint64_t eight = 0;
+	if (bytes > skip)
+		memcpy(&eight, at + skip, bytes - skip < sizeof(eight) ? bytes - skip : sizeof(eight));
+	return __builtin_bswap64(eight);
+}
+
+static int entries_compare(const void *left, const void *right, void *context)
+{
 	const struct text_collection *texts = context;
-	const struct text_entry *a = &texts->entry[l->index], *b = &texts->entry[r->index];
+	const struct text_entry *a = &texts->entry[*(const uint32_t *)left], *b = &texts->entry[*(const uint32_t *)right];
 	int c = memcmp(texts->heap.at + a->at, texts->heap.at + b->at, a->bytes < b->bytes ? a->bytes : b->bytes);
 	return c ? c : (int)a->bytes - (int)b->bytes;
 }
 
-int text_order(const struct text_collection *texts, enum text_order order, uint32_t *code)
+/* Those whose ranks and eight bytes are the same are left to be compared. */
+static void ties_sort(const struct text_collection *texts, enum text_order order, const uint64_t *eight, uint32_t *sorted,
+		      const struct tp_radix_yield *yield)
 {
-	struct ordered *sorted = malloc(((uint64_t)texts->count + 1) * sizeof(*sorted));
-	if (!sorted)
-		return -ENOMEM;
-	for (uint32_t i = 0; i < texts->count; i++) {
-		const struct text_entry *entry = &texts->entry[i];
-		const uint32_t rarity = order == TEXT_BY_FREQUENCY ? ~entry->times : 0;
-		sorted[i] = (struct ordered){.rank = (uint64_t)entry->uuid << 32 | rarity,
-					     .first = first_bytes(texts->heap.at + entry->at, entry->bytes),
-					     .index = i};
+	for (uint32_t from = 0, to; from < texts->count; from = to) {
+		const uint64_t rank = rank_of(&texts->entry[sorted[from]], order), first = eight[sorted[from]];
+		for (to = from + 1; to < texts->count && eight[sorted[to]] == first; to++)
+			if (rank_of(&texts->entry[sorted[to]], order) != rank)
+				break;
+		if (to - from > 1)
+			qsort_r(sorted + from, to - from, sizeof(*sorted), entries_compare, (void *)(uintptr_t)texts);
+		if (from / TP_RADIX_PIECE != to / TP_RADIX_PIECE && yield && yield->fn)
+			yield->fn(yield->context);
 	}
-	qsort_r(sorted, texts->count, sizeof(*sorted), ordered_compare, (void *)(uintptr_t)texts);
-	for (uint32_t i = 0; i < texts->count; i++)
-		code[sorted[i].index] = i;
+}
+
+int text_order(const struct text_collection *texts, enum text_order order, uint32_t *code, const struct tp_radix_yield *yield)
+{
+	const uint64_t count = (uint64_t)texts->count + 1;
+	uint64_t *key = malloc(2 * count * sizeof(*key)), *eight = key + count;
+	uint32_t *sorted = malloc(count * sizeof(*sorted)), *spare = malloc(count * sizeof(*spare));
+	int rc = key && sorted && spare ? 0 : -ENOMEM;
+	if (!rc) {
+		const uint32_t skip[2] = {common_bytes(texts, false), common_bytes(texts, true)};
+		uint64_t eight_differ = 0, rank_differ = 0;
+		for (uint32_t i = 0; i < texts->count; i++) {
+			const struct text_entry *entry = &texts->entry[i];
+			eight[i] = eight_bytes(texts->heap.at + entry->at, entry->bytes, skip[entry->uuid]);
+			key[i] = rank_of(entry, order);
+			eight_differ |= eight[i] ^ eight[0];
+			rank_differ |= key[i] ^ key[0];
+			sorted[i] = i;
+		}
+		tp_radix_sort(&sorted, &spare, texts->count, eight, eight_differ, yield);
+		tp_radix_sort(&sorted, &spare, texts->count, key, rank_differ, yield);
+		ties_sort(texts, order, eight, sorted, yield);
+		for (uint32_t i = 0; i < texts->count; i++)
+			code[sorted[i]] = i;
+	}
+	free(key);
 	free(sorted);
-	return 0;
+	free(spare);
+	return rc;
 }
 
 /* ---- the dictionary's bytes ---- */

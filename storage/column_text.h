@@ -17,6 +17,7 @@
 #include "column.h"
 
 #include "turnpike/event.h"
+#include "turnpike/radix.h"
 
 enum text_order {
 	TEXT_BY_BYTES,     /* codes compare like their texts */
@@ -69,8 +70,8 @@ bool text_add_burst(struct text_collection *texts, const char *const *at, const 
 uint32_t text_find(const struct text_collection *texts, const char *at, uint32_t bytes);
 void text_collection_fini(struct text_collection *texts);
 
-/* Codes of all entries in an order that they have by themselves: code[index]. 0 or -ENOMEM. */
-int text_order(const struct text_collection *texts, enum text_order order, uint32_t *code);
+/* Codes of all entries in an order that they have by themselves: code[index]. `yield` may be NULL. 0 or -ENOMEM. */
+int text_order(const struct text_collection *texts, enum text_order order, uint32_t *code, const struct tp_radix_yield *yield);
 /* Appends the dictionary of a collection whose entries lie in the order of their codes. 0 or -ENOMEM. */
 int text_dictionary_put(const struct text_collection *texts, struct column_scratch *scratch, struct buffer *out);
 

@@ -157,7 +157,7 @@ static void bucket_sort(struct id_place *place, uint32_t count)
 	}
 }
 
-struct id_place *id_index_sort(const struct tp_id *ids, uint32_t count)
+struct id_place *id_index_sort(const struct tp_id *ids, uint32_t count, const struct tp_radix_yield *yield)
 {
 	struct id_run run[64];
 	u128 differ = 0;
@@ -175,8 +175,10 @@ struct id_place *id_index_sort(const struct tp_id *ids, uint32_t count)
 		return NULL;
 	}
 	/* A shift by 128 is none: without differing bits there is one bucket. */
-	for (uint32_t i = 0; i < count; i++)
+	for (uint32_t i = 0; i < count; i++) {
 		start[key_bits ? (uint32_t)(key_of(run, runs, join(ids[i])) >> rest_bits) : 0]++;
+		tp_radix_piece_done(yield, i);
+	}
 	for (uint32_t b = 0, before = 0; b <= buckets; b++) {
 		uint32_t here = start[b];
 		start[b] = before;
@@ -185,10 +187,13 @@ struct id_place *id_index_sort(const struct tp_id *ids, uint32_t count)
 	for (uint32_t i = 0; i < count; i++) {
 		uint32_t bucket = key_bits ? (uint32_t)(key_of(run, runs, join(ids[i])) >> rest_bits) : 0;
 		place[start[bucket]++] = (struct id_place){.id = ids[i], .row = i};
+		tp_radix_piece_done(yield, i);
 	}
-	for (uint32_t b = 0, from = 0; b < buckets; from = start[b++])
+	for (uint32_t b = 0, from = 0; b < buckets; from = start[b++]) {
 		if (start[b] - from > 1)
 			bucket_sort(place + from, start[b] - from);
+		tp_radix_piece_done(yield, b);
+	}
 	free(start);
 	return place;
 }

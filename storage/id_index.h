@@ -24,6 +24,7 @@
 #include "buffer.h"
 
 #include "turnpike/event.h"
+#include "turnpike/radix.h"
 
 #include <assert.h>
 
@@ -42,8 +43,8 @@ struct id_place {
 	uint32_t row;
 };
 
-/* The ids of rows 0 to count - 1, sorted; the caller frees them. NULL: no memory. */
-struct id_place *id_index_sort(const struct tp_id *ids, uint32_t count);
+/* The ids of rows 0 to count - 1, sorted; the caller frees them. `yield` may be NULL. NULL: no memory. */
+struct id_place *id_index_sort(const struct tp_id *ids, uint32_t count, const struct tp_radix_yield *yield);
 /* Appends the index of what id_index_sort() made; count at least 1. What fails, sticks to the buffer. */
 void id_index_put(struct buffer *out, const struct id_place *sorted, uint32_t count);
 

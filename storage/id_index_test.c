@@ -50,7 +50,7 @@ static struct tp_id *ids_make(enum kind kind, uint32_t count)
 
 static void index_make(struct buffer *out, const struct tp_id *id, uint32_t count)
 {
-	struct id_place *sorted = id_index_sort(id, count);
+	struct id_place *sorted = id_index_sort(id, count, NULL);
 	assert_non_null(sorted);
 	buffer_put(out, "before", 6); /* appends */
 	id_index_put(out, sorted, count);

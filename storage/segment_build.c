@@ -12,7 +12,7 @@
 
 #include <sys/random.h>
 
-enum { RADIX_BITS = 11, RADIX = 1 << RADIX_BITS };
+enum { YIELD_ROWS = 1 << 14 };
 
 struct segment_build *segment_build_new(const struct segment_yield *yield)
 {
@@ -104,23 +104,15 @@ void segment_totals_add(struct segment_totals *totals, const struct tp_event *ev
 
 /* ---- order ---- */
 
-/* One stable pass per RADIX_BITS of the keys; rows[] comes and goes in that order. `spare` has room for as many. */
-static void radix_sort(uint32_t **rows, uint32_t **spare, const uint64_t *key, uint32_t count, uint64_t highest)
+static void give_way(const struct segment_build *build, uint32_t i)
 {
-	for (uint32_t shift = 0; shift < 64 && highest >> shift; shift += RADIX_BITS) {
-		uint32_t start[RADIX + 1] = {0};
-		for (uint32_t i = 0; i < count; i++)
-			start[(key[i] >> shift & (RADIX - 1)) + 1]++;
-		for (int d = 0; d < RADIX; d++)
-			start[d + 1] += start[d];
-		for (uint32_t i = 0; i < count; i++) {
-			uint32_t row = (*rows)[i];
-			(*spare)[start[key[row] >> shift & (RADIX - 1)]++] = row;
-		}
-		uint32_t *swap = *rows;
-		*rows = *spare;
-		*spare = swap;
-	}
+	if (i % YIELD_ROWS == YIELD_ROWS - 1 && build->yield.fn)
+		build->yield.fn(build->yield.context);
+}
+
+static struct tp_radix_yield yield_of(const struct segment_build *build)
+{
+	return (struct tp_radix_yield){.fn = build->yield.fn, .context = build->yield.context};
 }
 
 static enum text_order order_of(const struct text_collection *texts, int string, uint32_t rows)
@@ -143,6 +135,7 @@ static void arrival_order(const struct segment_build *build, int string, uint32_
 		uint32_t index = build->text[string][build->place[p]];
 		if (code[index] == UINT32_MAX)
 			code[index] = texts->entry[index].uuid ? uuid++ : text++;
+		give_way(build, p);
 	}
 }
 
@@ -150,6 +143,7 @@ static void arrival_order(const struct segment_build *build, int string, uint32_
 static int codes_make(struct segment_build *build, int string)
 {
 	struct text_collection *texts = &build->texts[string];
+	const struct tp_radix_yield yield = yield_of(build);
 	uint32_t *code = malloc(((uint64_t)texts->count + 1) * sizeof(*code));
 	if (!code)
 		return -ENOMEM;
@@ -157,27 +151,39 @@ static int codes_make(struct segment_build *build, int string)
 	if (build->order[string] == TEXT_BY_ARRIVAL)
 		arrival_order(build, string, code);
 	else
-		rc = text_order(texts, build->order[string], code);
-	for (uint32_t row = 0; row < build->rows && !rc; row++)
+		rc = text_order(texts, build->order[string], code, &yield);
+	for (uint32_t row = 0; row < build->rows && !rc; row++) {
 		build->text[string][row] = code[build->text[string][row]];
+		give_way(build, row);
+	}
 	if (!rc) {
 		/* Entries and slots follow: entry c is code c from here on. */
 		struct text_entry *sorted = malloc(((uint64_t)texts->max + 1) * sizeof(*sorted));
 		if (sorted) {
-			for (uint32_t i = 0; i < texts->count; i++)
+			for (uint32_t i = 0; i < texts->count; i++) {
 				sorted[code[i]] = texts->entry[i];
+				give_way(build, i);
+			}
 			free(texts->entry);
 			texts->entry = sorted;
-			for (uint32_t i = 0; i < texts->slots; i++)
+			for (uint32_t i = 0; i < texts->slots; i++) {
 				if (texts->slot[i])
 					texts->slot[i] =
 						text_slot((uint32_t)(texts->slot[i] >> 32), code[text_slot_index(texts->slot[i])]);
+				give_way(build, i);
+			}
 		} else {
 			rc = -ENOMEM;
 		}
 	}
 	free(code);
 	return rc;
+}
+
+/* All bits up to the highest one. */
+static uint64_t bits_below(uint64_t highest)
+{
+	return highest ? UINT64_MAX >> __builtin_clzll(highest) : 0;
 }
 
 static int places_make(struct segment_build *build)
@@ -187,6 +193,7 @@ static int places_make(struct segment_build *build)
 	uint32_t *spare = malloc(((uint64_t)rows + 1) * sizeof(*spare));
 	build->place = malloc(((uint64_t)rows + 1) * sizeof(*build->place));
 	int rc = key && spare && build->place ? 0 : -ENOMEM;
+	const struct tp_radix_yield yield = yield_of(build);
 	static const int order[] = {TP_AD_ID, TP_CAMPAIGN_ID, TP_ADVERTISER_ID};
 	if (!rc) {
 		uint64_t first = UINT64_MAX, last = 0;
@@ -199,11 +206,11 @@ static int places_make(struct segment_build *build)
 		for (uint32_t i = 0; i < rows; i++)
 			key[i] = build_value(build, SEGMENT_TIME, i) - first;
 		highest = rows ? last - first : 0;
-		radix_sort(&build->place, &spare, key, rows, highest);
+		tp_radix_sort(&build->place, &spare, rows, key, bits_below(highest), &yield);
 		for (int k = 0; k < 3; k++) {
 			for (uint32_t i = 0; i < rows; i++)
 				key[i] = build->text[order[k]][i];
-			radix_sort(&build->place, &spare, key, rows, build->texts[order[k]].count);
+			tp_radix_sort(&build->place, &spare, rows, key, bits_below(build->texts[order[k]].count), &yield);
 		}
 	}
 	free(key);
@@ -250,9 +257,12 @@ static int ids_sort(struct segment_build *build)
 	struct tp_id *id = malloc(((uint64_t)build->rows + 1) * sizeof(*id));
 	if (!id)
 		return -ENOMEM;
-	for (uint32_t p = 0; p < build->rows; p++)
+	for (uint32_t p = 0; p < build->rows; p++) {
 		id[p] = build->id[build->place[p]];
-	build->sorted = id_index_sort(id, build->rows);
+		give_way(build, p);
+	}
+	const struct tp_radix_yield yield = yield_of(build);
+	build->sorted = id_index_sort(id, build->rows, &yield);
 	free(id);
 	if (!build->sorted)
 		return -ENOMEM;
@@ -262,6 +272,7 @@ static int ids_sort(struct segment_build *build)
 			to++;
 		if (to - from > 1)
 			differ = minutes_differ(build, from, to - from);
+		give_way(build, from);
 	}
 	return differ == 1 ? 0 : differ ? differ : -EEXIST;
 }

@@ -10,7 +10,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-enum { SLOTS_FIRST = 64 };
+enum { SLOTS_FIRST = 64, DERIVE_BURST = 32, FOLLOWS_YIELD_ROWS = 4096 };
 
 const uint16_t derive_column[DERIVE_COLUMNS] = {
 	[DERIVE_TIME] = SEGMENT_TIME,
@@ -29,16 +29,21 @@ const uint16_t derive_column[DERIVE_COLUMNS] = {
 	[DERIVE_REGION] = SEGMENT_TEXT + TP_REGION,
 };
 
-static uint64_t key_hash(const struct derive_key *key)
+uint64_t derive_hash(const struct derive_key *key)
 {
 	return XXH3_64bits(key, sizeof(*key));
+}
+
+static inline uint64_t slot_of(uint64_t hash, uint32_t index)
+{
+	return (hash & ~(uint64_t)UINT32_MAX) | (index + 1);
 }
 
 static bool slots_grow(struct derive *derive)
 {
 	uint32_t slots = derive->slots ? 2 * derive->slots : SLOTS_FIRST;
 	struct derive_row *larger = realloc(derive->row, slots / 2 * sizeof(*larger));
-	uint32_t *slot = larger ? calloc(slots, sizeof(*slot)) : NULL;
+	uint64_t *slot = larger ? calloc(slots, sizeof(*slot)) : NULL;
 	if (larger)
 		derive->row = larger;
 	if (!slot)
@@ -48,79 +53,110 @@ static bool slots_grow(struct derive *derive)
 	derive->slots = slots;
 	derive->rows_max = slots / 2;
 	for (uint32_t i = 0; i < derive->rows; i++) {
-		uint32_t at = (uint32_t)key_hash(&derive->row[i].key) & (slots - 1);
+		const uint64_t hash = derive_hash(&derive->row[i].key);
+		uint32_t at = (uint32_t)hash & (slots - 1);
 		while (slot[at])
 			at = (at + 1) & (slots - 1);
-		slot[at] = i + 1;
+		slot[at] = slot_of(hash, i);
 	}
 	return true;
 }
 
-static uint32_t slot_find(const struct derive *derive, const struct derive_key *key)
+static inline uint32_t slot_find(const struct derive *derive, const struct derive_key *key, uint64_t hash)
 {
-	uint32_t at = (uint32_t)key_hash(key) & (derive->slots - 1);
-	while (derive->slot[at] && memcmp(&derive->row[derive->slot[at] - 1].key, key, sizeof(*key)) != 0)
-		at = (at + 1) & (derive->slots - 1);
+	uint32_t at = (uint32_t)hash & (derive->slots - 1);
+	for (uint64_t slot; (slot = derive->slot[at]) != 0; at = (at + 1) & (derive->slots - 1))
+		if ((slot ^ hash) >> 32 == 0 && !memcmp(&derive->row[(uint32_t)slot - 1].key, key, sizeof(*key)))
+			break;
 	return at;
 }
 
-const struct derive_row *derive_find(const struct derive *derive, const struct derive_key *key)
+const struct derive_row *derive_find(const struct derive *derive, const struct derive_key *key, uint64_t hash)
 {
 	if (!derive->slots)
 		return NULL;
-	uint32_t index = derive->slot[slot_find(derive, key)];
-	return index ? &derive->row[index - 1] : NULL;
+	const uint64_t slot = derive->slot[slot_find(derive, key, hash)];
+	return slot ? &derive->row[(uint32_t)slot - 1] : NULL;
 }
 
-/* Neighbours often belong to one row: the one before is asked first. */
-static struct tp_sums *sums_of(struct derive *derive, const struct derive_key *key)
+/* There is room for one more. */
+static inline struct tp_sums *sums_of(struct derive *derive, const struct derive_key *key, uint64_t hash)
 {
-	if (derive->last && !memcmp(&derive->row[derive->last - 1].key, key, sizeof(*key)))
-		return &derive->row[derive->last - 1].sums;
-	if (derive->rows == derive->rows_max && !slots_grow(derive))
-		return NULL;
-	uint32_t at = slot_find(derive, key);
+	uint32_t at = slot_find(derive, key, hash);
 	if (!derive->slot[at]) {
 		derive->row[derive->rows] = (struct derive_row){.key = *key};
-		derive->slot[at] = ++derive->rows;
+		derive->slot[at] = slot_of(hash, derive->rows++);
 	}
-	derive->last = derive->slot[at];
-	return &derive->row[derive->last - 1].sums;
+	return &derive->row[(uint32_t)derive->slot[at] - 1].sums;
+}
+
+/* An event row that adds something. */
+struct adding {
+	struct derive_key key;
+	uint64_t hash;
+	uint32_t row;
+	bool late, amends;
+};
+
+static uint32_t adding_make(const uint64_t *const value[DERIVE_COLUMNS], uint32_t from, uint32_t to, struct adding *adding)
+{
+	uint32_t count = 0;
+	for (uint32_t i = from; i < to; i++) {
+		const uint64_t verdict = value[DERIVE_VERDICT][i];
+		const bool amends = verdict == TP_AMENDED && value[DERIVE_TYPE][i] == TP_CLICK && !value[DERIVE_FRAUD][i];
+		if (verdict != TP_ACCEPTED && verdict != TP_LATE && !amends)
+			continue;
+		adding[count] = (struct adding){
+			.key = {.minute = (uint32_t)(value[DERIVE_TIME][i] / TP_MINUTE_MS),
+				.ad = (uint32_t)value[DERIVE_AD][i],
+				.campaign = (uint32_t)value[DERIVE_CAMPAIGN][i],
+				.advertiser = (uint32_t)value[DERIVE_ADVERTISER][i],
+				.publisher = (uint32_t)value[DERIVE_PUBLISHER][i],
+				.region = (uint32_t)value[DERIVE_REGION][i],
+				.country_device = (uint32_t)(value[DERIVE_COUNTRY][i] | value[DERIVE_DEVICE][i] << 16),
+				.currency = (uint32_t)value[DERIVE_CURRENCY][i]},
+			.row = i,
+			.late = verdict == TP_LATE,
+			.amends = amends,
+		};
+		adding[count].hash = derive_hash(&adding[count].key);
+		count++;
+	}
+	return count;
 }
 
 int derive_add(struct derive *derive, const uint64_t *const value[DERIVE_COLUMNS], uint32_t count)
 {
-	for (uint32_t i = 0; i < count; i++) {
-		uint64_t verdict = value[DERIVE_VERDICT][i], type = value[DERIVE_TYPE][i];
-		bool tagged = value[DERIVE_FRAUD][i];
-		bool amends = verdict == TP_AMENDED && type == TP_CLICK && !tagged;
-		if (verdict != TP_ACCEPTED && verdict != TP_LATE && !amends)
-			continue;
-		const struct derive_key key = {
-			.minute = (uint32_t)(value[DERIVE_TIME][i] / TP_MINUTE_MS),
-			.ad = (uint32_t)value[DERIVE_AD][i],
-			.campaign = (uint32_t)value[DERIVE_CAMPAIGN][i],
-			.advertiser = (uint32_t)value[DERIVE_ADVERTISER][i],
-			.publisher = (uint32_t)value[DERIVE_PUBLISHER][i],
-			.region = (uint32_t)value[DERIVE_REGION][i],
-			.country_device = (uint32_t)(value[DERIVE_COUNTRY][i] | value[DERIVE_DEVICE][i] << 16),
-			.currency = (uint32_t)value[DERIVE_CURRENCY][i],
-		};
-		struct tp_sums *sums = sums_of(derive, &key);
-		if (!sums)
-			return -ENOMEM;
-		sums->late += verdict == TP_LATE || amends;
-		if (type == TP_IMPRESSION) {
-			sums->impressions++;
-		} else if (type == TP_CONVERSION) {
-			sums->conversions++;
-		} else if (tagged) {
-			sums->flagged_clicks++;
-		} else {
-			sums->clicks++;
-			sums->flagged_clicks -= amends;
-			if (value[DERIVE_FLAGS][i] & TP_HAS_BID)
-				sums->spend_micros += (int64_t)value[DERIVE_BID][i];
+	struct adding adding[DERIVE_BURST];
+	for (uint32_t from = 0; from < count; from += DERIVE_BURST) {
+		const uint32_t adds = adding_make(value, from, count - from < DERIVE_BURST ? count : from + DERIVE_BURST, adding);
+		while (derive->rows_max - derive->rows < adds)
+			if (!slots_grow(derive))
+				return -ENOMEM;
+		for (uint32_t i = 0; i < adds; i++)
+			derive_prefetch(derive, adding[i].hash);
+		for (uint32_t i = 0; i < adds; i++) {
+			const uint64_t slot = derive->slot[(uint32_t)adding[i].hash & (derive->slots - 1)];
+			if (slot && (slot ^ adding[i].hash) >> 32 == 0)
+				__builtin_prefetch(&derive->row[(uint32_t)slot - 1]);
+		}
+		for (uint32_t i = 0; i < adds; i++) {
+			const struct adding *one = &adding[i];
+			const uint64_t type = value[DERIVE_TYPE][one->row];
+			struct tp_sums *sums = sums_of(derive, &one->key, one->hash);
+			sums->late += one->late || one->amends;
+			if (type == TP_IMPRESSION) {
+				sums->impressions++;
+			} else if (type == TP_CONVERSION) {
+				sums->conversions++;
+			} else if (value[DERIVE_FRAUD][one->row]) {
+				sums->flagged_clicks++;
+			} else {
+				sums->clicks++;
+				sums->flagged_clicks -= one->amends;
+				if (value[DERIVE_FLAGS][one->row] & TP_HAS_BID)
+					sums->spend_micros += (int64_t)value[DERIVE_BID][one->row];
+			}
 		}
 	}
 	return 0;
@@ -260,27 +296,38 @@ int segment_build_follows(struct segment_build *build, const struct tp_rollup_ro
 	static const enum tp_string string[] = {TP_AD_ID, TP_CAMPAIGN_ID, TP_ADVERTISER_ID, TP_PUBLISHER_ID, TP_REGION};
 	int rc = build_derive(build);
 	bool follows = !rc && build->derived->rows == count;
-	for (uint32_t i = 0; i < count && follows; i++) {
-		const struct tp_rollup_row *row = &rows[i];
-		uint32_t code[TP_DIMENSIONS];
-		for (int d = 0; d < TP_DIMENSIONS; d++) {
-			struct tp_str text = tp_rollup_string(row, heap, dimension[d]);
-			code[d] = text_find(&build->texts[string[d]], text.at, text.bytes);
+	for (uint32_t from = 0; from < count && follows; from += DERIVE_BURST) {
+		const uint32_t here = count - from < DERIVE_BURST ? count - from : DERIVE_BURST;
+		struct derive_key key[DERIVE_BURST];
+		uint64_t hash[DERIVE_BURST];
+		for (uint32_t i = 0; i < here; i++) {
+			const struct tp_rollup_row *row = &rows[from + i];
+			uint32_t code[TP_DIMENSIONS];
+			for (int d = 0; d < TP_DIMENSIONS; d++) {
+				struct tp_str text = tp_rollup_string(row, heap, dimension[d]);
+				code[d] = text_find(&build->texts[string[d]], text.at, text.bytes);
+			}
+			key[i] = (struct derive_key){
+				.minute = row->minute,
+				.ad = code[0],
+				.campaign = code[1],
+				.advertiser = code[2],
+				.publisher = code[3],
+				.region = code[4],
+				.country_device = (uint8_t)row->country[0] | (uint32_t)(uint8_t)row->country[1] << 8 |
+						  (uint32_t)row->device << 16,
+				.currency = (uint8_t)row->currency[0] | (uint32_t)(uint8_t)row->currency[1] << 8 |
+					    (uint32_t)(uint8_t)row->currency[2] << 16,
+			};
+			hash[i] = derive_hash(&key[i]);
+			derive_prefetch(build->derived, hash[i]);
 		}
-		const struct derive_key key = {
-			.minute = row->minute,
-			.ad = code[0],
-			.campaign = code[1],
-			.advertiser = code[2],
-			.publisher = code[3],
-			.region = code[4],
-			.country_device =
-				(uint8_t)row->country[0] | (uint32_t)(uint8_t)row->country[1] << 8 | (uint32_t)row->device << 16,
-			.currency = (uint8_t)row->currency[0] | (uint32_t)(uint8_t)row->currency[1] << 8 |
-				    (uint32_t)(uint8_t)row->currency[2] << 16,
-		};
-		const struct derive_row *found = derive_find(build->derived, &key);
-		follows = found && !memcmp(&found->sums, &row->sums, sizeof(row->sums));
+		for (uint32_t i = 0; i < here && follows; i++) {
+			const struct derive_row *found = derive_find(build->derived, &key[i], hash[i]);
+			follows = found && !memcmp(&found->sums, &rows[from + i].sums, sizeof(found->sums));
+		}
+		if (from % FOLLOWS_YIELD_ROWS == 0 && build->yield.fn)
+			build->yield.fn(build->yield.context);
 	}
 	return rc ? rc : follows;
 }

@@ -50,13 +50,21 @@ struct derive_row {
 struct derive {
 	struct derive_row *row;
 	uint32_t rows, rows_max;
-	uint32_t *slot;
-	uint32_t slots, last; /* last: index of the row used last, plus one */
+	uint64_t *slot; /* high half of the key's hash, index of its row plus one; 0: free */
+	uint32_t slots; /* a power of two */
 };
+
+uint64_t derive_hash(const struct derive_key *key);
+/* What derive_find() will look at first. */
+static inline void derive_prefetch(const struct derive *derive, uint64_t hash)
+{
+	if (derive->slots)
+		__builtin_prefetch(&derive->slot[(uint32_t)hash & (derive->slots - 1)]);
+}
 
 /* Adds rows. 0 or -ENOMEM. */
 int derive_add(struct derive *derive, const uint64_t *const value[DERIVE_COLUMNS], uint32_t count);
-const struct derive_row *derive_find(const struct derive *derive, const struct derive_key *key);
+const struct derive_row *derive_find(const struct derive *derive, const struct derive_key *key, uint64_t hash);
 void derive_fini(struct derive *derive);
 
 #endif
