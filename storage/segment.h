@@ -90,8 +90,17 @@ struct segment_recalls {
 		uint64_t hits;     /* ids found without a table */
 	} hits[SEGMENT_RECALLS];   /* by sequence, modulo their number; who is pushed out starts again */
 	struct segment_rows *rows; /* the decoder's memory; of no segment between look-ups */
+	/* For who keeps others waiting while it asks: tables are made apart, by segment_recall_make(). */
+	bool apart;
+	uint64_t wanted; /* sequence of a segment whose table is to be made; 0: none, or somebody is at it */
 };
 void segment_recalls_fini(struct segment_recalls *recalls);
+
+/* The table of a segment: a tenth of a second. 0, -EBADMSG or -ENOMEM. */
+struct segment_recall;
+int segment_recall_make(struct segment *segment, struct segment_recall **made);
+/* Takes the table that was wanted, or NULL if it could not be made: then the segment is asked without one for a while. */
+void segment_recall_keep(struct segment_recalls *recalls, uint64_t sequence, struct segment_recall *recall);
 
 /* enum sto_lookup, -EBADMSG or -ENOMEM. */
 int segment_lookup(struct segment *segment, struct segment_recalls *recalls, struct tp_id id, uint32_t minute,

@@ -3,7 +3,7 @@
  *
  *   look-up:  id index ─ not there ─► STO_ABSENT                                        some 100 ns
  *                └ there ─► that row's block, decoded for its fingerprint               some ms each
- *                     └ the 9th of a segment ─► fingerprints of all of it, remembered: a tenth of a second, once, then 1 µs each
+ *                     └ after the 9th of a segment ─► fingerprints of all of it, remembered: a tenth of a second, once, then 1 µs each
  *
  *   version 2:  id filter ─ surely not ─► STO_ABSENT
  *                └ maybe ─► the ids, one after the other ─ none ─► STO_ABSENT           1 in 256, some 100 µs
@@ -86,7 +86,7 @@ static int recall_add(void *context, struct tp_id id, uint64_t fingerprint, uint
 	return 0;
 }
 
-static int recall_make(struct segment *segment, struct segment_recall **made)
+int segment_recall_make(struct segment *segment, struct segment_recall **made)
 {
 	uint64_t slots = 16;
 	while (slots < 2 * segment->totals->rows)
@@ -130,8 +130,12 @@ static struct segment_recall *recall_find(struct segment_recalls *recalls, uint6
 	return NULL;
 }
 
-static void recall_keep(struct segment_recalls *recalls, struct segment_recall *recall)
+void segment_recall_keep(struct segment_recalls *recalls, uint64_t sequence, struct segment_recall *recall)
 {
+	if (!recall) {
+		recalls->hits[sequence % SEGMENT_RECALLS] = (struct segment_hits){0};
+		return;
+	}
 	free(recalls->recall[SEGMENT_RECALLS - 1]);
 	memmove(&recalls->recall[1], &recalls->recall[0], (SEGMENT_RECALLS - 1) * sizeof(recalls->recall[0]));
 	recalls->recall[0] = recall;
@@ -270,11 +274,14 @@ int segment_lookup(struct segment *segment, struct segment_recalls *recalls, str
 	rc = old ? old_ids_find(segment, id, &with) : 1;
 	if (rc <= 0)
 		return rc < 0 ? rc : STO_ABSENT;
-	if (!recalls || !recall_due(recalls, segment->sequence))
+	const bool due = recalls && recall_due(recalls, segment->sequence);
+	if (due && recalls->apart)
+		recalls->wanted = segment->sequence;
+	if (!due || recalls->apart)
 		return direct_ask(segment, recalls, &with, id, minute, fingerprint);
-	rc = recall_make(segment, &recall);
+	rc = segment_recall_make(segment, &recall);
 	if (rc)
 		return rc;
-	recall_keep(recalls, recall);
+	segment_recall_keep(recalls, segment->sequence, recall);
 	return recall_ask(recall, id, minute, fingerprint);
 }

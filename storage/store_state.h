@@ -91,6 +91,7 @@ struct sto_store {
 	_Atomic uint32_t mapped;
 	uint64_t clock;
 	struct segment_recalls recalls; /* of look-ups */
+	bool recall_making;             /* somebody makes a table for them, outside of the lock */
 
 	/* the log writers' opening thread's */
 	_Atomic bool direct_refused, allocate_refused; /* told once */

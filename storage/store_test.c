@@ -412,6 +412,72 @@ static void chain_check(struct sto_reader *reader, const uint8_t begin[32])
 	}
 }
 
+/* A disk that looks, when files are mapped and unmapped, whether look-ups could go on. */
+static struct {
+	struct sto_io io;
+	const struct sto_io *real;
+	struct bench *bench;
+	const struct tp_event *event;
+	uint32_t maps, maps_beside, unmaps_beside;
+} watch;
+
+static bool lookups_go_on(void)
+{
+	if (!watch.bench || pthread_mutex_trylock(&watch.bench->store->map_lock))
+		return false;
+	pthread_mutex_unlock(&watch.bench->store->map_lock);
+	assert_int_equal(sto_segments_lookup(watch.bench->store, watch.event->id,
+					     (uint32_t)(watch.event->timestamp_ms / TP_MINUTE_MS), watch.event->fingerprint),
+			 STO_SAME);
+	return true;
+}
+
+static int watched_map(const struct sto_io *io, int fd, uint64_t bytes, const uint8_t **base)
+{
+	(void)io;
+	watch.maps++;
+	watch.maps_beside += lookups_go_on();
+	return watch.real->map(watch.real, fd, bytes, base);
+}
+
+static void watched_unmap(const struct sto_io *io, const uint8_t *base, uint64_t bytes)
+{
+	(void)io;
+	watch.unmaps_beside += lookups_go_on();
+	watch.real->unmap(watch.real, base, bytes);
+}
+
+/* The table of a segment that is asked often is made while others ask: from a mapping of its own, with the lock free. */
+static void test_table_beside_lookups(void **state)
+{
+	struct bench *bench = *state;
+	_Alignas(8) uint8_t room[TP_EVENT_BYTES_MAX];
+	assert_int_equal(seal_events(bench, 0, EACH, 0), 0);
+	watch.real = bench->store->io;
+	watch.io = *watch.real;
+	watch.io.map = watched_map;
+	watch.io.unmap = watched_unmap;
+	watch.bench = bench;
+	watch.event = sample_event(room, 1);
+	bench->store->io = &watch.io;
+	uint32_t asked = 0;
+	for (; asked < 100 && !bench->store->recalls.recall[0]; asked++)
+		assert_int_equal(sto_segments_lookup(bench->store, watch.event->id,
+						     (uint32_t)(watch.event->timestamp_ms / TP_MINUTE_MS),
+						     watch.event->fingerprint),
+				 STO_SAME);
+	assert_in_range(asked, 2, 99);
+	assert_int_equal(watch.maps, 2);
+	assert_int_equal(watch.maps_beside, 1);
+	assert_int_equal(watch.unmaps_beside, 1);
+	assert_true(lookups_go_on()); /* and with the table the answer is the same */
+	assert_int_equal(sto_segments_lookup(bench->store, watch.event->id, (uint32_t)(watch.event->timestamp_ms / TP_MINUTE_MS),
+					     ~watch.event->fingerprint),
+			 STO_OTHER);
+	assert_int_equal(watch.maps, 2);
+	watch.bench = NULL; /* the store goes away */
+}
+
 static void test_chain(void **state)
 {
 	struct bench *bench = *state;
@@ -639,6 +705,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_border_in_an_hour, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_retention_foretold, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_chain, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_table_beside_lookups, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_replaced_leftovers, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_compaction, setup, teardown),
 		cmocka_unit_test(test_crashes),

@@ -330,10 +330,11 @@ static int segments_walk(struct sto_store *store, const struct segment_work *wor
 }
 
 struct lookup {
-	struct segment_recalls *recalls; /* under map_lock, like the files */
+	struct sto_store *store;
 	struct tp_id id;
 	uint32_t minute;
 	uint64_t fingerprint;
+	uint64_t wanted; /* a table that it falls to us to make; 0: none */
 };
 
 static bool lookup_wanted(const void *context, const struct manifest_segment *facts)
@@ -342,18 +343,57 @@ static bool lookup_wanted(const void *context, const struct manifest_segment *fa
 	return lookup->minute >= facts->minute_min && lookup->minute <= facts->minute_max;
 }
 
+/* Under map_lock, like the recalls. */
 static int lookup_each(void *context, struct segment *file)
 {
-	const struct lookup *lookup = context;
-	return segment_lookup(file, lookup->recalls, lookup->id, lookup->minute, lookup->fingerprint);
+	struct lookup *lookup = context;
+	struct segment_recalls *recalls = &lookup->store->recalls;
+	recalls->apart = true;
+	int rc = segment_lookup(file, recalls, lookup->id, lookup->minute, lookup->fingerprint);
+	/* One at a time, by who finds it due first; meanwhile the others ask without. */
+	if (recalls->wanted && !lookup->store->recall_making) {
+		lookup->wanted = recalls->wanted;
+		lookup->store->recall_making = true;
+	}
+	recalls->wanted = 0;
+	return rc;
+}
+
+/*
+ * Makes the table of a segment from a mapping of its own, while others look up in the one that all share. The lock under which it is handed
+ * over is what makes its contents seen. A segment that is gone by now needs none.
+ */
+static void recall_make(struct sto_store *store, uint64_t sequence)
+{
+	struct segment_recall *made = NULL;
+	struct segment own;
+	char path[STORE_PATH_BYTES];
+	struct store_view *view = store_view_take(store);
+	const struct store_segment *segment = store_view_find(view, sequence);
+	int rc = segment ? folder_segment_path(path, store->data_dir, sequence, segment->facts.generation) : -ENOENT;
+	if (!rc)
+		rc = segment_open(&own, store->io, path, &segment->facts);
+	if (!rc) {
+		if (segment_recall_make(&own, &made))
+			made = NULL;
+		segment_close(&own);
+	}
+	store_view_give(store, view);
+	pthread_mutex_lock(&store->map_lock);
+	segment_recall_keep(&store->recalls, sequence, made);
+	store->recall_making = false;
+	pthread_mutex_unlock(&store->map_lock);
 }
 
 int sto_segments_lookup(struct sto_store *store, struct tp_id id, uint32_t minute, uint64_t fingerprint)
 {
 	static_assert(STO_ABSENT == 0, "the walk goes on while an id is absent");
-	struct lookup lookup = {.recalls = &store->recalls, .id = id, .minute = minute, .fingerprint = fingerprint};
+	struct lookup lookup = {.store = store, .id = id, .minute = minute, .fingerprint = fingerprint};
 	/* Newest first: a retry comes soon after its original. */
-	return segments_walk(store, &(struct segment_work){lookup_wanted, lookup_each, &lookup, true});
+	int rc = segments_walk(store, &(struct segment_work){lookup_wanted, lookup_each, &lookup, true});
+	if (lookup.wanted)
+		recall_make(store, lookup.wanted);
+	return rc;
 }
 
 struct ids {
