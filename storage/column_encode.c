@@ -151,33 +151,59 @@ static void deltas_make(struct column_scratch *scratch, const uint64_t *values, 
 		scratch->delta[i] = look->zigzag ? column_zigzag(values[i] - values[i - 1]) : values[i] - values[i - 1];
 }
 
+/* What one pass without a branch tells; *delta_min: of the differences of neighbours. */
+COLUMN_VECTORISED static struct look extremes(const uint64_t *values, uint32_t count, int64_t *delta_min)
+{
+	uint64_t min = values[0], max = values[0], runs = 1;
+	int64_t least = INT64_MAX;
+	for (uint32_t i = 1; i < count; i++) {
+		const int64_t difference = (int64_t)(values[i] - values[i - 1]);
+		least = difference < least ? difference : least;
+		min = values[i] < min ? values[i] : min;
+		max = values[i] > max ? values[i] : max;
+		runs += difference != 0;
+	}
+	*delta_min = least;
+	return (struct look){.min = min, .max = max, .runs = (uint32_t)runs};
+}
+
+/*
+ * Counting widths: neighbours often have the same, and adding to what was just written waits for it; so there is a table for each of some
+ * neighbours, and the sums of all at the end.
+ */
+enum { WIDTH_TABLES = 4 };
+
+static void widths_sum(struct widths table[WIDTH_TABLES])
+{
+	for (uint32_t t = 1; t < WIDTH_TABLES; t++)
+		for (uint32_t w = 0; w <= 64; w++)
+			table[0].count[w] += table[t].count[w];
+}
+
 static struct look look_at(const uint64_t *values, uint32_t count)
 {
-	struct look look = {.min = values[0], .max = values[0], .runs = 1};
-	struct widths above = {0}, delta = {0}, rise = {0};
-	int64_t delta_min = INT64_MAX;
-	for (uint32_t i = 1; i < count; i++) {
-		int64_t difference = (int64_t)(values[i] - values[i - 1]);
-		delta_min = difference < delta_min ? difference : delta_min;
-		look.min = values[i] < look.min ? values[i] : look.min;
-		look.max = values[i] > look.max ? values[i] : look.max;
-		look.runs += values[i] != values[i - 1];
-	}
+	int64_t delta_min;
+	struct look look = extremes(values, count, &delta_min);
 	if (look.min == look.max)
 		return look;
+	struct widths above[WIDTH_TABLES] = {0}, delta[WIDTH_TABLES] = {0}, rise[WIDTH_TABLES] = {0};
 	look.delta_min = (uint64_t)delta_min;
-	delta.count[0]++;
-	rise.count[0]++;
+	delta[0].count[0]++;
+	rise[0].count[0]++;
+	above[0].count[column_width(values[0] - look.min)]++;
 	for (uint32_t i = 1; i < count; i++) {
-		uint64_t difference = values[i] - values[i - 1];
-		delta.count[column_width(column_zigzag(difference))]++;
-		rise.count[column_width(difference - look.delta_min)]++;
+		const uint64_t difference = values[i] - values[i - 1];
+		const uint32_t t = i % WIDTH_TABLES;
+		delta[t].count[column_width(column_zigzag(difference))]++;
+		rise[t].count[column_width(difference - look.delta_min)]++;
+		above[t].count[column_width(values[i] - look.min)]++;
 	}
-	for (uint32_t i = 0; i < count; i++)
-		above.count[column_width(values[i] - look.min)]++;
-	look.plain = plan_make(&above, count);
-	look.delta = plan_make(&rise, count);
-	const struct plan zigzag = plan_make(&delta, count);
+	widths_sum(above);
+	widths_sum(delta);
+	widths_sum(rise);
+	look.plain = plan_make(above, count);
+	look.delta = plan_make(rise, count);
+	const struct plan zigzag = plan_make(delta, count);
 	look.zigzag = zigzag.bits < look.delta.bits;
 	if (look.zigzag)
 		look.delta = zigzag;
