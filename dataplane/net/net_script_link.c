@@ -155,7 +155,10 @@ void script_books(const struct script_net *net)
 			continue;
 		/* chunks only while bytes wait */
 		if (!dp_seq_lt(conn->snd_una, conn->snd_end))
-			assert_int_equal(conn->tx_chunks, 0);
+			assert_int_equal(conn->tx_chunks + conn->brief_bytes, 0);
+		/* and every byte that is out is kept somewhere */
+		else if (!conn->tx_chunks)
+			assert_int_equal(conn->brief_seq + conn->brief_bytes, conn->snd_end);
 		if (conn->rcv_read == conn->rcv_nxt && !conn->ranges)
 			assert_int_equal(conn->rx_chunks, 0);
 	}

@@ -205,6 +205,8 @@ static void check_books(void)
 		CHECK(!conn->sacked || conn->flags & DP_C_SACK);
 		CHECK(conn->timer.link);
 		CHECK(!conn->tx_chunks || dp_seq_lt(conn->snd_una, conn->snd_end));
+		CHECK(!conn->brief_bytes || (dp_seq_lt(conn->snd_una, conn->brief_seq + conn->brief_bytes) &&
+					     dp_seq_le(conn->brief_seq + conn->brief_bytes, conn->snd_end)));
 		CHECK(!conn->rx_chunks || conn->ranges || conn->rcv_read != conn->rcv_nxt || conn->flags & DP_C_DISCARD);
 	}
 	CHECK(held + tcp->chunks_free == tcp->chunks && holders == tcp->tx_holders);

@@ -56,6 +56,7 @@ enum {
 	DP_SACKED_MAX = 8,
 	DP_MSS_MIN = 64,        /* a peer that asks for less gets this: a tiny MSS would multiply our packets */
 	DP_RESERVE_MAX = 65536, /* connections that have a chunk for an answer set aside */
+	DP_BRIEF_BYTES = 104,   /* of an answer that needs no chunk: a 204 has 59; fills the record's last cache line */
 	DP_INITIAL_SEGMENTS = 10,
 	DP_DUP_ACKS = 3,
 	DP_SYN_ACK_RETRIES = 4, /* sent 5 times, after 1, 2, 4, 8 s; the entry is reaped 16 s after the last */
@@ -121,7 +122,7 @@ struct dp_conn_rings {
 };
 
 struct dp_conn {
-	struct dp_stream stream; /* first: ops get its address */
+	_Alignas(64) struct dp_stream stream; /* first: ops get its address */
 	struct dp_tcp *tcp;
 	struct dp_conn *dirty_next;
 	uint32_t index, hash, next; /* next: index + 1 in the hash chain or the free list */
@@ -152,6 +153,10 @@ struct dp_conn {
 	uint64_t opened_ns;
 	uint32_t first_in, first_out; /* numbers of the first bytes, for the operator's list */
 	struct dp_wheel_node timer;
+	/* The unacknowledged bytes [brief_seq, brief_seq + brief_bytes), in front of those in the ring: tcp_ring.c. */
+	uint32_t brief_seq;
+	uint8_t brief_bytes; /* 0: none */
+	uint8_t brief[DP_BRIEF_BYTES];
 };
 
 enum dp_mini_kind { DP_MINI_FREE, DP_MINI_HALF, DP_MINI_WAIT };

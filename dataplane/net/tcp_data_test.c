@@ -197,6 +197,11 @@ static const struct script_case send_cases[] = {
 	 PLAIN "frames 0\n< . 1:1461 ack 1\n< . 1461:2921 ack 1\nnone\nframes -1\n+1\n> . ack 2921\n"},
 	{"frames: a retransmission that the port refused comes again",
 	 PLAIN "app send 10\n> P. 1:11\nframes 0\n+210\nnone\nframes -1\n+420\n> P. 1:11\n"},
+	/* 104 bytes stay in the record (DP_BRIEF_BYTES), what follows lies in a chunk: sent again as one. */
+	{"brief: behind it the ring, both sent again, acknowledged in part",
+	 PLAIN "app send 60\n> P. 1:61\napp send 44\n> P. 61:105\napp send 300\n> P. 105:405\n+210\n> P. 1:405\n"
+	       "< . 1:1 ack 31\n+420\n> P. 31:405\n< . 1:1 ack 105\n+420\n> P. 105:405\n< . 1:1 ack 405\n"
+	       "app send 104\n> P. 405:509\napp send 1\n> P. 509:510\n< . 1:1 ack 509\n+210\n> P. 509:510\n"},
 	{"RFC 1191, 8201: too big is obeyed", PLAIN "app send 2920\n> . 1:1461\n> P. 1461:2921\ntoobig 1300 1\n>\n>\n>\nnone\n"},
 	{"RFC 1191 6.3: too big never makes larger",
 	 PLAIN "app send 1000\n> P. 1:1001\ntoobig 9000 1\nnone\ncount FRAMES_BAD_ICMP 1\n< . 1:1 ack 1001\napp send 1500\n"

@@ -10,6 +10,9 @@
  *
  * A connection never spans more than the slots less one, so the first and the last bytes cannot meet in one slot.
  *
+ * What is sent while no chunk is held, and is short, lies in the record instead (`brief`): nearly every answer is a 204, and two thousand
+ * of them that wait for their ACK in a chunk each would be spread over 4 MiB. Once bytes went to the ring, all that follow do.
+ *
  * Who gets a chunk: the pool holds one chunk per connection (for the first DP_RESERVE_MAX of them) and a half more. The first chunk
  * of a send ring is always granted; everything else only while more chunks are free than connections hold no send chunk. So no set
  * of peers, however slow or greedy, can keep another connection from answering. In tables larger than that an answer may find no
@@ -149,6 +152,14 @@ static void ring_release(struct dp_tcp *tcp, uint32_t *ring, uint32_t slots, uin
 
 uint32_t dp_tx_write(struct dp_conn *conn, uint32_t seq, const uint8_t *bytes, uint32_t count)
 {
+	if (!conn->tx_chunks && conn->brief_bytes + count <= DP_BRIEF_BYTES) {
+		if (!conn->brief_bytes)
+			conn->brief_seq = seq;
+		assert(seq == conn->brief_seq + conn->brief_bytes);
+		memcpy(conn->brief + conn->brief_bytes, bytes, count);
+		conn->brief_bytes = (uint8_t)(conn->brief_bytes + count);
+		return count;
+	}
 	if (!conn->rings && !conn->tcp->chunks_free)
 		return 0;
 	rings_take(conn);
@@ -171,6 +182,14 @@ uint32_t dp_rx_write(struct dp_conn *conn, uint32_t seq, const uint8_t *bytes, u
 
 void dp_tx_read(const struct dp_conn *conn, uint32_t seq, uint8_t *to, uint32_t count)
 {
+	if (conn->brief_bytes && dp_seq_lt(seq, conn->brief_seq + conn->brief_bytes)) {
+		uint32_t at = seq - conn->brief_seq, run = dp_min32(count, conn->brief_bytes - at);
+		assert(at < conn->brief_bytes);
+		memcpy(to, conn->brief + at, run);
+		to += run;
+		seq += run;
+		count -= run;
+	}
 	while (count) {
 		uint32_t chunk = conn->tcp->rings[conn->rings - 1].tx[slot_of(seq, DP_TX_CHUNKS)], run = in_chunk(seq, count);
 		assert(chunk);
@@ -191,6 +210,8 @@ const uint8_t *dp_rx_run(const struct dp_conn *conn, uint32_t seq, uint32_t coun
 
 void dp_tx_release(struct dp_conn *conn, uint32_t from, uint32_t to, bool empty)
 {
+	if (empty || dp_seq_le(conn->brief_seq + conn->brief_bytes, to))
+		conn->brief_bytes = 0;
 	if (!conn->tx_chunks)
 		return;
 	ring_release(conn->tcp, dp_conn_rings(conn)->tx, DP_TX_CHUNKS, &conn->tx_chunks, from, to, empty);

@@ -14,9 +14,10 @@
 
 enum { BLOCK_BYTES = 8, DUP_THRESH = 3 };
 
+/* NULL: nothing is out but what is brief, and nothing is noted. */
 static struct dp_range *board(struct dp_conn *conn)
 {
-	return dp_conn_rings(conn)->sacked;
+	return conn->rings ? dp_conn_rings(conn)->sacked : NULL;
 }
 
 void dp_sack_clear(struct dp_conn *conn)
@@ -56,6 +57,8 @@ static bool add(struct dp_conn *conn, uint32_t from, uint32_t to)
 bool dp_sack_update(struct dp_conn *conn, const struct dp_segment *segment)
 {
 	bool news = false;
+	if (!conn->rings)
+		return false; /* what is out is brief: too little for a loss to show before the timer does */
 	for (uint32_t at = 0; at + BLOCK_BYTES <= segment->sack_bytes; at += BLOCK_BYTES) {
 		uint32_t from = dp_get32(segment->sack_blocks + at), to = dp_get32(segment->sack_blocks + at + 4);
 		/* Below snd_una it is a duplicate told (RFC 2883); beyond what was sent it is a lie. */

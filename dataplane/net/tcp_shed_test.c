@@ -114,19 +114,25 @@ static void test_buffers(void **state)
 		for (int i = 0; i < 10; i++)
 			line("> . port %d\n", port);
 	}
-	line("app send 10 port 6\nnone\napp send 10 port 7\nnone\napp writable 0 port 6\n");
+	line("app send 200 port 6\nnone\napp send 200 port 7\nnone\napp writable 0 port 6\n");
+	/* A brief answer needs none. */
+	handshake(8);
+	line("app send 104 port 8\n> P. 1:105 port 8\n< . 1:1 ack 105 port 8\n");
+	/* A second one on top of it, that is too much: it has to wait for the first one's acknowledgement, then for a buffer. */
+	line("app send 50 port 8\n> P. 105:155 port 8\napp send 55 port 8\nnone\n< . 1:1 ack 155 port 8\napp writable 1 port 8\n"
+	     "app send 200 port 8\nnone\n");
 	/* An acknowledgement frees chunks; those in line get them. */
 	line("< . 1:1 ack 14601 port 1\n");
 	for (int i = 0; i < 9; i++)
 		line("> port 1\n");
 	line("app writable 0 port 1\napp writable 1 port 6\napp writable 1 port 7\n");
-	line("app send 10 port 6\n> P. 1:11 port 6\n< . 1:1 ack 11 port 6\n");
-	line("app send 10 port 7\n> P. 1:11 port 7\n< . 1:1 ack 11 port 7\n");
+	line("app send 200 port 6\n> P. 1:201 port 6\n< . 1:1 ack 201 port 6\n");
+	line("app send 200 port 7\n> P. 1:201 port 7\n< . 1:1 ack 201 port 7\n");
 	for (int port = 2; port <= 5; port++)
 		line("app send 32768 port %d\nnone\n", port);
 	/* All taken again. Nobody is touched for a second, then one that stalls goes at a time. */
-	line("app send 10 port 7\nnone\nframes 0\n+990\ncount CONNECTIONS_EVICTED 0\nconns 7\n+20\nframes -1\n");
-	line("count CONNECTIONS_EVICTED 1\nconns 6\napp closed 0 port 6\napp writable 2 port 7\napp send 10 port 7\n> P. 11:21 "
+	line("app send 200 port 7\nnone\nframes 0\n+990\ncount CONNECTIONS_EVICTED 0\nconns 8\n+20\nframes -1\n");
+	line("count CONNECTIONS_EVICTED 1\nconns 7\napp closed 0 port 6\napp writable 2 port 7\napp send 200 port 7\n> P. 201:401 "
 	     "port 7\n");
 	check("shed: an answer waits for a buffer, and who stalls is reset",
 	      &(struct script_options){.family = 4, .vlan = DP_UNTAGGED, .connections_max = 16, .reserve_max = 1});

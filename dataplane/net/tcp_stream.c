@@ -25,7 +25,7 @@ static size_t stream_send(struct dp_stream *stream, const void *bytes, size_t co
 	}
 	if (taken < count)
 		conn->flags |= DP_C_WANT_WRITABLE;
-	if (!taken && count && !conn->tx_chunks)
+	if (!taken && count && !conn->tx_chunks && !conn->brief_bytes)
 		dp_shed_wait(conn); /* nothing is out whose ACK would wake it */
 	return taken;
 }
