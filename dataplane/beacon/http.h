@@ -36,6 +36,7 @@
 #include "gzip_body.h"
 #include "http_answer.h"
 #include "http_chunk.h"
+#include "http_memo.h"
 #include "http_parser.h"
 #include "http_route.h"
 #include "pixel.h"
@@ -160,6 +161,7 @@ struct dp_http_connection {
 	uint64_t began_ns;
 	uint64_t body_began_ns; /* of the body, or since we had room for more of it */
 	uint64_t body_taken;    /* bytes since then, of its framing too */
+	uint16_t memo_place;    /* of its last head: http_memo.h */
 	struct dp_http_head head;
 	struct dp_chunked chunked;
 	struct dp_http_current current;
@@ -198,6 +200,7 @@ struct dp_http {
 	uint32_t owing;          /* connections with a request begun and not answered */
 	struct dp_tally sources; /* connections of each source that is not trusted */
 	struct dp_pixel_scratch pixel;
+	struct dp_http_memo memo;
 	char out[DP_HTTP_OUT_BYTES];
 };
 

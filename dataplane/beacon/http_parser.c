@@ -121,7 +121,7 @@ static bool next_element(const char **text, size_t *bytes, const char **element,
 	return true;
 }
 
-static const char *field_content_length(struct dp_http_head *head, const char *value, size_t bytes)
+static const char *field_content_length(struct dp_http_head *head, size_t at, const char *value, size_t bytes)
 {
 	if (head->length_lines++ != 0)
 		return "more than one Content-Length";
@@ -136,6 +136,8 @@ static const char *field_content_length(struct dp_http_head *head, const char *v
 	}
 	head->content_length = length;
 	head->has_length = true;
+	head->length_at = (uint32_t)at;
+	head->length_bytes = (uint32_t)bytes;
 	return NULL;
 }
 
@@ -275,7 +277,7 @@ static enum dp_http_step parse_field(struct dp_http_head *head, const char *byte
 		break;
 	case 14:
 		if (DP_SAME_NAME(name, "content-length"))
-			why = field_content_length(head, value, count);
+			why = field_content_length(head, value_at, value, count);
 		break;
 	case 15:
 		if (DP_SAME_NAME(name, "x-forwarded-for"))

@@ -58,8 +58,9 @@ struct dp_http_head {
 	bool has_length;
 	bool expect_continue, expect_other;
 	uint8_t forwarded_count;
-	uint16_t status; /* when BAD */
-	uint32_t bytes;  /* of the whole head, empty lines before and after included */
+	uint16_t status;                  /* when BAD */
+	uint32_t bytes;                   /* of the whole head, empty lines before and after included */
+	uint32_t length_at, length_bytes; /* where the value of Content-Length is; 0: there is none */
 	uint64_t content_length;
 	struct dp_http_span path, query;
 	struct dp_http_span authorization; /* the field's value; bytes == 0: none */

@@ -367,6 +367,18 @@ static enum progress take_head_buffered(struct dp_http_connection *c, const char
 	return head_done(c, buffer);
 }
 
+/* All that is there of a head, and nothing of it is in the buffer. */
+static enum dp_http_step head_parse(struct dp_http_connection *c, const char *bytes, size_t count)
+{
+	struct dp_http_memo *memo = &c->http->memo;
+	if (dp_memo_find(memo, c->memo_place, &c->head, bytes, count))
+		return DP_HTTP_DONE;
+	const enum dp_http_step step = dp_http_head_parse(&c->head, bytes, count);
+	if (step == DP_HTTP_DONE)
+		c->memo_place = dp_memo_note(memo, c->memo_place, &c->head, bytes);
+	return step;
+}
+
 static enum progress take_head(struct dp_http_connection *c, const char *bytes, size_t count, size_t *used)
 {
 	if (count == 0)
@@ -381,7 +393,7 @@ static enum progress take_head(struct dp_http_connection *c, const char *bytes, 
 		*used += 2; /* RFC 9112 section 2.2 */
 	if (*used != 0)
 		return GO;
-	enum dp_http_step step = dp_http_head_parse(&c->head, bytes, count);
+	enum dp_http_step step = head_parse(c, bytes, count);
 	bool begun = step != DP_HTTP_MORE || dp_http_head_begun(&c->head, bytes, count);
 	if (begun && !begin_request(c))
 		return NEED;
