@@ -21,8 +21,8 @@ static struct dp_http_memo memo;
 static const char *const heads[] = {
 	"POST /api/v1/clicks HTTP/1.1\r\nHost: a\r\nContent-Length: 490\r\n\r\n",
 	"POST /api/v1/clicks HTTP/1.1\r\nContent-Length:  7 \r\nHost: 10.77.0.1:8080\r\nUser-Agent: x\r\nConnection: close\r\n\r\n",
-	"POST /api/v1/clicks?report=1 HTTP/1.1\r\nHost: b\r\nContent-Type: application/json\r\nContent-Length: 1234567\r\n"
-	"Authorization: Bearer abc\r\n\r\n",
+	("POST /api/v1/clicks?report=1 HTTP/1.1\r\nHost: b\r\nContent-Type: application/json\r\nContent-Length: 1234567\r\n"
+	 "Authorization: Bearer abc\r\n\r\n"),
 	"GET /healthz HTTP/1.1\r\nHost: c\r\n\r\n",
 	"GET /api/v1/pixel.gif?event_id=1&event_type=click HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
 	"POST /x HTTP/1.1\r\nHost: d\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n",
