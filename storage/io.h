@@ -50,6 +50,25 @@ struct sto_queue_ops {
 	void (*close)(struct sto_queue *queue);
 };
 
+/*
+ * Reads of one file that are on their way, several at once, past the page cache where that can be. For one thread. Places in the file,
+ * lengths and buffers are multiples of 4096.
+ */
+struct sto_reads {
+	const struct sto_reads_ops *ops;
+};
+
+struct sto_reads_ops {
+	/* 0 or -errno. Never more on their way than `depth`. The buffer is theirs until this read was waited for. */
+	int (*start)(struct sto_reads *reads, void *to, uint64_t bytes, uint64_t offset, uint32_t tag);
+	/*
+	 * Waits for one of those on their way, whichever, and says which: bytes read, or that one's -errno. Fewer bytes than were asked for
+	 * are no proof of the file's end. *tag UINT32_MAX: nothing more will come.
+	 */
+	int64_t (*wait)(struct sto_reads *reads, uint32_t *tag);
+	void (*close)(struct sto_reads *reads); /* waits for all that are on their way */
+};
+
 typedef int (*sto_name_fn)(void *context, const char *name); /* non-zero stops and is returned */
 
 struct sto_io {
@@ -78,6 +97,7 @@ struct sto_io {
 	uint64_t (*now_ms)(const struct sto_io *io); /* real time */
 	/* All writes of the queue come from buffers[0..buffer_bytes). */
 	int (*queue_open)(const struct sto_io *io, void *buffers, uint64_t buffer_bytes, uint32_t depth, struct sto_queue **queue);
+	int (*reads_open)(const struct sto_io *io, const char *path, uint32_t depth, struct sto_reads **reads);
 };
 
 const struct sto_io *sto_io_system(void);
@@ -90,6 +110,10 @@ enum sto_stable {
 }; /* see io_uring.c; ASK: as the drive of the first file has it */
 int sto_queue_uring_open(void *buffers, uint64_t buffer_bytes, uint32_t depth, enum sto_stable stable, struct sto_queue **queue);
 int sto_queue_sync_open(uint32_t depth, struct sto_queue **queue);
+
+/* The two ways to read (io_read.c): through io_uring, else by io->read() when they are waited for. */
+int sto_reads_uring_open(const struct sto_io *io, const char *path, uint32_t depth, struct sto_reads **reads);
+int sto_reads_plain_open(const struct sto_io *io, const char *path, uint32_t depth, struct sto_reads **reads);
 
 /* Not a failed disk: room may come back. */
 static inline bool sto_io_full(int64_t error)

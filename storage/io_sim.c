@@ -475,4 +475,5 @@ const struct sto_io sim_table = {
 	.random = sim_random,
 	.now_ms = sim_now_ms,
 	.queue_open = sim_queue_open,
+	.reads_open = sto_reads_plain_open,
 };

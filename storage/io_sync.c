@@ -256,6 +256,7 @@ const struct sto_io *sto_io_system(void)
 		.random = system_random,
 		.now_ms = system_now_ms,
 		.queue_open = system_queue_open,
+		.reads_open = sto_reads_uring_open,
 	};
 	return &system;
 }
