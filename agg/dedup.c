@@ -356,6 +356,11 @@ uint64_t agg_dedup_struct_bytes(void)
 	return sizeof(struct agg_dedup);
 }
 
+uint64_t agg_dedup_current_bytes(const struct agg_dedup *dedup)
+{
+	return (uint64_t)((const uint8_t *)(dedup->generation[0].line + dedup->lines) - (const uint8_t *)dedup);
+}
+
 struct agg_dedup *agg_dedup_create(void *memory, uint64_t bytes)
 {
 	if (bytes < MEMORY_BYTES_MIN || (uintptr_t)memory % 64 != 0)

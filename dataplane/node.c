@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +25,7 @@ enum {
 	DRAIN_MS = 200,     /* how long what the kernel has queued may take to come in */
 	OWED_MS_MAX = 5000, /* how long a client may take to finish its request at the end */
 	SEAL_MS_MAX = 60000,
+	START_THREADS_MAX = 8,
 };
 
 /* A small disk gets small log files: an eighth of what is free, so that a few of them and their segments fit. */
@@ -67,7 +69,7 @@ static int wals_open(struct dp_node *node)
 	}
 	node->rotated_ms = tp_now_ms();
 	node->rotated_watermark_ms = atomic_load_explicit(&node->live->watermark_ms, memory_order_relaxed);
-	/* The first spare files and tables. A full disk is no reason not to start: beacons are refused until there is space. */
+	/* The first spares, of files only where none could be made before. A full disk is no reason not to start: beacons are refused. */
 	dp_spares_first(node);
 	return atomic_load(&node->failed);
 }
@@ -363,6 +365,7 @@ static int start(struct dp_node *node)
 		tp_logf(TP_ERROR, "cannot allocate memory", "error=\"%s\"", strerror(-rc));
 		return rc;
 	}
+	dp_touch_start(&node->touch, node->start_threads);
 	tp_logf(TP_INFO, "memory fixed",
 		"dedup_bytes=%" PRIu64 " ids_per_generation=%" PRIu64 " hop_bytes=%" PRIu64 " live_bytes=%" PRIu64,
 		node->dedup_bytes, agg_dedup_ids_max(node->dedup),
@@ -412,8 +415,10 @@ static int start(struct dp_node *node)
 	rc = ports_open(node);
 	if (!rc)
 		rc = dp_blocklist_enforce(node->blocklist);
-	if (!rc)
-		rc = threads_start(node);
+	if (rc)
+		return rc;
+	dp_touch_wait(&node->touch);
+	rc = threads_start(node);
 	if (rc)
 		return rc;
 	/* In this order: the command thread does all its work from here on. */
@@ -422,9 +427,17 @@ static int start(struct dp_node *node)
 	return 0;
 }
 
+static uint32_t cpus_usable(void)
+{
+	cpu_set_t set;
+	int cpus = sched_getaffinity(0, sizeof(set), &set) ? 1 : CPU_COUNT(&set);
+	return cpus < START_THREADS_MAX ? (uint32_t)cpus : START_THREADS_MAX;
+}
+
 int dp_node_start(struct dp_node *node)
 {
 	node->live_fd = node->sight_fd = node->sight_client = node->command_listen_fd = -1;
+	node->start_threads = cpus_usable();
 	node->table_rows = DP_TABLE_ROWS;
 	node->table_heap_bytes = DP_TABLE_HEAP_BYTES;
 	int rc = start(node);

@@ -10,6 +10,7 @@
 #include "background.h"
 #include "blocklist.h"
 #include "core.h"
+#include "memory_touch.h"
 #include "turnpike/config.h"
 #include "turnpike/rules.h"
 #include "turnpike/sight.h"
@@ -17,7 +18,7 @@
 
 enum {
 	DP_TABLES_PER_SHARD = 4,
-	DP_TABLES_RECOVERED = 4, /* and as many more per shard for the log files that recovery leaves to be sealed */
+	DP_TABLES_RECOVERED = 8, /* and as many more per shard for the log files that recovery leaves to be sealed */
 	DP_TABLES_MAX = TP_SHARDS_MAX * (DP_TABLES_PER_SHARD + DP_TABLES_RECOVERED),
 	DP_TABLE_ROWS = 262144,
 	DP_TABLE_HEAP_BYTES = 24 << 20,
@@ -62,11 +63,13 @@ struct dp_node {
 	struct dp_access *access;
 	struct agg_dedup *dedup;
 	void *dedup_memory, *fraud_ip_memory;
+	struct dp_touch touch;
 	uint64_t dedup_bytes, log_file_bytes;
 	uint32_t table_rows, table_heap_bytes; /* of a live table */
-	struct tp_hop *hop;                    /* [rx][shard] */
-	struct tp_hop *dead;                   /* [rx]: dead letters, to shard rx % shards */
-	struct dp_late_ring *late_ring;        /* [rx][shard] */
+	uint32_t start_threads;         /* that may work beside each other then; 0 and 1: the main thread reads the log alone */
+	struct tp_hop *hop;             /* [rx][shard] */
+	struct tp_hop *dead;            /* [rx]: dead letters, to shard rx % shards */
+	struct dp_late_ring *late_ring; /* [rx][shard] */
 	struct dp_shard *shard;
 	struct dp_shard_keeping *keeping;
 	void **fraud_memory;
@@ -141,8 +144,8 @@ void dp_fraud_rules_free(struct dp_node *node);
 /* The command thread, a few times a second: what rules have to tell. */
 void dp_fraud_signals(struct dp_node *node);
 
-/* ---- recovery.c: main thread, before any other ---- */
-/* Replays what the log has, seals it, loads the id table and the fraud state. */
+/* ---- recovery.c: main thread, before any core ---- */
+/* Replays what the log has, loads the id table, the live tables and the fraud state; by node->start_threads. 0 or -errno. */
 int dp_recover(struct dp_node *node, uint64_t now_ms);
 
 /* ---- spares.c: any background thread; the main thread while none runs ---- */

@@ -29,7 +29,10 @@ static uint64_t memory_available(void)
 	return (uint64_t)kib << 10;
 }
 
-/* Memory touched at start: huge pages where the kernel gives them. Too little of it is an error here, not a kill at the touch. */
+/*
+ * Memory that memory_touch.c gets at start: huge pages where the kernel gives them. Too little of it is an error here, not a kill at the
+ * touch.
+ */
 static void *memory_map(uint64_t bytes)
 {
 	uint64_t available = memory_available();
@@ -41,8 +44,7 @@ static void *memory_map(uint64_t bytes)
 	if (at == MAP_FAILED)
 		return NULL;
 	madvise(at, bytes, MADV_HUGEPAGE);
-	memset(at, 0, bytes);
-	return at;
+	return at; /* zeroed: nobody has had it */
 }
 
 /* An array of structs with cache lines of their own, zeroed. */
@@ -118,6 +120,10 @@ int dp_node_memory_create(struct dp_node *node)
 	    !node->fraud || !node->wal || !node->rx_cores || !node->shard_cores || !node->dedup_memory || !node->fraud_ip_memory)
 		return -ENOMEM;
 	node->dedup = agg_dedup_create(node->dedup_memory, node->dedup_bytes);
+	/* What the first rotation brings into use comes last: the generations behind the current one. */
+	const uint64_t now_bytes = agg_dedup_current_bytes(node->dedup);
+	dp_touch_add(&node->touch, node->dedup_memory, now_bytes, false);
+	dp_touch_add(&node->touch, node->fraud_ip_memory, agg_fraud_ip_bytes(node->fraud_entries), false);
 	struct agg_fraud_ip *fraud_ip = agg_fraud_ip_init(node->fraud_ip_memory, node->fraud_entries);
 
 	for (uint32_t i = 0; i < rx * shards; i++) {
@@ -138,6 +144,7 @@ int dp_node_memory_create(struct dp_node *node)
 		shard->dead = calloc(rx, sizeof(*shard->dead));
 		if (!node->fraud_memory[s] || !shard->hop || !shard->late_ring || !shard->dead)
 			return -ENOMEM;
+		dp_touch_add(&node->touch, node->fraud_memory[s], agg_fraud_shard_bytes(node->fraud_entries), false);
 		for (uint32_t q = s; q < rx; q += shards)
 			shard->dead[shard->deads++] = (struct dp_shard_dead){.ring = &node->dead[q], .rx = q};
 		for (uint32_t q = 0; q < rx; q++) {
@@ -166,6 +173,7 @@ int dp_node_memory_create(struct dp_node *node)
 		node->fraud[s] = agg_fraud_shard_init(node->fraud_memory[s], node->fraud_entries, fraud_ip, shard->counters);
 		shard->machine[shard->machines++] = agg_fraud_machine(node->fraud[s]);
 	}
+	dp_touch_add(&node->touch, (uint8_t *)node->dedup_memory + now_bytes, node->dedup_bytes - now_bytes, true);
 	node->live->cores = node->cores;
 	for (uint32_t i = 0; i < node->cores; i++) {
 		node->core[i].rx_cores = node->rx_cores;
@@ -182,6 +190,7 @@ int dp_node_memory_create(struct dp_node *node)
 void dp_node_memory_free(struct dp_node *node)
 {
 	uint32_t rx = node->config.rx_count, shards = node->config.shard_count;
+	dp_touch_end(&node->touch);
 	dp_fold_memory_free(&node->fold_memory);
 	for (uint32_t i = 0; node->hop && i < rx * shards; i++)
 		tp_hop_fini(&node->hop[i]);

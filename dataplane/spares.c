@@ -93,13 +93,13 @@ static uint32_t tables_give(struct dp_node *node)
 	return given;
 }
 
-/* How many; -errno when the node has failed. */
-static int files_give(struct dp_node *node)
+/* How many; -errno when the node has failed. `first`: only where a shard has no file at all. */
+static int files_give(struct dp_node *node, bool first)
 {
 	bool lacks = false;
 	int given = 0;
 	for (uint32_t s = 0; s < node->config.shard_count; s++) {
-		if (!sto_wal_spare_wanted(node->wal[s]))
+		if (!sto_wal_spare_wanted(node->wal[s]) || (first && sto_wal_file_id(node->wal[s])))
 			continue;
 		int rc = sto_wal_spare_give(node->wal[s]);
 		if (rc == -ENOSPC) {
@@ -116,10 +116,14 @@ static int files_give(struct dp_node *node)
 	return given;
 }
 
+/*
+ * Nothing is made here that the first beacon does not wait for: filling a spare log file with zeros takes a disk up to a second, and the
+ * file that a shard has got with its log serves until then.
+ */
 void dp_spares_first(struct dp_node *node)
 {
 	tables_give(node);
-	files_give(node);
+	files_give(node, true);
 }
 
 uint64_t dp_spares_step(struct dp_node *node, uint64_t now_ms, uint64_t now_ns)
@@ -129,7 +133,7 @@ uint64_t dp_spares_step(struct dp_node *node, uint64_t now_ms, uint64_t now_ns)
 	const uint32_t tables = tables_give(node);
 	if (tables_touch(node))
 		return 0;
-	const int files = files_give(node);
+	const int files = files_give(node, false);
 	if (files < 0)
 		return SPARES_FULL_NS;
 	if (tables || files)

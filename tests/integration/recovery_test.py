@@ -172,24 +172,41 @@ def test_ports_open_before_old_logs_are_sealed(build):
             close(made)
 
 
-def test_more_tail_than_memory(build):
-    """More ids in the tail than the id table is sure to hold: the oldest files are sealed first, and every copy is still known."""
+def more_tail_than_memory(build, batches, sealed_first):
     with folder() as path:
         made = Node(build, path, extra="memory: {dedup: 64MiB}\n")
         try:
             made.start(control=False)
-            sent = [[event(event_type="impression", device_id=f"d{i}-{k}") for k in range(1000)] for i in range(12)]
+            sent = [[event(event_type="impression", device_id=f"d{i}-{k}") for k in range(1000)] for i in range(batches)]
             for batch in sent:
                 assert made.post(batch, report=True)[1]["accepted"] == 1000
             made.kill()
-            made.extra = "memory: {dedup: 1MiB}\n"
+            made.extra = "memory: {dedup: 1MiB}\n"  # 7,600 ids a generation
             made.write_config()
             made.start()
-            assert "sealing the oldest files first" in (path / "data.log").read_text()
+            assert ("sealing the oldest files first" in (path / "data.log").read_text()) == sealed_first
             for batch in sent:
                 assert made.post(batch, report=True)[1]["duplicates"] == 1000
-            assert made.totals("campaigns", "camp_1")["impressions"] == 12000
+            # What comes now wants the room of the ids that the tail has taken: those are forgotten only when their file is sealed.
+            more = [[event(event_type="impression", device_id=f"more{i}-{k}") for k in range(1000)] for i in range(6)]
+            for batch in more:
+                assert made.post(batch, report=True)[1]["accepted"] == 1000
+            for batch in sent + more:
+                report = made.post(batch, report=True)[1]
+                assert report["duplicates"] == 1000, report
+            assert made.totals("campaigns", "camp_1")["impressions"] == (batches + 6) * 1000
             made.audit()
             made.stop()
         finally:
             close(made)
+
+
+def test_more_tail_than_memory(build):
+    """More ids in the tail than the id table is sure to hold: the oldest files are sealed first, and every copy is still known."""
+    more_tail_than_memory(build, 20, sealed_first=True)
+
+
+def test_a_tail_in_two_generations(build):
+    """More ids in the tail than one generation holds: nothing is sealed first, and every copy is still known, before and after."""
+    more_tail_than_memory(build, 12, sealed_first=False)
+

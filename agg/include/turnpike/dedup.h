@@ -33,6 +33,8 @@ enum agg_dedup_result {
 /* Bytes of memory for the three generations; rounded down to what the layout can use. At least 32 KiB. */
 struct agg_dedup *agg_dedup_create(void *memory, uint64_t bytes); /* memory: 64-byte aligned, zeroed; owned by the caller */
 uint64_t agg_dedup_struct_bytes(void);                            /* the control part lies at the start of `memory` */
+/* So many bytes from the start of `memory` hold the control part and the first current generation; the others are read only until rotated. */
+uint64_t agg_dedup_current_bytes(const struct agg_dedup *dedup);
 
 /*
  * Brings the cache line that `id` will probe first (in both generations) closer. For a whole burst before the first of it is inserted, not
