@@ -16,7 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PIECES = 4, UNIT = 4096, PIECE_BYTES_MAX = 1 << 20 };
+enum { PIECES = 4, FILE_PIECES = 16, UNIT = 4096, PIECE_BYTES_MAX = 1 << 20 };
 
 /* What a slot holds: bytes read, -errno, or this. */
 #define ON_ITS_WAY INT64_MAX
@@ -36,8 +36,8 @@ int log_ahead_open(struct log_ahead **out, const struct sto_io *io, const char *
 	struct log_ahead *ahead = calloc(1, sizeof(*ahead));
 	if (!ahead)
 		return -ENOMEM;
-	/* Small files get small pieces: their ring is not larger than they are. */
-	uint64_t piece = (bytes / PIECES + UNIT) / UNIT * UNIT;
+	/* Small files get small pieces: their ring is smaller than they are. */
+	uint64_t piece = (bytes / FILE_PIECES + UNIT) / UNIT * UNIT;
 	*ahead = (struct log_ahead){
 		.io = io, .fd = fd, .bytes = bytes, .piece_bytes = piece < PIECE_BYTES_MAX ? piece : PIECE_BYTES_MAX};
 	ahead->pieces = (bytes + ahead->piece_bytes - 1) / ahead->piece_bytes;
