@@ -231,30 +231,29 @@ static int block_add(struct gather *gather, const struct sto_segment_info *segme
 {
 	struct sto_scan *scan = gather->scan;
 	const struct tp_str publisher = gather->query->filter.publisher;
-	const uint64_t *time = sto_scan_values(scan, STO_COLUMN_TIME), *fraud = sto_scan_values(scan, STO_COLUMN_FRAUD);
-	const uint64_t *verdict = sto_scan_values(scan, STO_COLUMN_VERDICT), *code = NULL;
+	const uint64_t *time = sto_scan_picked(scan, STO_COLUMN_TIME), *fraud = sto_scan_picked(scan, STO_COLUMN_FRAUD);
+	const uint64_t *verdict = sto_scan_picked(scan, STO_COLUMN_VERDICT), *code = NULL;
 	if (publisher.at && sto_scan_texts(scan, TP_PUBLISHER_ID))
-		code = sto_scan_values(scan, STO_COLUMN_TEXT + TP_PUBLISHER_ID);
+		code = sto_scan_picked(scan, STO_COLUMN_TEXT + TP_PUBLISHER_ID);
 	if (!time || !fraud || !verdict || (publisher.at && !code))
 		return -EBADMSG;
 	uint32_t count;
 	const uint32_t *selected = sto_scan_selected(scan, &count);
 	for (uint32_t i = 0; i < count; i++) {
 		uint32_t row = selected ? selected[i] : i;
-		if ((gather->has_floor && time[row] < gather->floor.timestamp_ms) ||
-		    !record_wanted(gather, verdict[row], fraud[row]) ||
-		    (code && !text_fits(publisher, sto_scan_text(scan, TP_PUBLISHER_ID, (uint32_t)code[row]))))
+		if ((gather->has_floor && time[i] < gather->floor.timestamp_ms) || !record_wanted(gather, verdict[i], fraud[i]) ||
+		    (code && !text_fits(publisher, sto_scan_text(scan, TP_PUBLISHER_ID, (uint32_t)code[i]))))
 			continue;
 		const struct tp_id *ids = sto_scan_ids(scan);
 		struct entry entry = {
 			.file_id = segment->file_id,
 			.order = sto_scan_first_row(scan) + row,
 			.row = sto_scan_first_row(scan) + row,
-			.fraud = (uint32_t)fraud[row],
+			.fraud = (uint32_t)fraud[i],
 		};
 		if (!ids)
 			return -EBADMSG;
-		entry.key = (struct ctl_flagged_key){time[row], ids[row]};
+		entry.key = (struct ctl_flagged_key){time[i], ids[row]};
 		entry.segment = segment_note(gather, segment);
 		if (entry.segment == UINT32_MAX)
 			return -ENOMEM;

@@ -154,7 +154,8 @@ bool ctl_fraud_param_flagged(const struct ctl_target *target, uint64_t now_ms, s
 	return true;
 }
 
-static bool step_read(const struct ctl_target *target, struct ctl_fraud_query *query, struct ctl_reply *reply)
+static bool step_read(const struct ctl_target *target, struct ctl_fraud_query *query, bool has_from, bool has_to,
+		      struct ctl_reply *reply)
 {
 	static const struct {
 		const char *name;
@@ -168,6 +169,12 @@ static bool step_read(const struct ctl_target *target, struct ctl_fraud_query *q
 			query->step_minutes = steps[i].minutes, value = NULL;
 	if (value)
 		return BAD("step", "step: expected 1m, 1h or 1d, found \"%.64s\"", value->at);
+	/* What nobody named lies on whole steps: one answer for all who ask in the same step, which is kept (ctl_fraud_sums.h). */
+	const uint64_t step_ms = query->step_minutes * TP_MINUTE_MS;
+	if (!has_from)
+		query->filter.from_ms -= query->filter.from_ms % step_ms;
+	if (!has_to)
+		query->filter.to_ms += (step_ms - query->filter.to_ms % step_ms) % step_ms;
 	if (ctl_fraud_buckets(query) <= CTL_FRAUD_BUCKETS_MAX)
 		return true;
 	ctl_reply_problem(reply, 422, "too-many-buckets", "step",
@@ -187,15 +194,16 @@ bool ctl_fraud_param_summary(const struct ctl_target *target, uint64_t now_ms, s
 		return false;
 	if (!range_read(target, now_ms, &filter->from_ms, &filter->to_ms, reply))
 		return false;
+	const bool has_window = ctl_target_param(target, "window");
 	const bool has_to = ctl_target_param(target, "to"), has_from = ctl_target_param(target, "from");
 	/* what has been sent a moment ahead of the clock belongs to now */
 	if (!has_to)
 		filter->to_ms = (has_from && filter->from_ms > now_ms ? filter->from_ms : now_ms) + TP_MINUTE_MS;
-	if (!has_from && !ctl_target_param(target, "window"))
+	if (!has_from && !has_window)
 		filter->from_ms = filter->to_ms > DAY_MS ? filter->to_ms - DAY_MS : 0;
 	filter->from_ms -= filter->from_ms % TP_MINUTE_MS;
 	filter->to_ms += (TP_MINUTE_MS - filter->to_ms % TP_MINUTE_MS) % TP_MINUTE_MS;
-	return step_read(target, query, reply);
+	return step_read(target, query, has_from || has_window, has_to || has_window, reply);
 }
 
 bool ctl_fraud_param_event(const struct ctl_target *target, uint64_t *from_ms, uint64_t *to_ms, struct ctl_reply *reply)

@@ -11,7 +11,7 @@
  */
 bool ctl_fraud_param_flagged(const struct ctl_target *target, uint64_t now_ms, struct ctl_flagged_query *query,
 			     struct ctl_reply *reply);
-/* The same filters; step; by default the last day. The range is widened to whole minutes. */
+/* The same filters; step; by default the last day. The range is widened to whole minutes, an end that was not given to whole steps. */
 bool ctl_fraud_param_summary(const struct ctl_target *target, uint64_t now_ms, struct ctl_fraud_query *query,
 			     struct ctl_reply *reply);
 /* from and to alone; to_ms 0: no end. */

@@ -309,10 +309,10 @@ static int block_count(struct summing *s, const struct sto_segment_info *segment
 {
 	struct sto_scan *scan = s->scan;
 	const struct tp_str publisher = s->query->filter.publisher;
-	const uint64_t *time = sto_scan_values(scan, STO_COLUMN_TIME), *fraud = sto_scan_values(scan, STO_COLUMN_FRAUD);
+	const uint64_t *time = sto_scan_picked(scan, STO_COLUMN_TIME), *fraud = sto_scan_picked(scan, STO_COLUMN_FRAUD);
 	const uint64_t *code = NULL;
 	if (publisher.at && sto_scan_texts(scan, TP_PUBLISHER_ID))
-		code = sto_scan_values(scan, STO_COLUMN_TEXT + TP_PUBLISHER_ID);
+		code = sto_scan_picked(scan, STO_COLUMN_TEXT + TP_PUBLISHER_ID);
 	if (!time || !fraud || (publisher.at && !code))
 		return -EBADMSG;
 	uint32_t count;
@@ -321,11 +321,11 @@ static int block_count(struct summing *s, const struct sto_segment_info *segment
 	for (uint32_t i = 0; i < count && !rc; i++) {
 		uint32_t row = selected ? selected[i] : i;
 		if (code) {
-			struct tp_str text = sto_scan_text(scan, TP_PUBLISHER_ID, (uint32_t)code[row]);
+			struct tp_str text = sto_scan_text(scan, TP_PUBLISHER_ID, (uint32_t)code[i]);
 			if (text.bytes != publisher.bytes || memcmp(text.at, publisher.at, text.bytes) != 0)
 				continue;
 		}
-		rc = row_count(s, segment, row, time[row], (uint32_t)fraud[row], amendments);
+		rc = row_count(s, segment, row, time[i], (uint32_t)fraud[i], amendments);
 	}
 	return rc;
 }

@@ -290,25 +290,24 @@ static int block_read(struct work *work, int32_t *number, uint32_t texts)
 {
 	struct sto_scan *scan = work->scan;
 	uint32_t count;
-	const uint32_t *selected = sto_scan_selected(scan, &count);
-	const uint64_t *time = sto_scan_values(scan, STO_COLUMN_TIME), *lag = sto_scan_values(scan, STO_COLUMN_LAG);
-	const uint64_t *type = sto_scan_values(scan, STO_COLUMN_TYPE), *verdict = sto_scan_values(scan, STO_COLUMN_VERDICT);
-	const uint64_t *fraud = sto_scan_values(scan, STO_COLUMN_FRAUD);
-	const uint64_t *campaign = sto_scan_values(scan, STO_COLUMN_TEXT + TP_CAMPAIGN_ID);
+	(void)sto_scan_selected(scan, &count);
+	const uint64_t *time = sto_scan_picked(scan, STO_COLUMN_TIME), *lag = sto_scan_picked(scan, STO_COLUMN_LAG);
+	const uint64_t *type = sto_scan_picked(scan, STO_COLUMN_TYPE), *verdict = sto_scan_picked(scan, STO_COLUMN_VERDICT);
+	const uint64_t *fraud = sto_scan_picked(scan, STO_COLUMN_FRAUD);
+	const uint64_t *campaign = sto_scan_picked(scan, STO_COLUMN_TEXT + TP_CAMPAIGN_ID);
 
 	if (!time || !lag || !type || !verdict || !fraud || !campaign)
 		return -EBADMSG;
 	for (uint32_t i = 0; i < count; i++) {
-		const uint32_t at = selected ? selected[i] : i;
-		const uint64_t code = campaign[at];
+		const uint64_t code = campaign[i];
 		if (code >= texts)
 			return -EBADMSG;
 		if (number[code] == -2)
 			number[code] = campaign_number(work, sto_scan_text(scan, TP_CAMPAIGN_ID, (uint32_t)code));
 		if (number[code] < 0)
 			continue;
-		const uint64_t received_ms = time[at] + ((lag[at] >> 1) ^ (0 - (lag[at] & 1))); /* zigzag */
-		row_add(work, (uint32_t)number[code], time[at], received_ms, type[at], verdict[at], fraud[at]);
+		const uint64_t received_ms = time[i] + ((lag[i] >> 1) ^ (0 - (lag[i] & 1))); /* zigzag */
+		row_add(work, (uint32_t)number[code], time[i], received_ms, type[i], verdict[i], fraud[i]);
 	}
 	return 0;
 }
