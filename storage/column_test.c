@@ -330,7 +330,8 @@ static void test_runs(void **state)
 	buffer_fini(&out);
 
 	/* Lengths that run over the block: refused, and nothing behind it is touched. */
-	static const uint64_t hostile[][2] = {{999, 5}, {1000, 0}, {UINT64_MAX, 0}, {0, 999}, {998, 1}, {0, 997}};
+	static const uint64_t hostile[][2] = {{999, 5}, {1000, 0}, {UINT64_MAX, 0},          {0, 999},
+					      {998, 1}, {0, 997},  {(1ULL << 32) + 499, 499}};
 	for (size_t i = 0; i < sizeof(hostile) / sizeof(hostile[0]); i++) {
 		const struct column_head head = {.encoding = COLUMN_RUNS, .extra = 2};
 		const uint64_t two[2] = {7, 8};

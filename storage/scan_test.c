@@ -407,6 +407,52 @@ static void test_damage(void **state)
 	free(file);
 }
 
+/* The first block being good says nothing of the second. */
+static void test_second_block(void **state)
+{
+	static const uint32_t columns[] = {STO_COLUMN_TYPE, STO_COLUMN_BID, STO_COLUMN_TEXT + TP_CAMPAIGN_ID};
+	static const struct sto_scan_filter clicks = {.types = 1 << TP_CLICK};
+	static __int128 sum[TEXTS_MAX];
+	char other[sizeof(path) + 8];
+	struct segment segment;
+	FILE *from = fopen(path, "r");
+	(void)state;
+	assert_non_null(from);
+	assert_int_equal(fseek(from, 0, SEEK_END), 0);
+	const uint64_t bytes = (uint64_t)ftell(from);
+	uint8_t *file = aligned_alloc(64, bytes);
+	rewind(from);
+	assert_int_equal(fread(file, 1, bytes, from), bytes);
+	fclose(from);
+	snprintf(other, sizeof(other), "%s/3.seg", folder);
+	assert_int_equal(segment_take(&segment, file, bytes, 1), 0);
+	for (size_t c = 0; c < sizeof(columns) / sizeof(columns[0]); c++)
+		for (int bit = 0; bit < 8; bit++) {
+			uint32_t at = 0;
+			while (segment.column[at].column != columns[c])
+				at++;
+			const struct segment_block *block = &segment.block[segment.column[at].block + 1];
+			file[block->offset + block->bytes - 1] ^= (uint8_t)(1 << bit);
+			FILE *to = fopen(other, "w");
+			assert_int_equal(fwrite(file, 1, bytes, to), bytes);
+			assert_int_equal(fclose(to), 0);
+			file[block->offset + block->bytes - 1] ^= (uint8_t)(1 << bit);
+			struct sto_scan *scan = NULL;
+			assert_int_equal(sto_scan_open_file(&scan, other, &clicks), 0);
+			assert_int_equal(sto_scan_next(scan), 1);
+			assert_int_equal(sto_scan_sum(scan, TP_CAMPAIGN_ID, STO_COLUMN_BID, sum), 0);
+			int rc = sto_scan_next(scan);
+			if (rc == 1)
+				rc = sto_scan_sum(scan, TP_CAMPAIGN_ID, STO_COLUMN_BID, sum);
+			assert_int_equal(rc, -EBADMSG);
+			sto_scan_close(scan);
+		}
+	segment.io = NULL; /* nothing is mapped */
+	segment_close(&segment);
+	unlink(other);
+	free(file);
+}
+
 static void *scan_thread(void *context)
 {
 	const struct sto_scan_filter all = {0};
@@ -431,7 +477,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {cmocka_unit_test(test_filters), cmocka_unit_test(test_find),
 					   cmocka_unit_test(test_runs),    cmocka_unit_test(test_facts),
-					   cmocka_unit_test(test_damage),  cmocka_unit_test(test_threads)};
+					   cmocka_unit_test(test_damage),  cmocka_unit_test(test_second_block),
+					   cmocka_unit_test(test_threads)};
 	tp_log_level_set(TP_ERROR + 1);
 	return cmocka_run_group_tests(tests, setup, teardown);
 }
