@@ -1,7 +1,7 @@
 /*
  * The model's account of fraud: which clicks must be tagged with what, from the facts alone. Nothing here is the product's.
  *
- *   exact     blocklisted, bot_user_agent, device_mismatch, no_mouse: the click alone decides
+ *   exact     blocklisted, bot_address, bot_user_agent, device_mismatch, geo_mismatch, no_mouse, model: the click alone decides
  *   how many  ip_velocity, device_velocity: which ones depends on the order of arrival
  *   bounds    too_soon, no_impression and its amendments, regular_timing, device_spread: what may have been seen before the click, and
  *             what had been acknowledged before it was sent
@@ -92,6 +92,35 @@ bool model_listed(uint32_t ip)
 	return ip % 16 == 3;
 }
 
+uint32_t model_place(uint32_t ip)
+{
+	return ip / 2 % COUNTRIES;
+}
+
+uint32_t model_system(uint32_t ip)
+{
+	return ip % 8 == 5 ? MODEL_BOT_ASN : 64000;
+}
+
+static bool bot_address(const struct world *w, const struct fact *f)
+{
+	const bool listed = w->also.bot_addresses && ((f->ip >= 64 && f->ip < 96) || f->ip == 2);
+	return f->ip && (listed || (w->also.bot_asns && w->also.places && model_system(f->ip) == MODEL_BOT_ASN));
+}
+
+/* The address' country and the event's are both known, and two. */
+static bool elsewhere(const struct world *w, const struct fact *f)
+{
+	return w->also.geo_mismatch && w->also.places && f->ip && f->country && model_place(f->ip) &&
+	       model_place(f->ip) != f->country;
+}
+
+/* The tree of sim.c: a mouse that did not move, and a bid below half a unit. */
+static bool model_says(const struct world *w, const struct fact *f)
+{
+	return w->also.model && f->mouse == 1 && f->micros && f->micros < 500000;
+}
+
 /* The agents of script.c: 1 a phone, 2 Windows, 3 a crawler, 4 a television. Devices: 1 mobile, 2 desktop, 3 tv. */
 static bool mismatch(uint32_t device, uint32_t agent)
 {
@@ -115,6 +144,9 @@ static void alone(struct world *w, const struct counted *c)
 		{TP_FRAUD_NO_MOUSE, w->also.no_mouse && f->mouse == 1 && !handheld},
 		{TP_FRAUD_BOT_USER_AGENT, w->also.bot_user_agents && f->agent == 3},
 		{TP_FRAUD_DEVICE_MISMATCH, w->also.device_mismatch && mismatch(f->device, f->agent)},
+		{TP_FRAUD_BOT_ADDRESS, bot_address(w, f)},
+		{TP_FRAUD_GEO_MISMATCH, elsewhere(w, f)},
+		{TP_FRAUD_MODEL, model_says(w, f)},
 	};
 	for (size_t i = 0; i < sizeof(rule) / sizeof(rule[0]); i++)
 		if (rule[i].want != ((c->tags & TP_FRAUD_BIT(rule[i].reason)) != 0))
@@ -287,6 +319,9 @@ void model_tags(struct world *w, const struct counted_list *list)
 	known |= w->also.blocklisted ? TP_FRAUD_BIT(TP_FRAUD_BLOCKLISTED) : 0;
 	known |= w->also.no_mouse ? TP_FRAUD_BIT(TP_FRAUD_NO_MOUSE) : 0;
 	known |= w->also.bot_user_agents ? TP_FRAUD_BIT(TP_FRAUD_BOT_USER_AGENT) : 0;
+	known |= w->also.bot_addresses || w->also.bot_asns ? TP_FRAUD_BIT(TP_FRAUD_BOT_ADDRESS) : 0;
+	known |= w->also.geo_mismatch ? TP_FRAUD_BIT(TP_FRAUD_GEO_MISMATCH) : 0;
+	known |= w->also.model ? TP_FRAUD_BIT(TP_FRAUD_MODEL) : 0;
 	known |= w->also.device_mismatch ? TP_FRAUD_BIT(TP_FRAUD_DEVICE_MISMATCH) : 0;
 	known |= w->also.regular_timing_ms ? TP_FRAUD_BIT(TP_FRAUD_REGULAR_TIMING) : 0;
 	known |= w->also.addresses_per_device_hour ? TP_FRAUD_BIT(TP_FRAUD_DEVICE_SPREAD) : 0;

@@ -170,9 +170,58 @@ static bool listed(const void *context, const struct tp_addr *addr)
 	return addr->family == 4 && model_listed((uint32_t)addr->byte[14] << 8 | addr->byte[15]);
 }
 
+/* Another generator than the world's: what is drawn here moves nothing else, and a seed of before stays what it was. */
+static bool also(const struct world *w, uint32_t rule)
+{
+	return mix(mix(w->seed + 2) + rule) % 2;
+}
+
+static void place_find(const void *context, const uint8_t ip[16], struct agg_place *place)
+{
+	const char *country = script_country(model_place((uint32_t)ip[14] << 8 | ip[15]));
+	(void)context;
+	place->has_country = country[0] != 0;
+	memcpy(place->country, place->has_country ? country : "\0", 2);
+	place->asn = model_system((uint32_t)ip[14] << 8 | ip[15]);
+}
+
+/* Lists, places and a model that judge a click by itself: their data made here, what must follow in model_fraud.c. */
+static void lookups_draw(struct world *w)
+{
+	static const struct agg_model_node node[] = {
+		{.value = 10, .left = 1, .feature = AGG_F_MOUSE_MOVES}, /* not known: right */
+		{.value = 500000e-6f, .left = 3, .feature = AGG_F_BID}, /* not known: right */
+		{.value = -4},
+		{.value = 3},
+		{.value = 1},
+	};
+	static const uint32_t root[] = {0};
+	static const struct agg_model model = {.node = node, .root = root, .trees = 1, .nodes = 5};
+	static const struct agg_places places = {.find = place_find};
+	static const uint32_t asn[] = {MODEL_BOT_ASN};
+	static const struct agg_asns asns = {.asn = asn, .count = 1};
+	static const uint16_t list_of[] = {0, 1};
+	static const char name[][8] = {"bots", "more"};
+	static struct agg_ranges ranges;
+	if (!ranges.set) {
+		const struct tp_prefix prefix[] = {{.addr = tp_addr_v4((const uint8_t[]){198, 51, 0, 64}), .bits = 27},
+						   {.addr = tp_addr_v4((const uint8_t[]){198, 51, 0, 2}), .bits = 32}};
+		ranges = (struct agg_ranges){.set = tp_prefix_set_build(prefix, 2), .list_of = list_of, .name = name};
+		if (!ranges.set)
+			abort();
+	}
+	w->also.bot_addresses = also(w, 0) ? &ranges : NULL;
+	w->also.places = also(w, 1) ? &places : NULL;
+	w->also.bot_asns = also(w, 2) ? &asns : NULL;
+	w->also.geo_mismatch = also(w, 3);
+	w->also.model = also(w, 4) ? &model : NULL;
+	w->also.model_threshold = 900000; /* 3 is a probability of 0.95, 1 of 0.73 */
+}
+
 /* Which rules are on beyond those of every seed. */
 static void rules_draw(struct world *w)
 {
+	lookups_draw(w);
 	static const char *const word[] = {"googlebot", "crawler"};
 	static struct agg_words *words;
 	if (!words && rul_words_build(word, 2, &words))

@@ -267,7 +267,10 @@ uint64_t model_sent(const struct world *w);
 
 /* ---- model_fraud.c ---- */
 void model_tags(struct world *w, const struct counted_list *list);
-bool model_listed(uint32_t ip); /* is this address on the blocklist? */
+bool model_listed(uint32_t ip);     /* is this address on the blocklist? */
+uint32_t model_place(uint32_t ip);  /* the country where it is, as in a fact; 0: nobody knows */
+uint32_t model_system(uint32_t ip); /* its autonomous system */
+enum { MODEL_BOT_ASN = 64496 };
 
 /* ---- check.c ---- */
 void check_live(struct world *w);  /* a look at a running node */
