@@ -284,6 +284,8 @@ static void the_address_is_in_another_country(void **state)
 	bed->rules.places = &places;
 	assert_int_equal(SHOW(TP_CLICK, HOUR_START, .address = 1, .country = "US"), 0);
 	bed->rules.geo_mismatch = true;
+	assert_int_equal(SHOW(TP_CLICK, HOUR_START, .address = 1, .country = "FI"), BIT(GEO_MISMATCH));
+	assert_int_equal(SHOW(TP_CLICK, HOUR_START, .address = 1, .country = "GR"), BIT(GEO_MISMATCH));
 	assert_int_equal(SHOW(TP_CLICK, HOUR_START, .address = 1, .country = "US"), BIT(GEO_MISMATCH));
 	struct tp_evidence evidence = bed_evidence(bed, TP_FRAUD_GEO_MISMATCH);
 	assert_true(evidence.is_text);
