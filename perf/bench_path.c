@@ -5,10 +5,12 @@
  *
  * bench_path FOLDER LOAD [--events N] [--rate R] [--rx N] [--shards N] [--clients N] [--window N] [--datagram BYTES] [--ids-mib N]
  *            [--duplicates SHARE] [--cpu N] [--devices N] [--ads N] [--event-bytes N] [--same-core]
+ *   FOLDER is made; after a failure nothing of it is left.
  *   --same-core runs both roles on the same CPUs.
  *   --event-bytes pads JSON events with a field that the node does not know: read, checked, skipped.
  *   LOAD  udp-text, udp-batch, http, http-batch, http-close
  */
+#include "bench_folder.h"
 #include "replay.h"
 
 #include "../dataplane/node.h"
@@ -20,11 +22,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { PORTS_MAX = 32 };
+enum { PORTS_MAX = 32, STILL_S_MAX = 10 };
 
 static const char *const load_name[] = {"udp-text", "udp-batch", "http", "http-batch", "http-close"};
 
@@ -74,7 +75,7 @@ static double processor_seconds(void)
 
 static void print(const struct rp_options *options, double processor)
 {
-	uint64_t begun = UINT64_MAX, ended = 0, answered = 0, refused = 0, events = 0, copies = 0, ticks = 0, own = 0;
+	uint64_t begun = UINT64_MAX, ended = 0, answered = 0, refused = 0, events = 0, copies = 0, repeated = 0, ticks = 0, own = 0;
 	struct blast_histogram *all = calloc(1, sizeof(*all));
 	for (uint32_t i = 0; i < options->ports; i++) {
 		begun = result[i].begun_ns < begun ? result[i].begun_ns : begun;
@@ -83,6 +84,7 @@ static void print(const struct rp_options *options, double processor)
 		refused += result[i].refused;
 		events += script[i].events;
 		copies += script[i].copies;
+		repeated += result[i].repeated;
 		ticks += result[i].sampled_ticks;
 		own += result[i].own_ticks;
 		blast_histogram_merge(all, &result[i].latency);
@@ -99,6 +101,8 @@ static void print(const struct rp_options *options, double processor)
 	       (unsigned long long)events, (unsigned long long)answered, (unsigned long long)refused, (unsigned long long)copies,
 	       (unsigned long long)sum.v[TP_C_EVENTS_ACCEPTED], (unsigned long long)sum.v[TP_C_EVENTS_DUPLICATES], seconds,
 	       processor, ticks ? 100.0 * (double)own / (double)ticks : 0);
+	if (repeated)
+		printf(" repeated=%llu", (unsigned long long)repeated);
 	if (options->load != RP_UDP_TEXT)
 		printf(" p50=%.2f ms p99=%.2f ms p99.9=%.2f ms", (double)blast_histogram_at(all, 0.5) / 1e6,
 		       (double)blast_histogram_at(all, 0.99) / 1e6, (double)blast_histogram_at(all, 0.999) / 1e6);
@@ -109,13 +113,41 @@ static void print(const struct rp_options *options, double processor)
 		       100.0 * (double)node.core[i].counters.v[TP_C_CORE_BUSY_NS] /
 			       (double)(node.core[i].counters.v[TP_C_CORE_BUSY_NS] + node.core[i].counters.v[TP_C_CORE_IDLE_NS]),
 		       (unsigned long long)node.core[i].counters.v[TP_C_SHARD_STALLS]);
-	if (answered != events || refused || sum.v[TP_C_EVENTS_ACCEPTED] + sum.v[TP_C_EVENTS_DUPLICATES] != events ||
-	    sum.v[TP_C_EVENTS_DUPLICATES] != copies) {
+	/* A batch that was sent again is all duplicates, unless its first copy was lost. */
+	if (answered != events || refused || sum.v[TP_C_EVENTS_ACCEPTED] != events - copies ||
+	    sum.v[TP_C_EVENTS_DUPLICATES] < copies || sum.v[TP_C_EVENTS_DUPLICATES] > copies + repeated) {
 		fprintf(stderr, "bench_path: not each event was accepted once\n");
 		exit(1);
 	}
 	fflush(stdout);
 	free(all);
+}
+
+/* All that has been decided so far. */
+static uint64_t decided(void)
+{
+	uint64_t sum = 0;
+	for (uint32_t i = 0; i < node.cores; i++)
+		sum += node.core[i].counters.v[TP_C_SHARD_TAKEN];
+	return sum;
+}
+
+/* Until all requests are answered. False: the node has failed, or nothing moves any more. */
+static bool wait_all(uint32_t ports)
+{
+	uint64_t last = 0, moved_ns = tp_mono_ns();
+	while (!all_ended(ports)) {
+		if (atomic_load(&node.failed))
+			return false;
+		nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+		const uint64_t now = decided(), now_ns = tp_mono_ns();
+		if (now != last)
+			moved_ns = now_ns;
+		last = now;
+		if (now_ns - moved_ns > STILL_S_MAX * 1000000000ULL)
+			return false;
+	}
+	return true;
 }
 
 static int usage(void)
@@ -214,7 +246,8 @@ int main(int argc, char **argv)
 		options.window = options.load == RP_UDP_TEXT ? 8192 : 1024;
 	snprintf(path, sizeof(path), "%s/bench.yaml", argv[optind]);
 	snprintf(data, sizeof(data), "%s/data", argv[optind]);
-	mkdir(argv[optind], 0700);
+	if (bench_folder_hold(argv[optind], (const char *const[]){"bench.yaml", "data", NULL}))
+		return 1;
 	tp_log_program_set("bench_path");
 	if (config_write(path, data, options.ports, shards, cpu, ids_mib, same_core) || tp_config_load(path, &node.config, stderr))
 		return 1;
@@ -226,8 +259,10 @@ int main(int argc, char **argv)
 		return 1;
 	const double begun = processor_seconds();
 	rp_ports_go();
-	while (!all_ended(options.ports) && !atomic_load(&node.failed))
-		nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+	if (!wait_all(options.ports)) {
+		fprintf(stderr, "bench_path: %s\n", atomic_load(&node.failed) ? "the node has failed" : "nothing moves any more");
+		_exit(1);
+	}
 	print(&options, processor_seconds() - begun);
 	_exit(0); /* an orderly end would seal all that was logged; who wants that waits for a minute */
 }

@@ -80,6 +80,7 @@ struct rp_result {
 	_Atomic uint64_t begun_ns, ended_ns; /* first request out, last answer in; 0: not yet */
 	_Atomic uint64_t answered, refused;  /* events in requests that were answered 2xx or acknowledged; otherwise */
 	uint64_t sampled_ticks, own_ticks;   /* of rounds that were looked at, and the clients' part of them; after ended_ns */
+	uint64_t repeated;                   /* events in UDP batches that were sent again; after ended_ns */
 	uint64_t events_inside;              /* text: events that the node says it has, at the end */
 	struct blast_histogram latency;      /* ns of a request, from when it was due */
 };

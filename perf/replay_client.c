@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PREFETCH_AHEAD = 4, FIRST_ADDRESS = 0x0a000002 };
+enum { PREFETCH_AHEAD = 4, FIRST_ADDRESS = 0x0a000002, REPEAT_NS = 1000000000, ARP_REQUEST = 1, ARP_ANSWER = 2 };
 
 const uint8_t rp_node_mac[6] = {2, 0, 0, 0, 0, 1}, rp_client_mac[6] = {2, 0, 0, 0, 0, 2};
 
@@ -31,9 +31,11 @@ int rp_clients_open(struct rp_clients *c)
 	c->ready = calloc(RP_CLIENTS_MAX, sizeof(*c->ready));
 	if (c->options->load == RP_UDP_BATCH) {
 		c->batch_due_ns = calloc(c->script->requests, sizeof(*c->batch_due_ns));
+		c->batch_sent_ns = calloc(c->script->requests, sizeof(*c->batch_sent_ns));
 		c->batch_done = calloc(c->script->requests, 1);
 	}
-	if (!c->client || !c->ready || (c->options->load == RP_UDP_BATCH && (!c->batch_due_ns || !c->batch_done))) {
+	if (!c->client || !c->ready ||
+	    (c->options->load == RP_UDP_BATCH && (!c->batch_due_ns || !c->batch_sent_ns || !c->batch_done))) {
 		rp_clients_close(c);
 		return -ENOMEM;
 	}
@@ -51,10 +53,12 @@ void rp_clients_close(struct rp_clients *c)
 	free(c->client);
 	free(c->ready);
 	free(c->batch_due_ns);
+	free(c->batch_sent_ns);
 	free(c->batch_done);
 	c->client = NULL;
 	c->ready = NULL;
 	c->batch_due_ns = NULL;
+	c->batch_sent_ns = NULL;
 	c->batch_done = NULL;
 }
 
@@ -169,8 +173,26 @@ static void udp_take(struct rp_clients *c, const uint8_t *frame, size_t bytes)
 	done(c, c->script->request[number].events, c->batch_due_ns[number], true);
 }
 
+/* The node asks where a client is. Answered at the next step: this may be called from inside the node's stack. Source: RFC 826. */
+static void arp_take(struct rp_clients *c, const uint8_t *frame, size_t bytes)
+{
+	if (bytes < 42 || dp_get16(frame + 20) != ARP_REQUEST || c->arp_count == RP_ARP_MAX ||
+	    dp_get32(frame + 38) - FIRST_ADDRESS >= c->options->clients)
+		return;
+	uint8_t *answer = c->arp[c->arp_count++];
+	memcpy(answer, frame + 6, 6);
+	memcpy(answer + 6, rp_client_mac, 6);
+	memcpy(answer + 12, frame + 12, 8);
+	dp_put16(answer + 20, ARP_ANSWER);
+	memcpy(answer + 22, rp_client_mac, 6);
+	memcpy(answer + 28, frame + 38, 4);
+	memcpy(answer + 32, frame + 22, 10);
+}
+
 void rp_clients_take(struct rp_clients *c, const uint8_t *frame, size_t bytes)
 {
+	if (bytes >= 34 && dp_get16(frame + 12) == DP_TYPE_ARP)
+		arp_take(c, frame, bytes);
 	if (bytes < 34 || dp_get16(frame + 12) != DP_TYPE_IP4)
 		return;
 	if (frame[23] == DP_PROTOCOL_TCP)
@@ -242,18 +264,39 @@ static bool client_step(struct rp_clients *c)
 	return true;
 }
 
+static void batch_send(struct rp_clients *c, uint32_t number)
+{
+	const struct rp_request *request = &c->script->request[number];
+	if (c->batch_sent_ns)
+		c->batch_sent_ns[number] = c->now_ns;
+	udp_send(c, (struct rp_piece *)(void *)(c->script->memory + request->at), FIRST_ADDRESS + number % c->options->clients,
+		 5000);
+}
+
+/* The oldest batch that has no answer, when it has waited long enough. */
+static bool batch_repeat(struct rp_clients *c)
+{
+	while (c->batch_first < c->next && c->batch_done[c->batch_first])
+		c->batch_first++;
+	if (c->batch_first == c->next || c->now_ns - c->batch_sent_ns[c->batch_first] < REPEAT_NS)
+		return false;
+	c->repeated += c->script->request[c->batch_first].events;
+	batch_send(c, c->batch_first);
+	return true;
+}
+
 static bool datagram_step(struct rp_clients *c)
 {
+	if (c->batch_sent_ns && batch_repeat(c))
+		return true;
 	if (!may_begin(c) ||
 	    (c->options->load == RP_UDP_BATCH ? c->owed >= c->options->window : c->events_owed >= c->options->window))
 		return false;
 	const uint32_t number = c->next;
-	const struct rp_request *request = &c->script->request[number];
 	if (c->batch_due_ns)
 		c->batch_due_ns[number] = c->ns_per_event ? due_ns(c) : c->now_ns;
 	request_begun(c);
-	udp_send(c, (struct rp_piece *)(void *)(c->script->memory + request->at), FIRST_ADDRESS + number % c->options->clients,
-		 5000);
+	batch_send(c, number);
 	return true;
 }
 
@@ -268,6 +311,10 @@ static void prefetch(const struct rp_clients *c)
 
 bool rp_clients_step(struct rp_clients *c)
 {
+	if (c->arp_count) {
+		c->deliver(c->context, c->arp[--c->arp_count], sizeof(c->arp[0]));
+		return true;
+	}
 	const bool stepped = is_tcp(c) ? client_step(c) : datagram_step(c);
 	if (stepped)
 		prefetch(c);

@@ -5,7 +5,9 @@
  *   a client (TCP)   idle ─SYN─► opening ─SYN-ACK─► ready ─request─► waiting ─answer─► ready …
  *                                                                     └─ with a connection a request: FIN both ways ─► idle, next port
  *
- * Nothing is sent again: frames to the node must not get lost. What the node sends again is passed over.
+ * Over TCP nothing is sent again: frames to the node must not get lost. What the node sends again is passed over. A UDP batch that is
+ * not answered within a second is sent again, as protocol.md has it: the node's memory of ways back is a cache, and an answer
+ * without a way is lost while it asks by ARP, which clients answer.
  */
 #ifndef TURNPIKE_REPLAY_CLIENT_H
 #define TURNPIKE_REPLAY_CLIENT_H
@@ -25,6 +27,8 @@ struct rp_client {
 	uint64_t due_ns;
 };
 
+enum { RP_ARP_MAX = 32 }; /* questions beyond it are asked again */
+
 struct rp_clients {
 	const struct rp_options *options;
 	const struct rp_script *script;
@@ -39,7 +43,12 @@ struct rp_clients {
 	uint32_t *ready; /* clients that may send; a ring */
 	uint32_t ready_first, ready_next;
 	uint64_t *batch_due_ns; /* of UDP batches, by number */
+	uint64_t *batch_sent_ns;
 	uint8_t *batch_done;
+	uint32_t batch_first;        /* all before it are answered */
+	uint64_t repeated;           /* events in batches that were sent again */
+	uint8_t arp[RP_ARP_MAX][42]; /* answers to be sent */
+	uint32_t arp_count;
 	uint8_t small[128]; /* a frame without payload */
 };
 

@@ -53,7 +53,8 @@ void rp_ports_go(void)
 static void frame_in(void *context, const uint8_t *frame, uint32_t bytes)
 {
 	struct dp_port *port = context;
-	if (dp_stack_input(port->stack, frame, bytes, port->now_ns) != TP_C_FRAMES_ACCEPTED)
+	/* An answer to ARP may come when the node has given up the question. */
+	if (dp_stack_input(port->stack, frame, bytes, port->now_ns) != TP_C_FRAMES_ACCEPTED && dp_get16(frame + 12) != DP_TYPE_ARP)
 		port->clients.refused++;
 }
 
@@ -117,6 +118,7 @@ static uint32_t poll(struct dp_port *port, uint64_t now_ns)
 	}
 	if (rp_clients_ended(&port->clients)) {
 		atomic_store_explicit(&result->answered, port->clients.answered, memory_order_relaxed);
+		result->repeated = port->clients.repeated;
 		atomic_store_explicit(&result->refused, port->clients.refused, memory_order_relaxed);
 		atomic_store_explicit(&result->ended_ns, now_ns, memory_order_release);
 	}

@@ -13,6 +13,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -39,7 +40,7 @@ def pinned(argv, cpus):
 
 
 def output(argv):
-    return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+    return subprocess.run(argv, check=True, capture_output=True, text=True, preexec_fn=harness.dies_with_us()).stdout
 
 
 def first_number(text, unit):
@@ -86,7 +87,7 @@ def redis(build):
     """Events per second of the server's processor time, without persistence: so neither the client nor anybody else on the core counts."""
     with harness.folder() as folder:
         argv = ["redis-server", "--port", "0", "--unixsocket", folder / "socket", "--save", "", "--appendonly", "no", "--dir", folder]
-        process = subprocess.Popen(pinned(argv, [0]), stdout=subprocess.DEVNULL)
+        process = subprocess.Popen(pinned(argv, [0]), stdout=subprocess.DEVNULL, preexec_fn=harness.dies_with_us())
         try:
             harness.wait_until("redis-server has its socket", (folder / "socket").exists)
             began = process_seconds(process.pid)
@@ -275,7 +276,7 @@ def questions(rate, *targets):
         (folder / "q.yaml").write_text(f"node: {{name: q, data_dir: {folder}/data}}\n"
                                        f"control: {{listen: '127.0.0.1:0', state_dir: {folder}/state, auth: none}}\n")
         control = subprocess.Popen(pinned([build / "control/turnpike-control", "-c", folder / "q.yaml"], [0]), stdout=subprocess.PIPE,
-                                   stderr=subprocess.DEVNULL, text=True)
+                                   stderr=subprocess.DEVNULL, text=True, preexec_fn=harness.dies_with_us())
         try:
             listen = control.stdout.readline().strip().removeprefix("ready listen=")
             today = time.time() // 86400 * 86400
@@ -343,7 +344,7 @@ def beside_sealing(cpu, unit, nice):
             alone.append(once())
             with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
                 seal = subprocess.Popen(["nice", "-n", str(nice), *pinned([build / "perf/bench_segment", "write", folder, "100000000"], [cpu])],
-                                        stdout=subprocess.DEVNULL)
+                                        stdout=subprocess.DEVNULL, preexec_fn=harness.dies_with_us())
                 try:
                     time.sleep(0.5)
                     beside.append(once())
@@ -486,7 +487,7 @@ def nginx(folder, listen):
         f"daemon off; worker_processes 1; worker_cpu_affinity {1 << SERVER_CPU:b}; pid {folder}/pid; error_log {folder}/error.log;\n"
         "events { worker_connections 4096; }\nhttp { client_body_temp_path " + str(folder) + "/body; keepalive_requests 100000000; access_log "
         + str(folder) + "/access.log;\n server { listen " + listen + "; location / { client_body_buffer_size 16k; return 204; } } }\n")
-    process = subprocess.Popen(["nginx", "-p", str(folder), "-c", str(config)], stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(["nginx", "-p", str(folder), "-c", str(config)], stderr=subprocess.DEVNULL, preexec_fn=harness.dies_with_us())
     try:
         time.sleep(0.5)
         yield
@@ -633,7 +634,13 @@ def without_missing_peer(row):
     return (*row[:3], None, None, *(row[5:] if row[6] != "ratio" else (None, None)))
 
 
+def ended(number, _):
+    """As from a timeout: folders, namespaces and nodes are cleared away. After SIGKILL at least no process is left (harness.dies_with_us)."""
+    sys.exit(128 + number)
+
+
 def main():
+    signal.signal(signal.SIGTERM, ended)
     options = arguments()
     wanted, earlier = options.name, None
     chosen = [row for row in ROWS if not wanted or any(word.lower() in row[0].lower() for word in wanted)]

@@ -3,6 +3,7 @@
 A test is a function `test_*(build)` in a module of this folder; it returns nothing, fails by an exception, and skips by raising Skip.
 """
 import contextlib
+import ctypes
 import http.client
 import json
 import os
@@ -14,6 +15,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 import uuid
 
@@ -51,6 +53,20 @@ def wait_until(what, condition, seconds=PATIENCE):
         time.sleep(0.02)
 
 
+LIBC = ctypes.CDLL(None)
+PR_SET_PDEATHSIG = 1
+
+
+def dies_with_us():
+    """
+    For preexec_fn of what is started and shall not outlive a killed test or benchmark. The kernel looks at the thread that started it, so
+    a thread that ends earlier gets None.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return None
+    return lambda: LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 class Process:
     """A child whose first line on standard output is awaited."""
 
@@ -58,7 +74,7 @@ class Process:
         self.log = open(log, "ab")
         if netns:
             argv = ["ip", "netns", "exec", netns] + argv
-        self.popen = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=self.log, start_new_session=True)
+        self.popen = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=self.log, start_new_session=True, preexec_fn=dies_with_us())
 
     def line(self, seconds=PATIENCE):
         end = time.monotonic() + seconds
