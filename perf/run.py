@@ -467,15 +467,16 @@ def veth_blast(target, *arguments):
     return over_veth(send)
 
 
-def memif(connections, events):
-    """Requests per second over shared memory from another process, which has the other CPU."""
+def memif(connections, events, apart=False):
+    """Requests per second over shared memory from another process, which has the other CPU; or rx and shard have one each, and it shares them."""
     def measured(build):
         with harness.folder() as folder:
             device = f"net_memif0,role=server,id=0,socket={folder}/memif,socket-abstract=no,rsize=13,mac=02:00:00:00:00:01"
             ingest = f"  - {{driver: dpdk, device: '{device}', address: [10.77.0.1/8], http_port: 80, udp_port: 7771}}\n"
-            with one_core_node(build, ingest, "memory: {dedup: 1GiB, connections: 16384}\n"):
+            extra = "memory: {dedup: 1GiB, connections: 16384}\n"
+            with harness.node(build, control=False, ingest=ingest, extra=extra) if apart else one_core_node(build, ingest, extra):
                 return first_number(output(pinned([build / "perf/bench_memif", folder / "memif", "http", "--events", int(events), "--clients",
-                                                   connections], [CLIENT_CPU])), "requests/s")
+                                                   connections], FREE if apart else [CLIENT_CPU])), "requests/s")
     return measured
 
 
@@ -588,6 +589,8 @@ ROWS = [
     ("UDP batch, AF_XDP on veth, one CPU", "events/s", veth_blast("batch://10.77.0.1:7771"), None, None, None, None),
     ("HTTP single events, net_memif from another process, one CPU, 64 connections", "requests/s", memif(64, 2e5), None, None, None, None),
     ("HTTP single events, net_memif from another process, one CPU, 2,048 connections", "requests/s", memif(2048, 1e6), None, None, 8e5, "median"),
+    ("HTTP single events, net_memif, a CPU each for rx and shard, 2,048 connections", "requests/s", memif(2048, 1e6, apart=True), None, None, 8e5,
+     "median"),
     *ysb.rows(),
 ]
 

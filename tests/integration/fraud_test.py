@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 
-from harness import SMALL, event, findings, folder, node, now_ms, wait_until
+from harness import PATIENCE, SMALL, event, findings, folder, node, now_ms, wait_until
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 import mmdb  # noqa: E402
@@ -299,7 +299,7 @@ def test_a_model_is_trained_from_segments_and_used(build):
         (path / "clicks.csv").write_text(table)
         model = path / "model.json"
         done = subprocess.run([f"{build}/rules/turnpike-fraud-train", "--rounds", "20", str(path / "clicks.csv"), str(model)],
-                              capture_output=True, text=True, timeout=60)
+                              capture_output=True, text=True, timeout=PATIENCE)
         assert done.returncode == 0, done.stderr
         assert "fraud found" in done.stdout
         (path / "rules.yaml").write_text(f"fraud: {{model: {model}, model_threshold: 0.5, clicks_per_ip_hour: 0, clicks_per_device_hour: 0}}\n")
@@ -309,4 +309,4 @@ def test_a_model_is_trained_from_segments_and_used(build):
         for broken in ("", "label\n2\n", "label,bid\n1\n", "ip_clicks\n1\n"):
             (path / "clicks.csv").write_text(broken)
             assert subprocess.run([f"{build}/rules/turnpike-fraud-train", str(path / "clicks.csv"), str(path / "x.json")], capture_output=True,
-                                  timeout=60).returncode == 1, broken
+                                  timeout=PATIENCE).returncode == 1, broken
