@@ -462,36 +462,53 @@ static void another_issuer_between_any_two_steps_changes_nothing(void **state)
 
 /* ---- two processes at once ---- */
 
-enum { ISSUERS = 2, ISSUER_STEPS = 50, ISSUER_STEP_US = 4000 };
+enum { ISSUERS = 2, ISSUER_STEPS = 50, ISSUER_LOOK_US = 200 };
 
-/* Exit status 0: every round went well, and there were some. */
-static void issuer_process(const struct world *world, const _Atomic uint32_t *stop, unsigned seed)
+/* Lies in memory that all processes share. */
+struct issuers {
+	_Atomic uint32_t stop;
+	_Atomic uint32_t rounds[ISSUERS]; /* done */
+};
+
+/* Exit status 0: every round went well. */
+static void issuer_process(const struct world *world, struct issuers *issuers, unsigned which)
 {
 	struct ctl_issuing issuing = {.config = &world->config, .now_ms = NOW_MS};
 	int rc = ctl_ledger_open(&issuing.ledger, world->stand_in.folder);
-	uint32_t rounds = 0;
 
 	rc = rc ? rc : ctl_store_open(&issuing.store, world->stand_in.data_dir);
-	while (rc == 0 && !atomic_load(stop)) {
+	while (rc == 0 && !atomic_load(&issuers->stop)) {
 		rc = ctl_issuing_round(&issuing, world->stand_in.live);
-		rounds++;
+		if (rc == 0)
+			atomic_fetch_add(&issuers->rounds[which], 1);
 	}
 	if (rc != 0)
-		fprintf(stderr, "issuer %u: round %u: %s\n", seed, rounds, strerror(-rc));
-	_exit(rc != 0 || !rounds);
+		fprintf(stderr, "issuer %u: after %u rounds: %s\n", which, atomic_load(&issuers->rounds[which]), strerror(-rc));
+	_exit(rc != 0);
+}
+
+/* Waits until an issuer has done a round more than `before`, or has ended. */
+static void issuer_await(const struct issuers *issuers, const pid_t issuer[ISSUERS], unsigned which, uint32_t before)
+{
+	siginfo_t ended = {0};
+
+	while (atomic_load(&issuers->rounds[which]) == before && ended.si_pid == 0) {
+		usleep(ISSUER_LOOK_US);
+		assert_int_equal(waitid(P_PID, (id_t)issuer[which], &ended, WEXITED | WNOHANG | WNOWAIT), 0);
+	}
 }
 
 static void two_processes_issue_at_once(void **state)
 {
 	(void)state;
 	struct world *world = calloc(1, sizeof(*world));
-	_Atomic uint32_t *stop = mmap(NULL, sizeof(*stop), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct issuers *issuers = mmap(NULL, sizeof(*issuers), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	pid_t issuer[ISSUERS];
 	char path[160];
 	uint32_t revised = 0;
 
 	assert_non_null(world);
-	assert_true(stop != MAP_FAILED);
+	assert_true(issuers != MAP_FAILED);
 	world->fact = calloc(EVENTS_MAX, sizeof(*world->fact));
 	world->said = calloc(REPORTS_MAX, sizeof(*world->said));
 	world->config = (struct tp_config){.billing_zone = (char *)"UTC",
@@ -508,16 +525,21 @@ static void two_processes_issue_at_once(void **state)
 		issuer[i] = fork();
 		assert_true(issuer[i] >= 0);
 		if (issuer[i] == 0)
-			issuer_process(world, stop, i + 1);
+			issuer_process(world, issuers, i);
 	}
+	/* they go on all the time; a step waits for a round of each, so that there are as many on a busy machine */
 	for (int step = 0; step < ISSUER_STEPS; step++) {
+		uint32_t before[ISSUERS];
+		for (unsigned i = 0; i < ISSUERS; i++)
+			before[i] = atomic_load(&issuers->rounds[i]);
 		events_add(world, 1 + pick(20));
 		seal(world);
 		world->watermark_ms += pick(2 * HOUR_MS);
 		atomic_store(&world->stand_in.live->watermark_ms, world->watermark_ms);
-		usleep(ISSUER_STEP_US);
+		for (unsigned i = 0; i < ISSUERS; i++)
+			issuer_await(issuers, issuer, i, before[i]);
 	}
-	atomic_store(stop, 1);
+	atomic_store(&issuers->stop, 1);
 	for (unsigned i = 0; i < ISSUERS; i++) {
 		int status = -1;
 		assert_int_equal(waitpid(issuer[i], &status, 0), issuer[i]);
@@ -535,7 +557,7 @@ static void two_processes_issue_at_once(void **state)
 	snprintf(path, sizeof(path), "%s/ledger.db", world->stand_in.folder);
 	unlink(path);
 	stand_in_close(&world->stand_in);
-	munmap((void *)(uintptr_t)stop, sizeof(*stop));
+	munmap(issuers, sizeof(*issuers));
 	free(world->fact);
 	free(world->said);
 	free(world);

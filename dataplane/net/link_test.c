@@ -265,6 +265,7 @@ static void test_udp_way_back(void **state)
 	(void)state;
 	uint8_t frame[2000];
 	size_t bytes = udp4(frame, 0x0123, "hello"), out_bytes;
+	const uint64_t lost = net.counters.v[TP_C_BATCH_ANSWERS_LOST];
 	frame[11] = 0x77;
 	expect_end(frame, bytes, TP_C_FRAMES_ACCEPTED);
 	net.now_ns += 500 * DP_SECOND;
@@ -286,6 +287,7 @@ static void test_udp_way_back(void **state)
 	assert_int_equal(out[21], 1);
 	assert_int_equal(out[41], 200);
 	expect_silence();
+	assert_int_equal(net.counters.v[TP_C_BATCH_ANSWERS_LOST], lost + 2);
 	/* It answers. */
 	uint8_t arp[60];
 	memcpy(arp, out, 42);
@@ -301,6 +303,7 @@ static void test_udp_way_back(void **state)
 	out = script_next(&net, &out_bytes);
 	assert_int_equal(out[5], 0xc8);
 	assert_int_equal(out_bytes, 45);
+	assert_int_equal(net.counters.v[TP_C_BATCH_ANSWERS_LOST], lost + 2);
 
 	/* A peer elsewhere: through the gateway. */
 	memcpy(net.path.peer.addr.byte + 12, script_far4, 4);
@@ -326,6 +329,7 @@ static void test_udp_way_back(void **state)
 	net.path.peer.port = 0;
 	answer_later("ack");
 	expect_silence();
+	assert_int_equal(net.counters.v[TP_C_BATCH_ANSWERS_LOST], lost + 6); /* every one that did not leave */
 }
 
 static void test_udp_too_long(void **state)

@@ -6,17 +6,16 @@
  */
 #include "net.h"
 
-/* dp_datagram_path.send: the way is looked up now, since the frame that asked is long gone. Best effort. */
-static void answer(const struct dp_datagram_path *path, const void *bytes, size_t count)
+static bool answer_try(const struct dp_datagram_path *path, const void *bytes, size_t count)
 {
 	struct dp_stack *stack = path->transport;
 	struct dp_link link;
 	if (!path->peer.port || count > UINT16_MAX - DP_UDP_BYTES || !dp_route(stack, &path->peer.addr, &link))
-		return;
+		return false;
 	size_t l4_bytes = DP_UDP_BYTES + count;
 	uint8_t *udp = dp_ip_open(stack, &link, &path->local.addr, &path->peer.addr, DP_PROTOCOL_UDP, DP_TTL, l4_bytes);
 	if (!udp)
-		return;
+		return false;
 	dp_put16(udp, path->local.port);
 	dp_put16(udp + 2, path->peer.port);
 	dp_put16(udp + 4, (uint16_t)l4_bytes);
@@ -26,6 +25,16 @@ static void answer(const struct dp_datagram_path *path, const void *bytes, size_
 	if (!dp_get16(udp + 6))
 		dp_put16(udp + 6, 0xffff); /* zero would say "no checksum" */
 	dp_eth_send(stack);
+	return true;
+}
+
+/* dp_datagram_path.send: the way is looked up now, since the frame that asked is long gone. Best effort: who misses it asks again. */
+static void answer(const struct dp_datagram_path *path, const void *bytes, size_t count)
+{
+	struct dp_stack *stack = path->transport;
+
+	if (!answer_try(path, bytes, count))
+		TP_COUNT(dp_counters(stack), BATCH_ANSWERS_LOST);
 }
 
 enum tp_counter dp_udp_input(struct dp_stack *stack, const struct dp_packet *packet)

@@ -151,7 +151,8 @@ static void datagram_send(const struct dp_datagram_path *path, const void *bytes
 		struct msghdr message;
 
 		message_fill(port, path, &message, &peer, control, &vector);
-		sendmsg(port->udp_fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+		if (sendmsg(port->udp_fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+			TP_COUNT(port->options.counters, BATCH_ANSWERS_LOST);
 		return;
 	}
 	slot = &port->slot[port->slot_free_head];
@@ -166,6 +167,8 @@ void dp_socket_datagram_sent(struct dp_port *port, const struct io_uring_cqe *cq
 {
 	const uint32_t index = (uint32_t)(cqe->user_data >> 8);
 
+	if (cqe->res < 0)
+		TP_COUNT(port->options.counters, BATCH_ANSWERS_LOST);
 	port->slot[index].free_next = port->slot_free_head;
 	port->slot_free_head = index;
 }
