@@ -391,8 +391,8 @@ struct agg_dedup *agg_dedup_create(void *memory, uint64_t bytes)
 uint64_t agg_dedup_prefetch(const struct agg_dedup *dedup, struct tp_id id)
 {
 	const uint64_t hash = id_hash(dedup, id), home = home_line(dedup, hash);
-	__builtin_prefetch(&dedup->generation[dedup->current].line[home], 1, 3);
-	__builtin_prefetch(&dedup->generation[dedup->previous].line[home], 0, 3);
+	__builtin_prefetch(&dedup->generation[__atomic_load_n(&dedup->current, __ATOMIC_RELAXED)].line[home], 1, 3);
+	__builtin_prefetch(&dedup->generation[__atomic_load_n(&dedup->previous, __ATOMIC_RELAXED)].line[home], 0, 3);
 	return hash;
 }
 
@@ -536,8 +536,8 @@ void agg_dedup_rotate(struct agg_dedup *dedup)
 	assert(agg_dedup_can_rotate(dedup)); /* the caller asked; a dirty spare would bring back old ids as new ones' chains */
 	atomic_fetch_add_explicit(&dedup->rotations, 1, memory_order_relaxed);
 	uint32_t oldest = dedup->previous;
-	dedup->previous = dedup->current;
-	dedup->current = dedup->spare;
+	__atomic_store_n(&dedup->previous, dedup->current, __ATOMIC_RELAXED); /* agg_dedup_prefetch() may look meanwhile */
+	__atomic_store_n(&dedup->current, dedup->spare, __ATOMIC_RELAXED);
 	dedup->spare = oldest;
 	struct generation *spare = &dedup->generation[oldest];
 	uint32_t minute_end = atomic_load_explicit(&spare->minute_end, memory_order_relaxed);

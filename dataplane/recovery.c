@@ -205,9 +205,9 @@ static int ahead_ids(struct worker *w)
 	struct recovery *r = w->recovery;
 	struct ahead *ahead = &w->ahead;
 	int rc = 0;
+	pthread_rwlock_rdlock(&r->rotation);
 	for (uint32_t i = 0; i < ahead->count; i++)
 		agg_dedup_prefetch_chain(w->node->dedup, ahead->hash[i]);
-	pthread_rwlock_rdlock(&r->rotation);
 	for (uint32_t i = 0; i < ahead->count && !rc; i++) {
 		const struct tp_event *event = ahead_event(ahead, i);
 		const uint32_t minute = (uint32_t)(event->timestamp_ms / TP_MINUTE_MS);

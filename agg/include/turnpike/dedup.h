@@ -38,7 +38,7 @@ uint64_t agg_dedup_current_bytes(const struct agg_dedup *dedup);
 
 /*
  * Brings the cache line that `id` will probe first (in both generations) closer. For a whole burst before the first of it is inserted, not
- * in turn with inserts: their locked instruction waits for all that is being fetched (half the rate).
+ * in turn with inserts: their locked instruction waits for all that is being fetched (half the rate). Another thread may rotate meanwhile.
  */
 uint64_t agg_dedup_prefetch(const struct agg_dedup *dedup, struct tp_id id);
 /* The same for the line after, where the first is full: for each id of a burst, with what the above returned, once all of them had it. */
