@@ -159,8 +159,10 @@ def row(made, kind, seconds, rounds=3, alone_too=True):
     after = made.counters()
     dropped = {re.sub(r".*?(\w+)_total.*reason=\"(\w+)\".*", r"\1 \2", name): int(value - before.get(name, 0)) for name, value in after.items()
                if 'state="dropped"' in name and value > before.get(name, 0)}
-    return {"flood": kind, "per_second": statistics.median(sent), "alone": statistics.median(alone), "elsewhere": statistics.median(beside),
-            "here": statistics.median(kept), "kept": statistics.median(kept) / statistics.median(beside), "p99_us": statistics.median(latency), "dropped": dropped}
+    here, elsewhere = statistics.median(kept), statistics.median(beside)
+    # nobody served beside a flood that goes elsewhere: the machine was somebody else's, and the row shows nothing
+    return {"flood": kind, "per_second": statistics.median(sent), "alone": statistics.median(alone), "elsewhere": elsewhere, "here": here,
+            "kept": here / elsewhere if elsewhere else 0.0, "p99_us": statistics.median(latency), "dropped": dropped}
 
 
 def main():

@@ -84,7 +84,7 @@
 	X(BATCH_LATERS, CORE, OTHER, "batch_laters_total", "Batches whose sender was told to come again later") \
 	X(BATCH_HELLOS, CORE, OTHER, "batch_hellos_total", "Batch clients that asked for the node's layout, and were told") \
 	X(BATCH_ANSWERS_LOST, CORE, OTHER, "batch_answers_lost_total", \
-	  "Answers to UDP batches that could not leave: no way back known yet, no frame, or the kernel refused; a repeat is answered") \
+	  "Answers to UDP batches that could not leave: no way back known yet, or no room; a repeat is answered") \
 	X(TCP_RETRANSMITS, CORE, OTHER, "tcp_retransmits_total", "TCP segments that our stack sent again") \
 	/* datagrams to the UDP beacon port */ \
 	X(DATAGRAMS_RECEIVED, DATAGRAMS, RECEIVED, "", "UDP datagrams to the beacon port") \
