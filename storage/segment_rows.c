@@ -252,6 +252,12 @@ int segment_rows_cursor(struct segment_rows *rows, uint32_t column, uint32_t blo
 	return 1;
 }
 
+static int block_refused(struct segment_rows *rows, uint32_t column)
+{
+	refuse(rows, column, "a block that does not decode, or values outside their zone");
+	return -EBADMSG;
+}
+
 int segment_rows_match(struct segment_rows *rows, uint32_t column, uint32_t block, const struct column_want *want, uint64_t *bits)
 {
 	const struct segment_block *zone = segment_rows_zone(rows, column, block);
@@ -262,8 +268,7 @@ int segment_rows_match(struct segment_rows *rows, uint32_t column, uint32_t bloc
 	if (rc) {
 		if (column_match(&cursor, want, zone->min, zone->max, bits))
 			return 0;
-		refuse(rows, column, "a block that does not decode, or values outside their zone");
-		return -EBADMSG;
+		return block_refused(rows, column);
 	}
 	const uint64_t *value = segment_rows_values(rows, column, block);
 	if (!value)
@@ -283,8 +288,7 @@ int segment_rows_gather(struct segment_rows *rows, uint32_t column, uint32_t blo
 	if (rc) {
 		if (column_gather(&cursor, row, count, to) && column_within(to, count, zone->min, zone->max))
 			return 0;
-		refuse(rows, column, "a block that does not decode, or values outside their zone");
-		return -EBADMSG;
+		return block_refused(rows, column);
 	}
 	const uint64_t *value = segment_rows_values(rows, column, block);
 	if (!value)

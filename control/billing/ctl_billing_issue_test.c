@@ -332,11 +332,24 @@ static uint32_t bills_check(struct world *world, int how)
 	return bills;
 }
 
+static void world_free(struct world *world)
+{
+	char path[160];
+
+	ctl_ledger_close(world->ledger);
+	ctl_store_close(world->store);
+	snprintf(path, sizeof(path), "%s/ledger.db", world->stand_in.folder);
+	unlink(path);
+	stand_in_close(&world->stand_in);
+	free(world->fact);
+	free(world->said);
+	free(world);
+}
+
 static void bills_are_what_was_sealed_whatever_the_order(void **state)
 {
 	(void)state;
 	struct world *world = calloc(1, sizeof(*world));
-	char path[160];
 	uint32_t bills = 0, revised = 0;
 
 	assert_non_null(world);
@@ -395,14 +408,7 @@ static void bills_are_what_was_sealed_whatever_the_order(void **state)
 		revised += world->said[i].revision > 1;
 	/* the test has seen what it is for */
 	assert_true(bills > 100 && revised > 20);
-	ctl_ledger_close(world->ledger);
-	ctl_store_close(world->store);
-	snprintf(path, sizeof(path), "%s/ledger.db", world->stand_in.folder);
-	unlink(path);
-	stand_in_close(&world->stand_in);
-	free(world->fact);
-	free(world->said);
-	free(world);
+	world_free(world);
 }
 
 /*
@@ -415,7 +421,6 @@ static void another_issuer_between_any_two_steps_changes_nothing(void **state)
 	enum { PLACES = 10, HOURS = 2 * PLACES };
 	struct world *world = calloc(1, sizeof(*world));
 	struct rival rival = {0};
-	char path[160];
 
 	assert_non_null(world);
 	world->fact = calloc(EVENTS_MAX, sizeof(*world->fact));
@@ -450,14 +455,7 @@ static void another_issuer_between_any_two_steps_changes_nothing(void **state)
 
 	ctl_ledger_close(rival.ledger);
 	ctl_store_close(rival.store);
-	ctl_ledger_close(world->ledger);
-	ctl_store_close(world->store);
-	snprintf(path, sizeof(path), "%s/ledger.db", world->stand_in.folder);
-	unlink(path);
-	stand_in_close(&world->stand_in);
-	free(world->fact);
-	free(world->said);
-	free(world);
+	world_free(world);
 }
 
 /* ---- two processes at once ---- */
@@ -504,7 +502,6 @@ static void two_processes_issue_at_once(void **state)
 	struct world *world = calloc(1, sizeof(*world));
 	struct issuers *issuers = mmap(NULL, sizeof(*issuers), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	pid_t issuer[ISSUERS];
-	char path[160];
 	uint32_t revised = 0;
 
 	assert_non_null(world);
@@ -552,15 +549,8 @@ static void two_processes_issue_at_once(void **state)
 		revised += world->said[i].revision > 1;
 	assert_true(revised > 10);
 
-	ctl_ledger_close(world->ledger);
-	ctl_store_close(world->store);
-	snprintf(path, sizeof(path), "%s/ledger.db", world->stand_in.folder);
-	unlink(path);
-	stand_in_close(&world->stand_in);
+	world_free(world);
 	munmap(issuers, sizeof(*issuers));
-	free(world->fact);
-	free(world->said);
-	free(world);
 }
 
 static uint64_t later(void)
