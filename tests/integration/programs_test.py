@@ -333,6 +333,8 @@ def test_control_process_alone(build):
     with node(build, extra=SMALL) as n:
         assert n.post(event())[0] == 204
         assert n.totals("campaigns", "camp_1")["clicks"] == 1
+        # the data process's own: the file that it writes and its spare, which it makes after it is ready
+        wait_until("both log files are there", lambda: len(list((n.data_dir / "log").iterdir())) == 2)
         before = sorted(str(p.relative_to(n.data_dir)) for p in n.data_dir.rglob("*"))
         n.control.kill(signal.SIGTERM)
         assert n.control.popen.wait(PATIENCE) == 0
