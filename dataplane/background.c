@@ -91,7 +91,6 @@ static void *worker_main(void *context)
 {
 	struct dp_worker *worker = context;
 	dp_step_fn step = kinds[worker->kind].step;
-	pthread_setname_np(pthread_self(), kinds[worker->kind].name);
 	give_way(worker);
 	while (!atomic_load_explicit(&worker->stop, memory_order_acquire)) {
 		if (step(worker->node, tp_now_ms(), tp_mono_ns()) == 0)
@@ -140,6 +139,7 @@ int dp_background_start(struct dp_node *node)
 				strerror(-rc));
 			return rc;
 		}
+		pthread_setname_np(worker->thread, kinds[kind].name); /* here: a node that is ready shows its threads by name */
 		worker->runs = true;
 	}
 	return 0;
