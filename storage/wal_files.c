@@ -10,8 +10,8 @@
  * (a journal commit each time), which halves the throughput of 256 KiB blocks (1.0 against 2.2 GB/s measured on the reference
  * machine) and doubles their latency; and a commit waits for whatever else the file system commits, such as the spare's filling. The
  * first file of a run is filled as far as FIRST_FILL_MS lets it be, so that a start does not wait long: 64 MiB take 50 ms; it ends where
- * it is filled, because the next one will be there. Nor is a flood kept waiting: when the shard's file is three quarters full, its spare is handed over as far as it has been filled. Such a file is
- * recycled only if the shard has written it to the end.
+ * it is filled, because the next one will be there. Nor is a flood kept waiting: when the shard's file is three quarters full, its spare
+ * is handed over as far as it has been filled. Such a file is recycled only if the shard has written it to the end.
  */
 #include "log_format.h"
 #include "store_state.h"
