@@ -247,7 +247,8 @@ function detail(root) {
 			return point;
 		});
 		const from = times[0] ?? Date.parse(answer.from), to = Math.max(Date.parse(answer.to), (times.at(-1) ?? from) + 1);
-		chart.width_ms = () => STEP_MS[answer.step] ?? 60000;
+		const step = STEP_MS[answer.step] ?? 60000; /* kept: it is drawn at the next frame, when there may be no answer */
+		chart.width_ms = () => step;
 		chart.show(points, from, to, refused.bands());
 	}
 
