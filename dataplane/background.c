@@ -23,6 +23,7 @@
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 static const struct {
@@ -37,6 +38,7 @@ static const struct {
 	[DP_MERGE] = {"merge", dp_merge_step, 15, 19, false, 7},
 };
 
+enum { WAITED_NS = 1000000, GIVEN_NS = 50000 };
 enum { IOPRIO_WHO_PROCESS_ = 1, IOPRIO_CLASS_BE_ = 2, IOPRIO_CLASS_SHIFT_ = 13 }; /* linux/ioprio.h, which not every libc has */
 
 static bool listed(const uint32_t *cpus, uint32_t count, uint32_t cpu)
@@ -72,7 +74,7 @@ static void give_way(struct dp_worker *worker)
 	if (CPU_COUNT(&set))
 		sched_setaffinity(0, sizeof(set), &set);
 	setpriority(PRIO_PROCESS, self, own ? kinds[worker->kind].nice_own : kinds[worker->kind].nice_shared);
-	dp_turns_background(kinds[worker->kind].awaited);
+	worker->sliced = dp_turns_background(kinds[worker->kind].awaited);
 	syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS_, self, IOPRIO_CLASS_BE_ << IOPRIO_CLASS_SHIFT_ | kinds[worker->kind].io_level);
 }
 
@@ -106,10 +108,28 @@ static void *worker_main(void *context)
 	return NULL;
 }
 
-void dp_worker_yield(void *worker)
+/*
+ * Who wakes takes the CPU at once where the kernel has slices; what is left is who always wants it: a core that polls or has no end of work,
+ * another program. A piece that took longer than it ran shows one. A sleep keeps our share of the CPU, however small it is; sched_yield(2)
+ * does not: it gives away the rest of a slice, for which a thread of nice 19 waits seconds, and a small file is not sealed in a minute.
+ */
+void dp_worker_yield(void *context)
 {
-	if (((const struct dp_worker *)worker)->shares)
+	struct dp_worker *worker = context;
+	if (!worker->shares)
+		return;
+	if (!worker->sliced) {
 		sched_yield();
+		return;
+	}
+	struct timespec own;
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &own);
+	const uint64_t now_ns = tp_mono_ns(), cpu_ns = (uint64_t)own.tv_sec * 1000000000 + (uint64_t)own.tv_nsec;
+	const bool waited = now_ns - worker->piece_ns > cpu_ns - worker->piece_cpu_ns + WAITED_NS;
+	worker->piece_ns = now_ns; /* the sleep is part of the next piece: who keeps us waiting behind it still wants the CPU */
+	worker->piece_cpu_ns = cpu_ns;
+	if (waited)
+		nanosleep(&(const struct timespec){.tv_nsec = GIVEN_NS}, NULL);
 }
 
 void dp_worker_wake(struct dp_worker *worker)

@@ -34,7 +34,9 @@ struct dp_worker {
 	enum dp_background kind;
 	pthread_t thread;
 	bool runs;
-	bool shares; /* its CPUs with rx or shard cores; before it runs: false */
+	bool shares;                     /* its CPUs with rx or shard cores; before it runs: false */
+	bool sliced;                     /* the kernel gives the CPU to who wakes, by itself (turns.h) */
+	uint64_t piece_ns, piece_cpu_ns; /* when its piece of work began: on the clock, and of its own CPU time */
 	int wake_fd;
 	_Alignas(64) _Atomic uint32_t sleeping; /* the worker writes; who made work for it reads */
 	_Atomic uint32_t stop;
@@ -52,9 +54,9 @@ int dp_background_start(struct dp_node *node);
 void dp_background_stop(struct dp_node *node);
 
 /*
- * The yield of sto_seal_options and sto_merge_options; the context is a struct dp_worker. A worker that shares its CPU gives it away
- * every few hundred microseconds of work: niceness decides how much a core gets, this how long it waits for it, which would else be a
- * time slice of some milliseconds. The worker's own thread.
+ * The yield of sto_seal_options and sto_merge_options, called every few hundred microseconds of work; the context is a struct dp_worker.
+ * A worker that shares its CPU sleeps for a moment if somebody else wanted that CPU long: niceness decides how much a core gets, this how
+ * long it waits for it, which would else be a time slice of some milliseconds. The worker's own thread.
  */
 void dp_worker_yield(void *worker);
 

@@ -19,14 +19,18 @@ struct attributes {
 	uint64_t slice_ns, deadline_ns, period_ns;
 };
 
-static void slice_set(uint32_t policy, uint64_t flags, uint64_t slice_ns)
+/* Whether the kernel has taken it. */
+static bool slice_set(uint32_t policy, uint64_t flags, uint64_t slice_ns)
 {
-	const struct attributes attributes = {.size = sizeof(attributes),
-					      .policy = policy,
-					      .flags = flags,
-					      .nice = getpriority(PRIO_PROCESS, 0), /* Linux: of this thread */
-					      .slice_ns = slice_ns};
-	syscall(SYS_sched_setattr, 0, &attributes, 0);
+	struct attributes attributes = {.size = sizeof(attributes),
+					.policy = policy,
+					.flags = flags,
+					.nice = getpriority(PRIO_PROCESS, 0), /* Linux: of this thread */
+					.slice_ns = slice_ns};
+	if (syscall(SYS_sched_setattr, 0, &attributes, 0))
+		return false;
+	attributes.slice_ns = 0;
+	return syscall(SYS_sched_getattr, 0, &attributes, sizeof(attributes), 0) == 0 && attributes.slice_ns == slice_ns;
 }
 
 void dp_turns_core(void)
@@ -35,10 +39,7 @@ void dp_turns_core(void)
 	slice_set(SCHED_OTHER, RESET_ON_FORK, CORE_NS);
 }
 
-void dp_turns_background(bool awaited)
+bool dp_turns_background(bool awaited)
 {
-	if (awaited)
-		slice_set(SCHED_OTHER, 0, AWAITED_NS);
-	else
-		slice_set(SCHED_BATCH, 0, LEISURE_NS);
+	return awaited ? slice_set(SCHED_OTHER, 0, AWAITED_NS) : slice_set(SCHED_BATCH, 0, LEISURE_NS);
 }

@@ -8,6 +8,7 @@
  *   background that nobody waits for  100 ms, SCHED_BATCH  sealing, merging
  *
  * A slice is no share of the CPU; that is niceness. Older kernels ignore slices. No privilege is needed, and nothing is worth failing for.
+ * And none with a long slice calls sched_yield(2): it gives away what is left of it (Linux 6.18), at nice 19 seven seconds of a busy CPU.
  * Source: Linux 6.12, kernel/sched/fair.c (PREEMPT_SHORT); sched_setattr(2).
  */
 #ifndef TURNPIKE_TURNS_H
@@ -17,6 +18,7 @@
 
 /* Of the calling thread; after its niceness has been set. */
 void dp_turns_core(void);
-void dp_turns_background(bool awaited);
+/* False on an older kernel: who wakes waits for the next tick, unless this thread gives the CPU up. */
+bool dp_turns_background(bool awaited);
 
 #endif

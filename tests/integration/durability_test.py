@@ -11,7 +11,7 @@ import threading
 import time
 
 from crash_test import Clients, fixed_ports
-from harness import CPUS, PATIENCE, SMALL, Node, Process, Skip, event, folder, node, now_ms, run, unmount, wait_until
+from harness import CPUS, PATIENCE, SMALL, Node, Process, Skip, dies_with_us, event, folder, node, now_ms, run, unmount, wait_until
 
 MINUTE = 60_000
 # All stamps of these tests lie here: the node's event time follows the stamps, so a day takes no longer than its events.
@@ -551,6 +551,32 @@ def test_background_work_gives_way(build):
                     cpus == (own or set(range(CPUS))) and (0 < nice < 19 if own else nice == 19) for nice, cpus in ways().values())
             # each thread sets its own way as it starts
             wait_until(f"sealing and merging give way with a shard on CPU {shard}", given)
+
+
+@contextlib.contextmanager
+def restless():
+    """On each CPU a program that never sleeps."""
+    programs = [subprocess.Popen(["taskset", "-c", str(cpu), "sh", "-c", "while :; do :; done"], preexec_fn=dies_with_us())
+                for cpu in os.sched_getaffinity(0)]
+    try:
+        yield
+    finally:
+        for program in programs:
+            program.kill()
+            program.wait()
+
+
+def test_sealing_gets_its_share_beside_programs_that_never_sleep(build):
+    """It is a small one, but a small file is sealed: by a command, and at the end."""
+    with node(build, control=False, extra=SMALL) as n:
+        with restless():
+            for _ in range(2):
+                assert n.post([view(device_id=f"d{i}", ad_id=f"ad{i % 50}") for i in range(500)])[0] == 204
+                n.ctl("segments", "seal")
+            assert n.post(view())[0] == 204
+            assert n.data.stop() == 0
+        assert not list((n.data_dir / "log").iterdir()), "it was not sealed"
+        n.start(control=False)
 
 
 # ---- starting ----
