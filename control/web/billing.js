@@ -168,6 +168,8 @@ export function mount(root, page) {
 			const id = own ?? query.advertiser ?? "", range = chosen_days();
 			if (document.activeElement !== advertiser)
 				advertiser.value = id;
+			again.stop(); /* it was about the bill before */
+			recount.disabled = false;
 			totals.node.hidden = true;
 			say(lead, promise);
 			recount_panel.hidden = true;

@@ -37,7 +37,7 @@ export function mount(root, page) {
 	const note = h("p.under"), files = h("ul.files");
 	root.append(panel("Block or count", "packets by where they come from; the longest prefix decides", form, problem, done), h("div.gap"), panel("In force", "", table.node, note, files));
 
-	let timer = 0, pending = null;
+	let timer = 0, pending = null, closed = false;
 	const question = new Question((answer) => {
 		table.show(answer.items);
 		say(note, answer.total > answer.items.length ? `The first ${format.count(answer.items.length)} of ${format.count(answer.total)} are shown: turnpikectl blocklist list has all.` : answer.total ? `${format.count(answer.total)} in force.` : "");
@@ -104,6 +104,8 @@ export function mount(root, page) {
 
 	function load() {
 		clearTimeout(timer);
+		if (closed)
+			return; /* a change was answered after the view was left */
 		if (document.visibilityState === "visible")
 			question.put((options) => ask("api/v1/blocklist", { limit: LIMIT }, options));
 		timer = setTimeout(load, EVERY_MS);
@@ -112,6 +114,7 @@ export function mount(root, page) {
 	return {
 		update: load,
 		close() {
+			closed = true;
 			clearTimeout(timer);
 			clearTimeout(pending);
 			question.stop();

@@ -199,7 +199,7 @@ function detail(root) {
 
 	function drill(row) {
 		const value = row[by];
-		if (["(other)"].includes(value))
+		if (value === undefined || value === "(other)") /* undefined: still the rows of the dimension before */
 			return;
 		const next = [...filters.filter(([name, old]) => name !== by || old !== value), [by, value]];
 		/* what is fixed now need not be listed: on to the next dimension */
