@@ -106,10 +106,12 @@ def test_list_files_are_loaded_and_reloaded(build):
             replace(drop, "127.0.0.1\n")
             wait_until("the changed file is in force", lambda: blocked(n))
             drop.unlink()
-            time.sleep(1.5)
+
+            def files():
+                return {f["file"]: f for f in n.ctl("blocklist", "list", "--json")["files"]}
+            wait_until("it is noticed that a file is gone", lambda: files()[str(drop)]["error"])
             assert blocked(n), "a file that is gone lets nobody in"
-            files = {f["file"]: f for f in n.ctl("blocklist", "list", "--json")["files"]}
-            assert files[str(drop)]["error"] and not files[str(watch)]["error"], files
+            assert not files()[str(watch)]["error"], files()
             replace(drop, "127.9.0.0/16\n")
             wait_until("the file is back", lambda: not blocked(n))
             # SIGHUP takes over other files, or keeps what is there when one cannot be read

@@ -18,7 +18,7 @@ class Clients:
         self.node, self.batch = made, batch
         self.stop, self.lock = threading.Event(), threading.Lock()
         self.acknowledged, self.seen = {}, {}
-        self.threads = [threading.Thread(target=self.work, args=(i,)) for i in range(threads)]
+        self.threads = [threading.Thread(target=self.work, args=(i,), daemon=True) for i in range(threads)]
         for thread in self.threads:
             thread.start()
 
@@ -49,6 +49,12 @@ class Clients:
             with self.lock:
                 self.acknowledged.update((one["event_id"], one) for one in events)
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop.set()  # of a test that failed: they would go on, and the run would not end
+
     def finish(self):
         self.stop.set()
         for thread in self.threads:
@@ -73,14 +79,14 @@ def fixed_ports(made):
 def kill_loop(build, kills, extra="", longest=0.6):
     with node(build, extra=extra) as n:
         fixed_ports(n)
-        clients = Clients(n)
         dice = random.Random(1)
-        for _ in range(kills):
-            time.sleep(dice.uniform(0.05, longest))
-            n.kill()
-            n.start(control=False)
-        time.sleep(0.3)
-        clients.finish()
+        with Clients(n) as clients:
+            for _ in range(kills):
+                time.sleep(dice.uniform(0.05, longest))
+                n.kill()
+                n.start(control=False)
+            time.sleep(0.3)
+            clients.finish()
         clients.check()
         # The acknowledged ones again: all duplicates, or nothing in the books would be sure.
         sample = random.Random(2).sample(sorted(clients.acknowledged), min(200, len(clients.acknowledged)))

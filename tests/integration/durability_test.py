@@ -351,14 +351,14 @@ def test_stop_under_load(build):
     with restartable(build, extra=SMALL) as n:
         n.start()
         fixed_ports(n)
-        clients = Clients(n, threads=4, batch=30)
-        for _ in range(4):
-            time.sleep(0.5)
-            assert n.data.stop() == 0
-            assert not list((n.data_dir / "log").iterdir())
-            n.start(control=False)
-        time.sleep(0.3)
-        clients.finish()
+        with Clients(n, threads=4, batch=30) as clients:
+            for _ in range(4):
+                time.sleep(0.5)
+                assert n.data.stop() == 0
+                assert not list((n.data_dir / "log").iterdir())
+                n.start(control=False)
+            time.sleep(0.3)
+            clients.finish()
         clients.check()
         n.audit()
         n.stop()

@@ -98,7 +98,7 @@ def test_a_missing_log_file_is_told(build):
                      "first block is not": lambda: file.write_bytes(bytes(4096) + whole[4096:])}
             for found, spoil in cases.items():
                 spoil()
-                refused = run(turnpiked, "-c", str(made.config), check=False, timeout=30)
+                refused = run(turnpiked, "-c", str(made.config), check=False, timeout=PATIENCE)
                 assert refused.returncode == 1 and file.name in refused.stderr and "turnpikectl log show" in refused.stderr, (found, refused)
                 shown = [one for one in made.ctl("log", "show", "--json", status=1)["items"] if one["state"] == "lost"]
                 assert [pathlib.Path(one["file"]) for one in shown] == [file], (found, shown)

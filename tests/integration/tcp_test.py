@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import re
-import time
 
 from harness import ROOT, Process, DPDK_INGEST, network, node, run, wait_until
 
@@ -85,13 +84,38 @@ def test_linux_over_a_bad_wire(build):
     assert bad["clean"][0] == 0 and all(bad[name][0] for name in bad if name != "clean") and bad["20% loss"][1] > 0, bad
 
 
+# Says when an advertisement of an IPv6 address is seen that nobody asked for: RFC 4861 section 4.4, not solicited.
+ANNOUNCED = """
+import socket, sys
+with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x86dd)) as wire:
+    wire.bind((sys.argv[1], 0))
+    print("listening", flush=True)
+    target, frame = socket.inet_pton(socket.AF_INET6, sys.argv[2]), b""
+    while frame[54:55] != bytes([136]) or frame[62:78] != target or frame[58] & 0x40:
+        frame = wire.recv(2000)
+    print("announced", flush=True)
+"""
+
+
+@contextlib.contextmanager
+def announcements(namespace, interface, address):
+    """Yields a function that waits until somebody has announced the address on the wire, since we came in here."""
+    process = Process(["/usr/bin/python3", "-c", ANNOUNCED, interface, address], os.devnull, namespace)
+    try:
+        assert process.line() == "listening"
+        yield process.line
+    finally:
+        process.kill()
+        process.stop()
+
+
 def test_an_address_that_another_has(build):
     """Linux has our IPv4 address when we start: we leave it to it, say so, and serve the other. Later Linux tries to take our IPv6
     address, and its duplicate address detection finds us."""
     with network() as (namespace, ours):
         theirs = re.search(r"^\d+: (tpb\w+)@", run("ip", "netns", "exec", namespace, "ip", "-o", "link").stdout, re.M).group(1)
         run("ip", "-n", namespace, "addr", "add", "10.77.0.1/32", "dev", theirs)
-        with node(build, ingest=DPDK_INGEST.format(ours)) as n:
+        with announcements(namespace, theirs, "fd00:77::1") as announced, node(build, ingest=DPDK_INGEST.format(ours)) as n:
             log = n.folder / "data.log"
             wait_until("the conflict is told", lambda: "another host uses an address of ours" in log.read_text())
             assert "address=10.77.0.1" in log.read_text(), log.read_text()
@@ -100,8 +124,8 @@ def test_an_address_that_another_has(build):
             answer = run("ip", "netns", "exec", namespace, "curl", "-sS", "-m", "20", "-o", "/dev/null", "-w", "%{http_code}",
                          "http://[fd00:77::1]/healthz")
             assert answer.stdout == "200", answer
-            time.sleep(2)  # our own second of probing is over: before, two that probe at once both give way (RFC 4862 5.4.3)
+            announced()  # our own second of probing is over: before, two that probe at once both give way (RFC 4862 5.4.3)
             run("ip", "netns", "exec", namespace, "sysctl", "-q", "-w", f"net.ipv6.conf.{theirs}.accept_dad=1")
             run("ip", "-n", namespace, "addr", "add", "fd00:77::1/64", "dev", theirs)
             wait_until("Linux finds that the address is taken",
-                       lambda: "dadfailed" in run("ip", "-n", namespace, "-6", "addr", "show", "dev", theirs).stdout, 10)
+                       lambda: "dadfailed" in run("ip", "-n", namespace, "-6", "addr", "show", "dev", theirs).stdout)
