@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -149,11 +150,33 @@ void stand_in_start(struct stand_in *stand_in)
 	atomic_store(&live->ready, 1);
 }
 
+static int remove_one(const char *path, const struct stat *stat, int type, struct FTW *where)
+{
+	(void)stat;
+	(void)type;
+	(void)where;
+	return remove(path);
+}
+
+static char base[32]; /* the folders of all */
+
+/* At the end, after a test that failed too. */
+static void base_remove(void)
+{
+	nftw(base, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
 void stand_in_open(struct stand_in *stand_in)
 {
+	static uint32_t number;
 	*stand_in = (struct stand_in){0};
-	snprintf(stand_in->folder, sizeof(stand_in->folder), "stand_in.XXXXXX");
-	assert_non_null(mkdtemp(stand_in->folder));
+	if (!number) {
+		snprintf(base, sizeof(base), "stand_in.XXXXXX");
+		assert_non_null(mkdtemp(base));
+		assert_int_equal(atexit(base_remove), 0);
+	}
+	snprintf(stand_in->folder, sizeof(stand_in->folder), "%s/%u", base, ++number);
+	assert_int_equal(mkdir(stand_in->folder, 0700), 0);
 	snprintf(stand_in->data_dir, sizeof(stand_in->data_dir), "%s/data", stand_in->folder);
 	stand_in_start(stand_in);
 }
@@ -168,14 +191,6 @@ void stand_in_stop(struct stand_in *stand_in)
 	sto_store_close(stand_in->store);
 	tp_live_unmap(stand_in->live);
 	close(stand_in->live_fd);
-}
-
-static int remove_one(const char *path, const struct stat *stat, int type, struct FTW *where)
-{
-	(void)stat;
-	(void)type;
-	(void)where;
-	return remove(path);
 }
 
 void stand_in_close(struct stand_in *stand_in)

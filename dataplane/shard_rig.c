@@ -2,6 +2,7 @@
 #include "shard_rig.h"
 
 #include <ftw.h>
+#include <sys/stat.h>
 
 struct rig *rig_now;
 
@@ -9,6 +10,14 @@ static int file_remove(const char *path, const struct stat *info, int kind, stru
 {
 	(void)info, (void)kind, (void)where;
 	return remove(path);
+}
+
+static char base[32]; /* the folders of all */
+
+/* At the end, after a test that failed too. */
+static void base_remove(void)
+{
+	nftw(base, file_remove, 16, FTW_DEPTH | FTW_PHYS);
 }
 
 void *rig_zeroed(uint64_t bytes)
@@ -34,9 +43,15 @@ void rig_keep(struct rig *rig)
 
 struct rig *rig_make(uint32_t rx_count, uint32_t shards, uint32_t table_rows)
 {
+	static uint32_t number;
 	struct rig *rig = rig_zeroed(sizeof(*rig));
-	snprintf(rig->folder, sizeof(rig->folder), "/var/tmp/shard_test.XXXXXX");
-	assert_non_null(mkdtemp(rig->folder));
+	if (!number) {
+		snprintf(base, sizeof(base), "/var/tmp/shard_test.XXXXXX");
+		assert_non_null(mkdtemp(base));
+		assert_int_equal(atexit(base_remove), 0);
+	}
+	snprintf(rig->folder, sizeof(rig->folder), "%s/%u", base, ++number);
+	assert_int_equal(mkdir(rig->folder, 0700), 0);
 	rig->rx_count = rx_count;
 	rig->shards = shards;
 	rig->now_ms = NOW_MS * 1000ULL;
