@@ -396,15 +396,15 @@ static void hours_are_counted_when_they_close(void **state)
 	atomic_store(&stand_in.live->watermark_ms, NOON + 2 * 3600000);
 	assert_int_equal(ctl_views_open(&ctl.views, ctl.config.data_dir), 0);
 	assert_int_equal(ctl_ledger_open(&ctl.ledger, state_dir), 0);
-	for (int i = 0; i < 500; i++) { /* till the view is there: without it nothing tells that a file is not sealed */
+	bool there = false;
+	for (int i = 0; i < 9000 && !there; i++) { /* without the view nothing tells that a file is not sealed */
 		struct ctl_look look;
 		ctl_look_take(ctl.views, &look);
-		bool there = look.figures != NULL;
+		there = look.figures != NULL;
 		ctl_look_give(ctl.views, &look);
-		if (there)
-			break;
 		usleep(10000);
 	}
+	assert_true(there);
 	assert_int_equal(ctl_reconcile_open(&ctl.reconcile, &ctl), 0);
 	usleep(1500000); /* two looks: rows of both hours are not sealed, so nothing may be counted */
 	runs = (struct runs){0};
