@@ -156,6 +156,8 @@ static void core_sleep(struct dp_core *core, uint64_t now_ns)
 		fd[fds++] = (struct pollfd){.fd = sto_wal_fd(core->shard->wal), .events = POLLIN};
 		if (core->shard->stalled && limit_ns > POLLED_SLEEP_NS)
 			limit_ns = POLLED_SLEEP_NS; /* what it waits for (a file, a table, a lane) wakes nobody */
+		if (dp_rivals_waiting(&core->shard->rivals) && limit_ns > POLLED_SLEEP_NS)
+			limit_ns = POLLED_SLEEP_NS; /* nor does another shard's disk */
 	}
 	if (!work) {
 		struct timespec limit = {.tv_nsec = (long)limit_ns};

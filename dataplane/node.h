@@ -80,6 +80,7 @@ struct dp_node {
 	struct dp_core *core;
 	uint32_t cores;
 	struct dp_core **rx_cores, **shard_cores;
+	const struct dp_shard_turns **turns; /* of all shards: each reads the others */
 	bool dpdk;
 	int command_listen_fd;
 	pthread_t command_thread;

@@ -112,12 +112,14 @@ int dp_node_memory_create(struct dp_node *node)
 	node->wal = calloc(shards, sizeof(struct sto_wal *));
 	node->rx_cores = calloc(rx, sizeof(struct dp_core *));
 	node->shard_cores = calloc(shards, sizeof(struct dp_core *));
+	node->turns = calloc(shards, sizeof(*node->turns));
 	node->dedup_bytes = config->memory_dedup_bytes;
 	node->dedup_memory = memory_map(node->dedup_bytes);
 	node->fraud_entries = agg_fraud_entries_for(config->memory_fraud_bytes);
 	node->fraud_ip_memory = memory_map(agg_fraud_ip_bytes(node->fraud_entries));
 	if (!node->core || !node->hop || !node->dead || !node->late_ring || !node->shard || !node->keeping || !node->fraud_memory ||
-	    !node->fraud || !node->wal || !node->rx_cores || !node->shard_cores || !node->dedup_memory || !node->fraud_ip_memory)
+	    !node->fraud || !node->wal || !node->rx_cores || !node->shard_cores || !node->turns || !node->dedup_memory ||
+	    !node->fraud_ip_memory)
 		return -ENOMEM;
 	node->dedup = agg_dedup_create(node->dedup_memory, node->dedup_bytes);
 	/* What the first rotation brings into use comes last: the generations behind the current one. */
@@ -155,6 +157,8 @@ int dp_node_memory_create(struct dp_node *node)
 		shard->shards = shards;
 		shard->rx_count = rx;
 		shard->dedup = node->dedup;
+		shard->turns = node->turns;
+		node->turns[s] = &shard->own_turns;
 		shard->horizon_ms = config->horizon_ms;
 		shard->live = node->live;
 		shard->traces = config->tracing_collector != NULL;
@@ -219,6 +223,7 @@ void dp_node_memory_free(struct dp_node *node)
 	free(node->wal);
 	free(node->rx_cores);
 	free(node->shard_cores);
+	free(node->turns);
 	if (node->live)
 		tp_live_unmap(node->live);
 	if (node->live_fd >= 0)

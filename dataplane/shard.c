@@ -26,13 +26,17 @@ int dp_shard_init(struct dp_shard *shard)
 		dp_shard_fini(shard);
 		return -ENOMEM;
 	}
-	return 0;
+	int rc = dp_rivals_init(&shard->rivals, shard->number, shard->shards, shard->turns);
+	if (rc)
+		dp_shard_fini(shard);
+	return rc;
 }
 
 void dp_shard_fini(struct dp_shard *shard)
 {
 	free(shard->mark);
 	free(shard->lane.entry);
+	dp_rivals_fini(&shard->rivals);
 	shard->mark = NULL;
 	shard->lane.entry = NULL;
 }
@@ -248,6 +252,7 @@ static bool slot_decide(struct dp_shard *shard, uint32_t rx, const struct tp_slo
 		 */
 		if (minute >= agg_dedup_floor(shard->dedup)) {
 			*verdict = TP_CONFLICT;
+			shard->contested = true;
 			break;
 		}
 		/* fall through */
@@ -266,6 +271,15 @@ static bool slot_decide(struct dp_shard *shard, uint32_t rx, const struct tp_slo
 	return true;
 }
 
+/* The note that what was decided since the last one has to wait for; 0: none. */
+static uint64_t rivals_note(struct dp_shard *shard)
+{
+	if (__builtin_expect(!shard->contested, 1))
+		return 0;
+	shard->contested = false;
+	return dp_rivals_note(&shard->rivals);
+}
+
 static void mark_add(struct dp_shard *shard, uint64_t now_ns)
 {
 	/* What machines still owe comes next in the log: an answer that leads to such a record waits for it too. */
@@ -280,8 +294,12 @@ static void mark_add(struct dp_shard *shard, uint64_t now_ns)
 	if (!mark) {
 		mark = mark_at(shard, shard->mark_next++);
 		mark->decided_ns = now_ns;
+		mark->rivals = 0;
 	}
 	mark->appended = appended;
+	const uint64_t note = rivals_note(shard);
+	if (__builtin_expect(note != 0, 0))
+		mark->rivals = note; /* later than the one that was there */
 	for (uint32_t q = 0; q < shard->rx_count; q++)
 		mark->position[q] = shard->hop[q]->taken;
 }
@@ -416,6 +434,7 @@ static uint32_t lane_decide(struct dp_shard *shard, uint64_t now_ms, uint64_t no
 				break;
 			case AGG_OTHER:
 				entry->verdict = TP_CONFLICT;
+				shard->contested = true;
 				break;
 			default:
 				atomic_store_explicit(&shard->rotate_wanted, 1, memory_order_relaxed);
@@ -431,6 +450,7 @@ static uint32_t lane_decide(struct dp_shard *shard, uint64_t now_ms, uint64_t no
 			stamp_see(shard, event->timestamp_ms, now_ms);
 		records_append(shard, now_ns);
 		entry->record = sto_wal_appended(shard->wal) + records_waiting(shard);
+		entry->rivals = rivals_note(shard);
 	}
 	if (decided)
 		high_publish(shard);
@@ -442,7 +462,7 @@ static void lane_answer(struct dp_shard *shard, uint64_t durable)
 	struct dp_late_lane *lane = &shard->lane;
 	for (; lane->answered != lane->decided; lane->answered++) {
 		const struct dp_late_entry *entry = &lane->entry[lane->answered % DP_LATE_LANE];
-		if (entry->record > durable)
+		if (entry->record > durable || !dp_rivals_settled(&shard->rivals, entry->rivals))
 			return;
 		struct dp_late_ring *ring = shard->late_ring[entry->rx];
 		uint64_t head = atomic_load_explicit(&ring->head, memory_order_relaxed);
@@ -461,8 +481,12 @@ static void marks_publish(struct dp_shard *shard, uint64_t durable, uint64_t now
 {
 	struct tp_live_shard *live = &shard->live->shard[shard->number];
 	struct dp_mark *last = NULL;
-	while (shard->mark_first != shard->mark_next && mark_at(shard, shard->mark_first)->appended <= durable) {
-		last = mark_at(shard, shard->mark_first++);
+	while (shard->mark_first != shard->mark_next) {
+		struct dp_mark *mark = mark_at(shard, shard->mark_first);
+		if (mark->appended > durable || !dp_rivals_settled(&shard->rivals, mark->rivals))
+			break;
+		last = mark;
+		shard->mark_first++;
 		tp_latency_count(live->commit_latency, &live->commit_ns_sum, now_ns - last->decided_ns);
 	}
 	if (!last)
@@ -519,9 +543,11 @@ uint32_t dp_shard_poll(struct dp_shard *shard, uint64_t now_ms, uint64_t now_ns)
 	if (!pause) {
 		if (atomic_load_explicit(&shard->paused, memory_order_relaxed))
 			atomic_store_explicit(&shard->paused, 0, memory_order_release);
+		dp_turn_begin(&shard->own_turns);
 		records_append(shard, now_ns); /* what found no room before, or what a restart found missing */
 		done += lane_decide(shard, now_ms, now_ns);
 		done += hops_take(shard, now_ms, now_ns);
+		dp_turn_end(&shard->own_turns, sto_wal_appended(shard->wal));
 		done += dead_take(shard, now_ns);
 		if (atomic_load_explicit(&shard->roll_wanted, memory_order_relaxed) &&
 		    (!sto_wal_file_records(shard->wal) || shard_roll(shard)))
@@ -543,6 +569,8 @@ uint32_t dp_shard_poll(struct dp_shard *shard, uint64_t now_ms, uint64_t now_ns)
 	if (no_space != atomic_load_explicit(&shard->no_space, memory_order_relaxed))
 		atomic_store_explicit(&shard->no_space, no_space, memory_order_relaxed);
 	uint64_t durable = sto_wal_durable(shard->wal);
+	/* release: pairs with the acquire of a shard that has a note */
+	atomic_store_explicit(&shard->own_turns.durable, durable, memory_order_release);
 	lane_answer(shard, durable);
 	marks_publish(shard, durable, now_ns);
 	dead_publish(shard, durable);

@@ -7,13 +7,15 @@
  *
  * The order that makes invariant 1 hold: an event is decided and appended before the position after it is marked; a mark is published
  * to the rx core only when the log is durable up to the records appended by then. A duplicate appends nothing, but lies behind its
- * original in the same log, so its mark waits for it.
+ * original in the same log, so its mark waits for it. What a conflict conflicts with may be in another shard's log: its mark waits for that
+ * one, too (shard_rivals.h).
  */
 #ifndef TURNPIKE_SHARD_H
 #define TURNPIKE_SHARD_H
 
 #include "beacon/intake.h"
 #include "shard_dead.h"
+#include "shard_rivals.h"
 #include "turnpike/dedup.h"
 #include "turnpike/live.h"
 #include "turnpike/machine.h"
@@ -32,6 +34,7 @@ struct dp_late_entry {
 	int32_t lookup;     /* enum sto_lookup or -errno */
 	uint32_t verdict;
 	uint64_t record; /* appended count that must be durable before it is answered */
+	uint64_t rivals; /* note that must be settled before it is answered; 0: none */
 	_Alignas(8) uint8_t event[TP_SENT_BYTES_MAX];
 };
 
@@ -49,6 +52,7 @@ struct dp_late_lane {
 /* After these hop positions, `appended` records had been written. */
 struct dp_mark {
 	uint64_t appended;
+	uint64_t rivals;     /* the note that a conflict before these positions waits for; 0: none */
 	uint64_t decided_ns; /* when its first burst was */
 	uint64_t position[]; /* per rx core */
 };
@@ -60,6 +64,7 @@ struct dp_shard {
 	struct dp_late_ring **late_ring; /* one per rx core */
 	struct dp_shard_dead *dead;      /* rings of dead letters that come to this shard */
 	uint32_t deads;
+	const struct dp_shard_turns *const *turns; /* of all shards, this one's too; with one shard it may be NULL */
 	struct sto_wal *wal;
 	struct agg_dedup *dedup;
 	struct agg_machine machine[DP_MACHINES_MAX]; /* shown each new event, in this order */
@@ -79,6 +84,8 @@ struct dp_shard {
 	uint64_t mark_first, mark_next;
 	uint32_t mark_bytes;
 	uint32_t next_hop;
+	struct dp_rivals rivals;
+	bool contested;            /* a conflict was found that no note is taken for yet */
 	uint64_t file_from;        /* records appended before the open log file was begun */
 	uint32_t rolled;           /* machines that know of the open log file */
 	uint64_t woke;             /* bit set: rx cores that were told something since asked */
@@ -97,6 +104,7 @@ struct dp_shard {
 	_Atomic uint64_t previous_file;       /* the log file before the open one; 0: none in this run */
 	_Atomic uint32_t no_space;            /* the log has no room for what may still be in the hops */
 	_Atomic uint32_t rotate_wanted;       /* the id table is too full */
+	struct dp_shard_turns own_turns;      /* the shard writes, other shards read */
 };
 
 /* One round: returns how much was done. shard->failed tells a disk failure. */

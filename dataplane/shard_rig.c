@@ -86,7 +86,9 @@ struct rig *rig_make(uint32_t rx_count, uint32_t shards, uint32_t table_rows)
 			.horizon_ms = 900000,
 			.live = rig->live,
 			.counters = &rig->counters[s],
+			.turns = rig->turns,
 		};
+		rig->turns[s] = &rig->shard[s].own_turns;
 		rig->fraud[s] = agg_fraud_shard_init(rig->fraud_memory[s], FRAUD_ENTRIES, ip, &rig->counters[s]);
 		rig->shard[s].machine[rig->shard[s].machines++] = agg_fraud_machine(rig->fraud[s]);
 		agg_watermark_init(&rig->shard[s].watermark, 60000, 0);

@@ -34,6 +34,7 @@ struct rig {
 	struct tp_hop hop[RX_MAX][SHARDS_MAX];
 	struct dp_late_ring late[RX_MAX][SHARDS_MAX];
 	struct dp_shard shard[SHARDS_MAX];
+	const struct dp_shard_turns *turns[SHARDS_MAX];
 	struct tp_hop *shard_hop[SHARDS_MAX][RX_MAX];
 	struct dp_late_ring *shard_late[SHARDS_MAX][RX_MAX];
 	struct tp_counters counters[SHARDS_MAX], rx_counters[RX_MAX];

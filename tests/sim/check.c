@@ -143,8 +143,8 @@ static bool same(const struct fact *f, const struct tp_event *e)
 }
 
 /*
- * May this payload have been a conflict, and count all the same? Yes, where another one of its id was with another shard, and a crash took that
- * before it was durable, but not the record of the conflict with it.
+ * May this payload lie there as a conflict, and count all the same? Yes, where another one of its id was with another shard, and a crash took
+ * that before it was durable, but not the record of the conflict with it. Nobody was told so then: the answer would have waited for the rival.
  */
 static bool rival_lost(const struct world *w, const struct identity *id, uint32_t n)
 {
@@ -186,6 +186,8 @@ static int record(void *context, const struct tp_event *event)
 		complain(w, "id %u is counted twice", id);
 	if (identity->counted != NONE && identity->counted != n)
 		complain(w, "id %u counts with another payload than was told", id);
+	if (w->fact[n].contradicted)
+		complain(w, "id %u counts with a payload that was told to be a conflict", id);
 	if (identity->news && identity->told_late != (event->verdict == TP_LATE))
 		complain(w, "id %u was told %s", id, identity->told_late ? "late" : "in time");
 	if (g->list.count < FACTS_MAX)

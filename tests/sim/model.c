@@ -70,6 +70,8 @@ static void verdict_single(struct world *w, struct message *m, uint32_t verdict)
 			complain(w, "id %u is told to be new twice", fact->id);
 		if (id->counted != NONE && id->counted != n)
 			complain(w, "id %u counts with two payloads", fact->id);
+		if (fact->contradicted)
+			complain(w, "id %u counts with a payload that was told to be a conflict", fact->id);
 		id->counted = n;
 		id->told_late = verdict == LATE;
 		if (verdict == LATE && minute_end(fact) + w->node.config.lateness_ms > w->wall_ms_max)
@@ -88,11 +90,14 @@ static void verdict_single(struct world *w, struct message *m, uint32_t verdict)
 			complain(w, "id %u: a conflict is told to be a duplicate", fact->id);
 		if (id->copies == 1)
 			complain(w, "id %u: the only copy is told to be a duplicate", fact->id);
+		if (fact->contradicted)
+			complain(w, "id %u: what was told to be a conflict is told to be a duplicate", fact->id);
 		id->counted = n;
 		break;
 	case CONFLICTS:
 		if (id->counted == n)
 			complain(w, "id %u: a duplicate is told to be a conflict", fact->id);
+		fact->contradicted = true;
 		break;
 	}
 }

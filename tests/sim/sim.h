@@ -69,6 +69,7 @@ struct fact {
 	uint32_t copies; /* delivered to a node */
 	uint64_t first_delivered_ns;
 	uint32_t first_life;
+	bool contradicted; /* told to be a conflict: another payload of its id is durable, and this one never counts */
 };
 
 /* One event id. */

@@ -11,6 +11,8 @@
  * the horizon the id alone decides; beyond it, id and minute. All events with minute >= floor are in the table; what is not found
  * and is older than the floor may be in a sealed segment, and the caller asks the late lane.
  *
+ * A conflict is told only when the event that has the id is durable, which may be in another shard's log: the caller sees to it.
+ *
  * Threads: any shard core inserts. Rotation happens only while every shard core is parked (the caller sees to it).
  */
 #ifndef TURNPIKE_DEDUP_H
