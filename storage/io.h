@@ -66,7 +66,8 @@ struct sto_reads_ops {
 	 * are no proof of the file's end. *tag UINT32_MAX: nothing more will come.
 	 */
 	int64_t (*wait)(struct sto_reads *reads, uint32_t *tag);
-	void (*close)(struct sto_reads *reads); /* waits for all that are on their way */
+	/* Waits for all that are on their way. False: some may still come, so that their buffers must never be freed. */
+	bool (*close)(struct sto_reads *reads);
 };
 
 typedef int (*sto_name_fn)(void *context, const char *name); /* non-zero stops and is returned */

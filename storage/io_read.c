@@ -14,8 +14,9 @@
 #include <fcntl.h>
 #include <liburing.h>
 #include <stdlib.h>
+#include <unistd.h>
 
-enum { READS_MAX = 64 };
+enum { READS_MAX = 64, CLOSE_TRIES = 30000, CLOSE_WAIT_US = 1000 };
 
 /* ---- one after the other ---- */
 
@@ -51,11 +52,12 @@ static int64_t plain_wait(struct sto_reads *reader, uint32_t *tag)
 	return r->io->read(r->io, r->fd, read->to, read->bytes, read->offset);
 }
 
-static void plain_close(struct sto_reads *reader)
+static bool plain_close(struct sto_reads *reader)
 {
 	struct plain_reader *r = (struct plain_reader *)reader;
 	r->io->close(r->io, r->fd);
 	free(r);
+	return true;
 }
 
 int sto_reads_plain_open(const struct sto_io *io, const char *path, uint32_t depth, struct sto_reads **reader)
@@ -121,16 +123,29 @@ static int64_t uring_wait(struct sto_reads *reader, uint32_t *tag)
 	return got;
 }
 
-/* What is on its way writes into the caller's buffers: it is waited for. */
-static void uring_close(struct sto_reads *reader)
+/*
+ * What is on its way writes into the caller's buffers: it is waited for. If the kernel refuses to wait, completions come all the same, into the
+ * ring that is mapped here: so it is looked at until they are there. What the kernel has never taken stays where it is.
+ */
+static bool uring_close(struct sto_reads *reader)
 {
 	struct uring_reader *r = (struct uring_reader *)reader;
 	uint32_t tag = 0;
 	while (r->flying && tag != UINT32_MAX)
 		uring_wait(reader, &tag);
+	const uint32_t never = io_uring_sq_ready(&r->ring);
+	for (uint32_t i = 0; r->flying > never && i < CLOSE_TRIES; i++) {
+		struct io_uring_cqe *cqe;
+		for (; io_uring_peek_cqe(&r->ring, &cqe) == 0; r->flying--)
+			io_uring_cqe_seen(&r->ring, cqe);
+		if (r->flying > never)
+			usleep(CLOSE_WAIT_US);
+	}
+	const bool over = r->flying <= never;
 	io_uring_queue_exit(&r->ring);
 	r->io->close(r->io, r->fd);
 	free(r);
+	return over;
 }
 
 int sto_reads_uring_open(const struct sto_io *io, const char *path, uint32_t depth, struct sto_reads **reader)

@@ -55,9 +55,9 @@ void log_ahead_close(struct log_ahead *ahead)
 {
 	if (!ahead)
 		return;
-	if (ahead->reads)
-		ahead->reads->ops->close(ahead->reads);
-	free(ahead->ring);
+	/* The kernel may still write into the ring where its reads cannot be waited for: rather that memory is lost. */
+	if (!ahead->reads || ahead->reads->ops->close(ahead->reads))
+		free(ahead->ring);
 	free(ahead);
 }
 
