@@ -1,9 +1,13 @@
 """Starting after a crash: beacons are taken before old logs are sealed, a full disk holds nothing up, damage is refused by name."""
+import collections
+import os
 import pathlib
+import random
 import shutil
+import time
 import uuid
 
-from harness import PATIENCE, SMALL, Node, event, folder, loop_disk, run, wait_until
+from harness import CPUS, PATIENCE, SMALL, Node, Process, Skip, event, folder, loop_disk, run, wait_until
 
 
 def logs(made):
@@ -215,3 +219,79 @@ def test_a_tail_in_two_generations(build):
     """More ids in the tail than one generation holds: nothing is sealed first, and every copy is still known, before and after."""
     more_tail_than_memory(build, 12, sealed_first=False)
 
+
+
+def mix(z):
+    """As perf/make_tail.c makes its events from their numbers."""
+    z = (z + 0x9e3779b97f4a7c15) % 2**64
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9 % 2**64
+    z = (z ^ z >> 27) * 0x94d049bb133111eb % 2**64
+    return z ^ z >> 31
+
+
+def killed_in_mid_recovery(made, dice, files):
+    """Starts the node and kills it when some of the files have been read. Whether that was before it had recovered."""
+    log = made.folder / "data.log"
+    before = log.stat().st_size if log.exists() else 0
+    process = Process([str(made.build / "dataplane/turnpiked"), "-c", str(made.config)], log)
+    wanted, moment = dice.randrange(files), dice.uniform(0, 0.02)
+    try:
+        def read():
+            assert process.popen.poll() is None, process.tail()
+            return log.read_bytes()[before:]
+        wait_until("files are being read", lambda: b'msg="memory fixed"' in read())
+        while read().count(b'msg="log file recovered"') < wanted and b'msg="recovered"' not in read():
+            time.sleep(0.001)
+        time.sleep(moment)
+        return b'msg="recovered"' not in read()
+    finally:
+        process.kill()
+        process.popen.wait()
+        process.popen.stdout.close()
+        process.log.close()
+
+
+def test_killed_again_and_again_while_it_recovers(build):
+    """Several threads read a log of several files and are killed at any moment, time after time: then nothing is lost, and nothing there twice."""
+    if CPUS < 2:
+        raise Skip("needs two CPUs: one thread a CPU recovers")
+    kills, mib = int(os.environ.get("TURNPIKE_RECOVERY_KILLS", "3")), 208
+    with folder() as path:
+        made = Node(build, path, rx=(0, 1), shard=(0, 1), extra="durability: {log_file: 16MiB}\nmemory: {dedup: 64MiB, hop: 4MiB}\n")
+        try:
+            written = run(str(pathlib.Path(build) / "perf/make_tail"), str(made.data_dir), "2", str(mib << 20), str(16 << 20), timeout=PATIENCE)
+            numbers = range(int(written.stdout.split()[0]))
+            files = len(logs(made))
+            assert files >= mib // 16, files
+            ledger = collections.Counter((f"camp_{mix(n) % 50}", n % 8 != 0) for n in numbers)
+            dice, middle = random.Random(os.environ.get("TURNPIKE_SEED", "1")), 0
+            for _ in range(kills):
+                middle += killed_in_mid_recovery(made, dice, files)
+            # On a crowded machine the moment may be missed, once or twice.
+            for _ in range(10):
+                middle = middle or killed_in_mid_recovery(made, dice, 2)
+            assert middle, "never killed before it had recovered"
+
+            def check():
+                for campaign in {name for name, _ in ledger}:
+                    totals = made.totals("campaigns", campaign)
+                    got = (totals["impressions"], totals["gross_clicks"])
+                    assert got == (ledger[campaign, True], ledger[campaign, False]), (campaign, got, ledger[campaign, True], ledger[campaign, False])
+
+            made.start()
+            check()
+            # Every id is known: other payloads of some of them are conflicts, whichever shard they come to.
+            sample = [uuid.UUID(bytes=mix(n).to_bytes(8, "little") + mix(2**64 - 1 - n).to_bytes(8, "little")) for n in dice.sample(numbers, 400)]
+            report = made.post([event(event_id=str(one), device_id=f"d{i}") for i, one in enumerate(sample)], report=True)[1]
+            assert report["conflicts"] == len(sample), report
+            made.kill()  # while it seals
+            made.start()
+            check()
+            made.audit()
+            made.stop()
+            assert made.ctl("segments", "verify", "--json") == {"ok": True, "items": []}
+            made.start()
+            check()
+            made.stop()
+        finally:
+            close(made)
