@@ -10,7 +10,8 @@
  *             └─ anything else ─► dp_body_stage() ─► staged; nobody is told
  *
  * Back-pressure: each source may have `batch_window` batches between commit and acknowledgement. What it is told is a share of that: halved
- * when a ring or a table was full, and growing back while none is. "Later" is for version 2; version 1 knows only silence.
+ * when a ring or a table was full, and growing back while none is; and never more than the table has places for each of the sources that
+ * were there lately, so that many sources that keep to what they are told do not meet a full table. "Later" is for version 2; version 1 knows only silence.
  *
  * Invariants: a batch is acknowledged only when each of its events is durable or rejected, by a datagram no larger than itself;
  * any doubt is silence, and the client sends again. A batch that comes again while its first copy is in flight is simply handled
@@ -37,6 +38,7 @@ enum {
 	LATER_MS = 20,
 	MS_NS = 1000000,
 	HALVE_NS = 5 * MS_NS,
+	CROWD_NS = 100 * MS_NS,
 	SOCKET_DATAGRAM_BYTES = 65507,
 	DPDK_DATAGRAM_BYTES = 1500 - 20 - 8,
 	DPDK_DATAGRAM6_BYTES = 1500 - 40 - 8,
@@ -60,6 +62,9 @@ struct dp_datagram_state {
 	uint32_t owed;
 	uint32_t share; /* of its window that a source is told, of SHARE_WHOLE */
 	uint64_t halved_ns, grown_ns;
+	uint32_t crowd[2];       /* most sources at once in this period of CROWD_NS, and in the one before */
+	uint32_t room_each;      /* places of the table for each of them */
+	uint64_t crowd_ns;       /* when this period began */
 	struct dp_tally sources; /* batches of each between commit and acknowledgement */
 	struct pending_batch batch[BATCHES_MAX];
 };
@@ -77,6 +82,7 @@ int dp_datagram_create(struct dp_beacon *beacon)
 	for (uint32_t i = 0; i < BATCHES_MAX; i++)
 		state->batch[i].next_free = i + 1 < BATCHES_MAX ? i + 1 : NO_BATCH;
 	state->share = SHARE_WHOLE;
+	state->room_each = BATCHES_MAX;
 	beacon->datagram = state;
 	return dp_tally_create(&state->sources, BATCHES_MAX);
 }
@@ -128,6 +134,23 @@ static void share_halve(struct dp_beacon *beacon)
 	}
 }
 
+/* A source that is new, or a period that is over: what each may have of the table. Divides only when the answer may be another one. */
+static void crowd_look(struct dp_datagram_state *state, uint64_t now_ns)
+{
+	const uint32_t sources = state->sources.sources;
+	const bool over = now_ns - state->crowd_ns >= CROWD_NS;
+	if (__builtin_expect(!over && sources <= state->crowd[0], 1))
+		return;
+	if (over) {
+		state->crowd[1] = now_ns - state->crowd_ns < 2ULL * CROWD_NS ? state->crowd[0] : 0;
+		state->crowd_ns = now_ns;
+		state->crowd[0] = 0;
+	}
+	state->crowd[0] = sources > state->crowd[0] ? sources : state->crowd[0];
+	const uint32_t most = state->crowd[0] > state->crowd[1] ? state->crowd[0] : state->crowd[1];
+	state->room_each = BATCHES_MAX / (most ? most : 1);
+}
+
 static struct dp_batch_told told(const struct dp_beacon *beacon, uint16_t ingest)
 {
 	struct dp_datagram_state *state = beacon->datagram;
@@ -137,6 +160,8 @@ static struct dp_batch_told told(const struct dp_beacon *beacon, uint16_t ingest
 		state->grown_ns = now_ns;
 	}
 	uint32_t window = dp_beacon_ingest(beacon, ingest)->batch_window * state->share / SHARE_WHOLE;
+	crowd_look(state, now_ns);
+	window = window < state->room_each ? window : state->room_each;
 	return (struct dp_batch_told){.window = (uint16_t)(window ? window : 1), .core = beacon->options.rx};
 }
 

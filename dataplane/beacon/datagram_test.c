@@ -615,6 +615,40 @@ static void test_window_of_a_source(void **state)
 	node_close();
 }
 
+/* A lone batch's window, as its acknowledgement has it, after so many ns more. */
+static uint16_t window_after(uint64_t *now_ns, uint64_t more_ns)
+{
+	dp_intake_clock(node.intake, now_ms, *now_ns += more_ns);
+	uint32_t bytes = batch_widen(batch, batch_make(batch, 1, 1, "."), 5, NULL);
+	input(batch, bytes);
+	shard_turn("a");
+	dp_intake_poll(node.intake);
+	return dp_batch_u16(answer_check(DP_BATCH_KIND_ACK, 5, 1, NULL, bytes) + DP_BATCH_IN_WINDOW);
+}
+
+/* Many sources share the places that there are for batches, also for a while after the most of them have nothing to send. */
+static void test_many_sources_share(void **state)
+{
+	(void)state;
+	const uint16_t each = DP_BATCHES_MAX / 128;
+	uint64_t now_ns = 1000000000;
+	node_open(256, 1 << 20);
+	assert_int_equal(window_after(&now_ns, 0), 64);
+	for (uint64_t source = 0; source < 128; source++)
+		input(batch, batch_widen(batch, batch_make(batch, source, 1, "."), 5 + source, NULL));
+	assert_int_equal(shard_turn("a"), 128);
+	dp_intake_poll(node.intake);
+	assert_int_equal(window_after(&now_ns, 1000000), each);
+	assert_int_equal(window_after(&now_ns, 120000000), each);
+	assert_int_equal(window_after(&now_ns, 120000000), 64);
+	for (uint64_t source = 0; source < 128; source++)
+		input(batch, batch_widen(batch, batch_make(batch, source, 1, "."), 5 + source, NULL));
+	assert_int_equal(shard_turn("a"), 128);
+	dp_intake_poll(node.intake);
+	assert_int_equal(window_after(&now_ns, 1000000000), 64); /* a pause is no crowd */
+	node_close();
+}
+
 /* Full rings shrink what sources are told, and it grows back. Nobody is told a window of none. */
 static void test_pressure_is_told(void **state)
 {
@@ -701,6 +735,7 @@ int main(void)
 		cmocka_unit_test(test_keyed_entry_takes_signed_batches_only),
 		cmocka_unit_test(test_tag_without_keys),
 		cmocka_unit_test(test_window_of_a_source),
+		cmocka_unit_test(test_many_sources_share),
 		cmocka_unit_test(test_pressure_is_told),
 		cmocka_unit_test(test_hello_is_told_the_layout),
 		cmocka_unit_test(test_batch_is_acknowledged_when_durable),

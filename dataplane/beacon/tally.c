@@ -69,6 +69,7 @@ uint32_t dp_tally_take(struct dp_tally *tally, uint64_t key, uint32_t most)
 	tally->free = tally->source[at].next;
 	tally->source[at] = (struct dp_tally_source){.key = key, .count = 1, .next = *head};
 	*head = at;
+	tally->sources++;
 	return at;
 }
 
@@ -82,6 +83,7 @@ void dp_tally_give(struct dp_tally *tally, uint32_t place)
 	while (*link != place)
 		link = &tally->source[*link].next;
 	*link = source->next;
+	tally->sources--;
 	source->next = tally->free;
 	tally->free = place;
 }

@@ -24,6 +24,7 @@ struct dp_tally {
 	uint32_t *bucket;
 	uint64_t secret;
 	uint32_t mask, free;
+	uint32_t sources; /* that have something now */
 };
 
 int dp_tally_create(struct dp_tally *tally, uint32_t things_max); /* cold; 0 or -errno */
