@@ -75,7 +75,8 @@ static double processor_seconds(void)
 
 static void print(const struct rp_options *options, double processor)
 {
-	uint64_t begun = UINT64_MAX, ended = 0, answered = 0, refused = 0, events = 0, copies = 0, repeated = 0, ticks = 0, own = 0;
+	uint64_t begun = UINT64_MAX, ended = 0, answered = 0, refused = 0, events = 0, copies = 0, repeated = 0, laters = 0,
+		 ticks = 0, own = 0;
 	struct blast_histogram *all = calloc(1, sizeof(*all));
 	for (uint32_t i = 0; i < options->ports; i++) {
 		begun = result[i].begun_ns < begun ? result[i].begun_ns : begun;
@@ -85,6 +86,7 @@ static void print(const struct rp_options *options, double processor)
 		events += script[i].events;
 		copies += script[i].copies;
 		repeated += result[i].repeated;
+		laters += result[i].laters;
 		ticks += result[i].sampled_ticks;
 		own += result[i].own_ticks;
 		blast_histogram_merge(all, &result[i].latency);
@@ -103,6 +105,8 @@ static void print(const struct rp_options *options, double processor)
 	       processor, ticks ? 100.0 * (double)own / (double)ticks : 0);
 	if (repeated)
 		printf(" repeated=%llu", (unsigned long long)repeated);
+	if (laters)
+		printf(" laters=%llu", (unsigned long long)laters);
 	if (options->load != RP_UDP_TEXT)
 		printf(" p50=%.2f ms p99=%.2f ms p99.9=%.2f ms", (double)blast_histogram_at(all, 0.5) / 1e6,
 		       (double)blast_histogram_at(all, 0.99) / 1e6, (double)blast_histogram_at(all, 0.999) / 1e6);
@@ -154,6 +158,13 @@ static int usage(void)
 {
 	fprintf(stderr, "usage: bench_path FOLDER udp-text|udp-batch|http|http-batch|http-close [--events N] [--rate R] …\n");
 	return 2;
+}
+
+static bool within(const char *option, uint32_t found, uint32_t most)
+{
+	if (found < 1 || found > most)
+		fprintf(stderr, "bench_path: %s: expected 1 to %u, found %u\n", option, most, found);
+	return found >= 1 && found <= most;
 }
 
 int main(int argc, char **argv)
@@ -233,8 +244,9 @@ int main(int argc, char **argv)
 			return usage();
 		}
 	}
-	if (argc - optind != 2 || options.ports < 1 || options.ports > PORTS_MAX || !options.events || !options.clients ||
-	    options.clients > RP_CLIENTS_MAX || !options.synth.devices || !options.synth.ads ||
+	if (argc - optind != 2 || !options.events || !options.synth.devices || !options.synth.ads)
+		return usage();
+	if (!within("--rx", options.ports, PORTS_MAX) || !within("--clients", options.clients, RP_CLIENTS_MAX) ||
 	    options.event_bytes > RP_EVENT_BYTES_MAX)
 		return usage();
 	while (load < 5 && strcmp(argv[optind + 1], load_name[load]) != 0)

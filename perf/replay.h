@@ -25,14 +25,14 @@ enum rp_load {
 	RP_HTTP_CLOSE,  /* one event a request, a connection a request */
 };
 
-enum { RP_CLIENTS_MAX = 4096, RP_EVENT_BYTES_MAX = 4096 };
+enum { RP_CLIENTS_MAX = 16384, RP_EVENT_BYTES_MAX = 4096 };
 
 struct rp_options {
 	enum rp_load load;
 	uint64_t events;         /* of all ports together */
 	uint32_t ports;          /* rx cores */
-	uint32_t clients;        /* of each port; each has one request on its way at a time, or, with UDP batches, `window` */
-	uint32_t window;         /* UDP batches, or text events, on their way at a time, of each port */
+	uint32_t clients;        /* of each port; each has one request on its way at a time. With UDP batches each is a source */
+	uint32_t window;         /* UDP batches, or text events, on their way at a time, of all clients of a port together */
 	uint32_t batch;          /* events of an HTTP batch */
 	uint32_t datagram_bytes; /* of a UDP batch, at most */
 	uint32_t event_bytes;    /* JSON events are padded to this many with an unknown field; 0: as they come */
@@ -81,6 +81,7 @@ struct rp_result {
 	_Atomic uint64_t answered, refused;  /* events in requests that were answered 2xx or acknowledged; otherwise */
 	uint64_t sampled_ticks, own_ticks;   /* of rounds that were looked at, and the clients' part of them; after ended_ns */
 	uint64_t repeated;                   /* events in UDP batches that were sent again; after ended_ns */
+	uint64_t laters;                     /* UDP batches that were put off; after ended_ns */
 	uint64_t events_inside;              /* text: events that the node says it has, at the end */
 	struct blast_histogram latency;      /* ns of a request, from when it was due */
 };

@@ -11,7 +11,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PREFETCH_AHEAD = 4, FIRST_ADDRESS = 0x0a000002, REPEAT_NS = 1000000000, ARP_REQUEST = 1, ARP_ANSWER = 2 };
+enum {
+	PREFETCH_AHEAD = 4,
+	FIRST_ADDRESS = 0x0a000002,
+	REPEAT_NS = 1000000000,
+	MS_NS = 1000000,
+	LOOK_STEP = 4,
+	ARP_REQUEST = 1,
+	ARP_ANSWER = 2
+};
+
+#define BATCH_PUT_OFF UINT64_MAX /* in the place of when it was sent */
 
 const uint8_t rp_node_mac[6] = {2, 0, 0, 0, 0, 1}, rp_client_mac[6] = {2, 0, 0, 0, 0, 2};
 
@@ -33,9 +43,10 @@ int rp_clients_open(struct rp_clients *c)
 		c->batch_due_ns = calloc(c->script->requests, sizeof(*c->batch_due_ns));
 		c->batch_sent_ns = calloc(c->script->requests, sizeof(*c->batch_sent_ns));
 		c->batch_done = calloc(c->script->requests, 1);
+		c->later = calloc(c->options->window, sizeof(*c->later));
 	}
 	if (!c->client || !c->ready ||
-	    (c->options->load == RP_UDP_BATCH && (!c->batch_due_ns || !c->batch_sent_ns || !c->batch_done))) {
+	    (c->options->load == RP_UDP_BATCH && (!c->batch_due_ns || !c->batch_sent_ns || !c->batch_done || !c->later))) {
 		rp_clients_close(c);
 		return -ENOMEM;
 	}
@@ -43,6 +54,7 @@ int rp_clients_open(struct rp_clients *c)
 		c->ns_per_event = 1e9 * c->options->ports / c->options->rate;
 	for (uint32_t i = 0; i < c->options->clients; i++) {
 		c->client[i].address = FIRST_ADDRESS + i;
+		c->client[i].window = UINT32_MAX; /* until it is told one */
 		ready_add(c, i);
 	}
 	return 0;
@@ -55,11 +67,13 @@ void rp_clients_close(struct rp_clients *c)
 	free(c->batch_due_ns);
 	free(c->batch_sent_ns);
 	free(c->batch_done);
+	free(c->later);
 	c->client = NULL;
 	c->ready = NULL;
 	c->batch_due_ns = NULL;
 	c->batch_sent_ns = NULL;
 	c->batch_done = NULL;
+	c->later = NULL;
 }
 
 /* ---- frames to the node ---- */
@@ -161,15 +175,39 @@ static void tcp_take(struct rp_clients *c, const uint8_t *frame)
 		ready_add(c, which); /* our FIN, and the next connection */
 }
 
+static struct rp_client *client_of(const struct rp_clients *c, uint32_t number)
+{
+	return &c->client[number % c->options->clients];
+}
+
+/* A batch is put off once at a time, so the ring takes all that are on their way. */
+static void batch_later(struct rp_clients *c, uint32_t number, uint32_t wait_ms)
+{
+	if (c->batch_sent_ns[number] == BATCH_PUT_OFF || c->later_next - c->later_first == c->options->window)
+		return; /* without room, after copies crossed their answers, it is overdue in time */
+	c->later[c->later_next++ % c->options->window] =
+		(struct rp_later){.at_ns = c->now_ns + wait_ms * (uint64_t)MS_NS, .number = number};
+	c->batch_sent_ns[number] = BATCH_PUT_OFF;
+	c->laters++;
+}
+
 static void udp_take(struct rp_clients *c, const uint8_t *frame, size_t bytes)
 {
 	struct tpc_answer answer;
 	if (bytes < 42 || tpc_answer_read(frame + 42, dp_get16(frame + 38) - 8u, NULL, &answer) != 0)
 		return;
 	const uint64_t number = answer.number - 1;
-	if (number >= c->script->requests || c->batch_done[number] || answer.kind != TPC_ANSWER_ACK)
+	if (number >= c->next || c->batch_done[number])
+		return;
+	struct rp_client *client = client_of(c, (uint32_t)number);
+	if (answer.window)
+		client->window = answer.window;
+	if (answer.kind == TPC_ANSWER_LATER)
+		batch_later(c, (uint32_t)number, answer.wait_ms);
+	if (answer.kind != TPC_ANSWER_ACK)
 		return;
 	c->batch_done[number] = 1;
+	client->owed--;
 	done(c, c->script->request[number].events, c->batch_due_ns[number], true);
 }
 
@@ -273,26 +311,53 @@ static void batch_send(struct rp_clients *c, uint32_t number)
 		 5000);
 }
 
-/* The oldest batch that has no answer, when it has waited long enough. */
+/* A batch that was put off, when its time has come. An answer to an earlier copy of it may have come meanwhile. */
+static bool later_send(struct rp_clients *c)
+{
+	while (c->later_first != c->later_next) {
+		const struct rp_later *later = &c->later[c->later_first % c->options->window];
+		if (!c->batch_done[later->number] && c->now_ns < later->at_ns)
+			return false;
+		c->later_first++;
+		if (c->batch_done[later->number])
+			continue;
+		batch_send(c, later->number);
+		return true;
+	}
+	return false;
+}
+
+/* Looks at a few of the batches on their way, in turn: one that has no answer for long is sent again. */
 static bool batch_repeat(struct rp_clients *c)
 {
 	while (c->batch_first < c->next && c->batch_done[c->batch_first])
 		c->batch_first++;
-	if (c->batch_first == c->next || c->now_ns - c->batch_sent_ns[c->batch_first] < REPEAT_NS)
-		return false;
-	c->repeated += c->script->request[c->batch_first].events;
-	batch_send(c, c->batch_first);
-	return true;
+	for (uint32_t step = 0; step < LOOK_STEP && c->batch_first < c->next; step++) {
+		if (c->batch_look < c->batch_first || c->batch_look >= c->next)
+			c->batch_look = c->batch_first;
+		const uint32_t number = c->batch_look++;
+		if (c->batch_done[number] || c->batch_sent_ns[number] == BATCH_PUT_OFF ||
+		    c->now_ns - c->batch_sent_ns[number] < REPEAT_NS)
+			continue;
+		c->repeated += c->script->request[number].events;
+		batch_send(c, number);
+		return true;
+	}
+	return false;
 }
 
 static bool datagram_step(struct rp_clients *c)
 {
-	if (c->batch_sent_ns && batch_repeat(c))
+	const bool batches = c->options->load == RP_UDP_BATCH;
+	if (batches && (later_send(c) || batch_repeat(c)))
 		return true;
-	if (!may_begin(c) ||
-	    (c->options->load == RP_UDP_BATCH ? c->owed >= c->options->window : c->events_owed >= c->options->window))
+	if (!may_begin(c) || (batches ? c->owed : c->events_owed) >= c->options->window)
 		return false;
 	const uint32_t number = c->next;
+	if (batches && client_of(c, number)->owed >= client_of(c, number)->window)
+		return false;
+	if (batches)
+		client_of(c, number)->owed++;
 	if (c->batch_due_ns)
 		c->batch_due_ns[number] = c->ns_per_event ? due_ns(c) : c->now_ns;
 	request_begun(c);

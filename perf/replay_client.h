@@ -5,9 +5,12 @@
  *   a client (TCP)   idle ─SYN─► opening ─SYN-ACK─► ready ─request─► waiting ─answer─► ready …
  *                                                                     └─ with a connection a request: FIN both ways ─► idle, next port
  *
- * Over TCP nothing is sent again: frames to the node must not get lost. What the node sends again is passed over. A UDP batch that is
- * not answered within a second is sent again, as protocol.md has it: the node's memory of ways back is a cache, and an answer
- * without a way is lost while it asks by ARP, which clients answer.
+ * Over TCP nothing is sent again: frames to the node must not get lost. What the node sends again is passed over.
+ *
+ * With UDP batches each client is a source, and keeps to protocol.md: never more batches unacknowledged than it was told; one that is
+ * answered "later" comes again when it was told to; one that is not answered within a second is sent again (the node's memory of ways
+ * back is a cache, and an answer without a way is lost while it asks by ARP, which clients answer). Batches go out in their order: a
+ * client that may not send holds up those behind it.
  */
 #ifndef TURNPIKE_REPLAY_CLIENT_H
 #define TURNPIKE_REPLAY_CLIENT_H
@@ -25,6 +28,13 @@ struct rp_client {
 	struct rp_piece *piece; /* the next to be sent of it … */
 	uint32_t pieces;        /* … and how many are left */
 	uint64_t due_ns;
+	uint32_t window, owed; /* UDP batches: how many it may have unacknowledged, and how many it has */
+};
+
+/* A batch that was answered "later". */
+struct rp_later {
+	uint64_t at_ns; /* not before */
+	uint32_t number;
 };
 
 enum { RP_ARP_MAX = 32 }; /* questions beyond it are asked again */
@@ -45,7 +55,10 @@ struct rp_clients {
 	uint64_t *batch_due_ns; /* of UDP batches, by number */
 	uint64_t *batch_sent_ns;
 	uint8_t *batch_done;
-	uint32_t batch_first;        /* all before it are answered */
+	uint32_t batch_first, batch_look; /* all before it are answered; the next to be looked at */
+	struct rp_later *later;           /* a ring: what the node put off, in the order of when it may come again */
+	uint32_t later_first, later_next;
+	uint64_t laters;             /* batches put off */
 	uint64_t repeated;           /* events in batches that were sent again */
 	uint8_t arp[RP_ARP_MAX][42]; /* answers to be sent */
 	uint32_t arp_count;

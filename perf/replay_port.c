@@ -119,6 +119,7 @@ static uint32_t poll(struct dp_port *port, uint64_t now_ns)
 	if (rp_clients_ended(&port->clients)) {
 		atomic_store_explicit(&result->answered, port->clients.answered, memory_order_relaxed);
 		result->repeated = port->clients.repeated;
+		result->laters = port->clients.laters;
 		atomic_store_explicit(&result->refused, port->clients.refused, memory_order_relaxed);
 		atomic_store_explicit(&result->ended_ns, now_ns, memory_order_release);
 	}

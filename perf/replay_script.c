@@ -14,6 +14,8 @@
 
 enum { BODY_BYTES_MAX = 1 << 20, EVENT_BYTES_MAX = 800 };
 
+#define SOURCE UINT64_C(0x7265706c00000000) /* of the first client of the first port */
+
 struct writer {
 	struct rp_script *script;
 	const struct rp_options *options;
@@ -147,7 +149,8 @@ int rp_script_make(struct rp_script *script, const struct rp_options *options, u
 		else if (options->load == RP_UDP_TEXT)
 			text_write(&writer);
 		else if (options->load == RP_UDP_BATCH)
-			batch_write(&writer, 0x7265706c61790000 + port, events - script->events);
+			batch_write(&writer, SOURCE + ((uint64_t)port << 32) + script->requests % options->clients,
+				    events - script->events);
 		else
 			http_write(&writer, (uint32_t)(events - script->events < each ? events - script->events : each));
 	}
