@@ -1,6 +1,7 @@
 """What is counted stays counted, and once: horizon, floor and rotation of the id table, restarts, broken disks. Contract section 4."""
 import contextlib
 import http.client
+import itertools
 import json
 import os
 import pathlib
@@ -136,16 +137,47 @@ def test_horizon_over_stops(build):
     horizon_walk(build, "stop")
 
 
+def slow_replay(made, at, identity):
+    """
+    An id, five seconds of events of its time, and the id again: what is said to it. None if events came so slowly that event time went on by
+    itself, as it does after a silence of `lateness`: that shows nothing.
+    """
+    sent, end, number = time.monotonic(), time.monotonic() + 5, 0
+    while True:
+        last = time.monotonic() > end
+        before, sent = sent, time.monotonic()
+        name = identity if last or not number else f"{identity} {number}"
+        said = verdict(made, view(event_id=name, timestamp=at + 200 if last else at - 100))
+        if time.monotonic() - before >= 0.9:
+            return None
+        if last:
+            return said
+        assert said == "accepted", number
+        number += 1
+        time.sleep(0.1)
+
+
 def test_horizon_is_event_time(build):
-    """An old log that is replayed slowly: minutes of the clock pass, and its ids are inside the horizon all the same."""
+    """An old log that is replayed slowly, and sealed all the time: seconds of the clock pass, and its ids are inside the horizon all the same."""
     with node(build, extra="time: {horizon: 1s, lateness: 1s}\n" + SMALL, shard=(0,)) as n:
-        assert verdict(n, view(event_id="x", timestamp=LONG_AGO - 100)) == "accepted"
-        end = time.monotonic() + 5
-        while time.monotonic() < end:
-            assert verdict(n, view(timestamp=LONG_AGO - 100)) == "accepted"
-            n.ctl("segments", "seal")
-            time.sleep(0.1)
-        assert verdict(n, view(event_id="x", timestamp=LONG_AGO + 200)) == "conflicts"
+        stop, turns = threading.Event(), itertools.count()
+
+        def sealing():
+            while not stop.is_set():
+                n.ctl("segments", "seal")
+                stop.wait(0.1)
+
+        def replayed():
+            turn = next(turns)
+            return slow_replay(n, LONG_AGO + 10 * turn * MINUTE, f"x{turn}")
+
+        thread = threading.Thread(target=sealing)
+        thread.start()
+        try:
+            assert wait_until("no silence in five seconds", replayed) == "conflicts"
+        finally:
+            stop.set()
+            thread.join()
 
 
 # ---- the id table, full many times over ----
