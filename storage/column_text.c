@@ -8,7 +8,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-enum { UUID_TEXT_BYTES = 36, SLOTS_FIRST = 64 };
+enum { UUID_TEXT_BYTES = 36, SLOTS_FIRST = 64, TEXTS_FEW = 1 << 14 };
 
 struct dictionary_head {
 	uint32_t texts, uuids;
@@ -134,15 +134,10 @@ uint32_t text_find(const struct text_collection *texts, const char *at, uint32_t
 	return slot ? text_slot_index(slot) : UINT32_MAX;
 }
 
-/* There is room for one more. */
-static inline uint32_t text_take(struct text_collection *texts, const char *at, uint32_t bytes, uint32_t hash)
+/* A text that is not there yet; there is room for one more. */
+static __attribute__((noinline)) uint32_t text_new(struct text_collection *texts, uint32_t slot, const char *at, uint32_t bytes,
+						   uint32_t hash)
 {
-	uint32_t slot = slot_find(texts, at, bytes, hash);
-	if (texts->slot[slot]) {
-		const uint32_t index = text_slot_index(texts->slot[slot]);
-		texts->entry[index].times++;
-		return index;
-	}
 	texts->entry[texts->count] = (struct text_entry){
 		.at = texts->heap.bytes, .hash = hash, .times = 1, .bytes = (uint16_t)bytes, .uuid = uuid_parse(at, bytes, NULL)};
 	buffer_put(&texts->heap, at, bytes);
@@ -152,6 +147,18 @@ static inline uint32_t text_take(struct text_collection *texts, const char *at, 
 	if (!bytes)
 		texts->empty = texts->count;
 	return texts->heap.failed ? UINT32_MAX : texts->count - 1;
+}
+
+/* There is room for one more. */
+static inline __attribute__((always_inline)) uint32_t text_take(struct text_collection *texts, const char *at, uint32_t bytes,
+								uint32_t hash)
+{
+	const uint32_t slot = slot_find(texts, at, bytes, hash);
+	if (!texts->slot[slot])
+		return text_new(texts, slot, at, bytes, hash);
+	const uint32_t index = text_slot_index(texts->slot[slot]);
+	texts->entry[index].times++;
+	return index;
 }
 
 uint32_t text_add(struct text_collection *texts, const char *at, uint32_t bytes)
@@ -164,18 +171,27 @@ uint32_t text_add(struct text_collection *texts, const char *at, uint32_t bytes)
 bool text_add_burst(struct text_collection *texts, const char *const *at, const uint16_t *bytes, uint32_t count, uint32_t *index)
 {
 	uint32_t hash[TEXT_BURST], wanted[TEXT_BURST], left = 0;
+	bool good = true;
 	assert(count <= TEXT_BURST);
 	while (texts->max - texts->count < count)
 		if (!slots_grow(texts))
 			return false;
+	/* What lies in the caches needs no fetching ahead. */
+	const bool few = texts->slots <= TEXTS_FEW;
 	for (uint32_t i = 0; i < count; i++) {
 		if (!bytes[i] && texts->empty) {
 			index[i] = texts->empty - 1;
 			texts->entry[index[i]].times++;
 			continue;
 		}
-		hash[left] = hash_of(texts, at[i], bytes[i]);
-		__builtin_prefetch(&texts->slot[hash[left] & (texts->slots - 1)]);
+		const uint32_t one = hash_of(texts, at[i], bytes[i]);
+		if (few) {
+			index[i] = text_take(texts, at[i], bytes[i], one);
+			good &= index[i] != UINT32_MAX;
+			continue;
+		}
+		__builtin_prefetch(&texts->slot[one & (texts->slots - 1)]);
+		hash[left] = one;
 		wanted[left++] = i;
 	}
 	/* Where the first slot has another text, the way is longer, and right all the same. */
@@ -189,7 +205,6 @@ bool text_add_burst(struct text_collection *texts, const char *const *at, const 
 		if (slot >> 32 == hash[i] && slot)
 			__builtin_prefetch(texts->heap.at + texts->entry[text_slot_index(slot)].at);
 	}
-	bool good = true;
 	for (uint32_t i = 0; i < left; i++) {
 		index[wanted[i]] = text_take(texts, at[wanted[i]], bytes[wanted[i]], hash[i]);
 		good &= index[wanted[i]] != UINT32_MAX;
