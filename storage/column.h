@@ -91,6 +91,8 @@ void column_encode(struct column_scratch *scratch, struct buffer *out, const uin
 /* Only FRAME, PATCHED or DELTA: what streams within streams are. */
 void column_encode_plain(struct column_scratch *scratch, struct buffer *out, const uint64_t *values, uint32_t count);
 void column_encode_planes(struct buffer *out, const uint64_t *values, uint32_t count);
+/* The least and the largest of them; `count` at least one. */
+void column_extremes(const uint64_t *values, uint32_t count, uint64_t *min, uint64_t *max);
 /* Any number of values, in streams of COLUMN_VALUES_MAX. */
 void column_encode_long(struct column_scratch *scratch, struct buffer *out, const uint64_t *values, uint64_t count);
 

@@ -7,6 +7,8 @@
  */
 #include "column.h"
 
+#include "column_widths.h"
+
 enum { DISTINCT_MAX = 8192, DISTINCT_SLOTS = 4 * DISTINCT_MAX, HEAD_BITS = 8 * sizeof(struct column_head) };
 
 /* Distinct values: open addressing. */
@@ -44,7 +46,7 @@ static bool scratch_reserve(struct column_scratch *scratch, struct buffer *out, 
 	if (count > scratch->room) {
 		uint32_t room = count < 1024 ? 1024 : COLUMN_VALUES_MAX;
 		free(scratch->delta);
-		scratch->delta = malloc(4 * (uint64_t)room * sizeof(*scratch->delta));
+		scratch->delta = malloc((4 * (uint64_t)room + 1) * sizeof(*scratch->delta));
 		scratch->room = scratch->delta ? room : 0;
 		scratch->value = scratch->delta + room;
 		scratch->length = scratch->value + room;
@@ -56,18 +58,13 @@ static bool scratch_reserve(struct column_scratch *scratch, struct buffer *out, 
 
 /* ---- FRAME and PATCHED ---- */
 
-/* How many values need how many bits. */
-struct widths {
-	uint32_t count[65];
-};
-
 struct plan {
 	uint64_t bits;
 	uint32_t width, width_patch, patches;
 };
 
 /* The cheapest width for the packed part, with patches for what is wider. */
-static struct plan plan_make(const struct widths *widths, uint32_t count)
+static struct plan plan_make(const struct column_widths *widths, uint32_t count)
 {
 	uint32_t widest = 64;
 	while (widest && !widths->count[widest])
@@ -122,15 +119,18 @@ static void plain_put(struct column_scratch *scratch, struct buffer *out, const 
 	pack(out, values, base, 0, plan->width, count);
 	if (!plan->patches)
 		return;
+	uint8_t *to = buffer_reserve(out, ((uint64_t)plan->patches + 1) * sizeof(uint16_t)); /* one more, for what is no patch */
+	if (!to)
+		return;
 	uint32_t patches = 0;
 	for (uint32_t i = 0; i < count; i++) {
-		uint64_t above = values[i] - base;
-		if (above >> plan->width == 0)
-			continue;
+		const uint64_t above = values[i] - base;
 		const uint16_t position = (uint16_t)i;
-		buffer_put(out, &position, sizeof(position));
-		scratch->patch[patches++] = above;
+		memcpy(to + patches * sizeof(position), &position, sizeof(position));
+		scratch->patch[patches] = above;
+		patches += above >> plan->width != 0;
 	}
+	out->bytes += (uint64_t)patches * sizeof(uint16_t);
 	pack(out, scratch->patch, 0, plan->width, plan->width_patch, patches);
 }
 
@@ -167,43 +167,22 @@ COLUMN_VECTORISED static struct look extremes(const uint64_t *values, uint32_t c
 	return (struct look){.min = min, .max = max, .runs = (uint32_t)runs};
 }
 
-/*
- * Counting widths: neighbours often have the same, and adding to what was just written waits for it; so there is a table for each of some
- * neighbours, and the sums of all at the end.
- */
-enum { WIDTH_TABLES = 4 };
-
-static void widths_sum(struct widths table[WIDTH_TABLES])
-{
-	for (uint32_t t = 1; t < WIDTH_TABLES; t++)
-		for (uint32_t w = 0; w <= 64; w++)
-			table[0].count[w] += table[t].count[w];
-}
-
 static struct look look_at(const uint64_t *values, uint32_t count)
 {
 	int64_t delta_min;
 	struct look look = extremes(values, count, &delta_min);
 	if (look.min == look.max)
 		return look;
-	struct widths above[WIDTH_TABLES] = {0}, delta[WIDTH_TABLES] = {0}, rise[WIDTH_TABLES] = {0};
+	struct column_widths widths[COLUMN_WIDTHS];
 	look.delta_min = (uint64_t)delta_min;
-	delta[0].count[0]++;
-	rise[0].count[0]++;
-	above[0].count[column_width(values[0] - look.min)]++;
-	for (uint32_t i = 1; i < count; i++) {
-		const uint64_t difference = values[i] - values[i - 1];
-		const uint32_t t = i % WIDTH_TABLES;
-		delta[t].count[column_width(column_zigzag(difference))]++;
-		rise[t].count[column_width(difference - look.delta_min)]++;
-		above[t].count[column_width(values[i] - look.min)]++;
-	}
-	widths_sum(above);
-	widths_sum(delta);
-	widths_sum(rise);
-	look.plain = plan_make(above, count);
-	look.delta = plan_make(rise, count);
-	const struct plan zigzag = plan_make(delta, count);
+	column_widths(values, count, look.min, look.delta_min, widths);
+	/* The first one is no difference. */
+	widths[COLUMN_WIDTHS_ABOVE].count[column_width(values[0] - look.min)]++;
+	widths[COLUMN_WIDTHS_RISE].count[0]++;
+	widths[COLUMN_WIDTHS_ZIGZAG].count[0]++;
+	look.plain = plan_make(&widths[COLUMN_WIDTHS_ABOVE], count);
+	look.delta = plan_make(&widths[COLUMN_WIDTHS_RISE], count);
+	const struct plan zigzag = plan_make(&widths[COLUMN_WIDTHS_ZIGZAG], count);
 	look.zigzag = zigzag.bits < look.delta.bits;
 	if (look.zigzag)
 		look.delta = zigzag;
@@ -353,13 +332,27 @@ void column_encode(struct column_scratch *scratch, struct buffer *out, const uin
 	out->failed |= scratch->tried.failed;
 }
 
-void column_encode_planes(struct buffer *out, const uint64_t *values, uint32_t count)
+COLUMN_VECTORISED static void plane_put(uint8_t *to, const uint64_t *values, uint32_t count, uint64_t min, uint32_t shift)
+{
+	for (uint32_t i = 0; i < count; i++)
+		to[i] = (uint8_t)((values[i] - min) >> shift);
+}
+
+COLUMN_VECTORISED void column_extremes(const uint64_t *values, uint32_t count, uint64_t *min_at, uint64_t *max_at)
 {
 	uint64_t min = values[0], max = values[0];
 	for (uint32_t i = 1; i < count; i++) {
 		min = values[i] < min ? values[i] : min;
 		max = values[i] > max ? values[i] : max;
 	}
+	*min_at = min;
+	*max_at = max;
+}
+
+void column_encode_planes(struct buffer *out, const uint64_t *values, uint32_t count)
+{
+	uint64_t min, max;
+	column_extremes(values, count, &min, &max);
 	const struct column_head head = {
 		.encoding = COLUMN_PLANES, .width = (uint8_t)((column_width(max - min) + 7) / 8), .base = min};
 	buffer_put(out, &head, sizeof(head));
@@ -367,9 +360,8 @@ void column_encode_planes(struct buffer *out, const uint64_t *values, uint32_t c
 	if (!to)
 		return;
 	out->bytes += (uint64_t)head.width * count;
-	for (uint32_t plane = 0; plane < head.width; plane++)
-		for (uint32_t i = 0; i < count; i++)
-			*to++ = (uint8_t)((values[i] - min) >> 8 * plane);
+	for (uint32_t plane = 0; plane < head.width; plane++, to += count)
+		plane_put(to, values, count, min, 8 * plane);
 }
 
 void column_encode_long(struct column_scratch *scratch, struct buffer *out, const uint64_t *values, uint64_t count)

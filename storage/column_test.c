@@ -4,6 +4,7 @@
  */
 #include "column_cursor_state.h"
 #include "column_text.h"
+#include "column_widths.h"
 #include "id_filter.h"
 #include "sample.h"
 
@@ -243,6 +244,39 @@ static void test_vectors(void **state)
 			}
 	}
 	column_vectors_choose(column_vectors_all());
+}
+
+/* Widths of all three kinds, by each kind of vectors, against bits counted one by one. */
+static void test_widths(void **state)
+{
+	static const uint32_t counts[] = {1, 2, 8, 9, 10, 17, 1000, 4099};
+	(void)state;
+	assert_non_null(column_width_vectors_all()->name);
+	for (const struct column_width_vectors *vectors = column_width_vectors_all(); vectors->name; vectors++) {
+		column_width_vectors_choose(vectors);
+		for (size_t c = 0; c < sizeof(counts) / sizeof(counts[0]); c++) {
+			struct column_widths widths[COLUMN_WIDTHS], expected[COLUMN_WIDTHS] = {0};
+			const uint64_t min = 1000, delta_min = -(uint64_t)77;
+			for (uint32_t i = 0; i < counts[c]; i++)
+				values[i] = min + (i % 5 ? sample_mix(i) >> i % 65 % 64 : i % 3);
+			for (uint32_t i = 1; i < counts[c]; i++) {
+				const uint64_t difference = values[i] - values[i - 1];
+				const uint64_t of[COLUMN_WIDTHS] = {[COLUMN_WIDTHS_ABOVE] = values[i] - min,
+								    [COLUMN_WIDTHS_RISE] = difference - delta_min,
+								    [COLUMN_WIDTHS_ZIGZAG] = column_zigzag(difference)};
+				for (int w = 0; w < COLUMN_WIDTHS; w++) {
+					uint32_t bits = 0;
+					while (bits < 64 && of[w] >> bits)
+						bits++;
+					expected[w].count[bits]++;
+				}
+			}
+			column_widths(values, counts[c], min, delta_min, widths);
+			if (memcmp(widths, expected, sizeof(widths)))
+				fail_msg("%s: widths of %u values", vectors->name, counts[c]);
+		}
+	}
+	column_width_vectors_choose(column_width_vectors_all());
 }
 
 /* Patches that do not ascend, or lie beyond the values, and codes beyond the dictionary. */
@@ -490,10 +524,10 @@ static void test_filter(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_streams), cmocka_unit_test(test_pieces),      cmocka_unit_test(test_vectors),
-		cmocka_unit_test(test_hostile), cmocka_unit_test(test_sizes),       cmocka_unit_test(test_runs),
-		cmocka_unit_test(test_mapped),  cmocka_unit_test(test_text_bursts), cmocka_unit_test(test_texts),
-		cmocka_unit_test(test_filter),
+		cmocka_unit_test(test_streams), cmocka_unit_test(test_pieces),  cmocka_unit_test(test_vectors),
+		cmocka_unit_test(test_widths),  cmocka_unit_test(test_hostile), cmocka_unit_test(test_sizes),
+		cmocka_unit_test(test_runs),    cmocka_unit_test(test_mapped),  cmocka_unit_test(test_text_bursts),
+		cmocka_unit_test(test_texts),   cmocka_unit_test(test_filter),
 	};
 	scratch = column_scratch_new();
 	int failed = cmocka_run_group_tests(tests, NULL, NULL);
