@@ -108,7 +108,7 @@ int segment_lookup(struct segment *segment, struct segment_recalls *recalls, str
 
 /* ---- writing (segment_write.c) ---- */
 
-enum { SEGMENT_ZSTD_LEVEL = 3, SEGMENT_ZSTD_LEVEL_ARCHIVE = 19 };
+enum { SEGMENT_ZSTD_LEVEL = 1, SEGMENT_ZSTD_LEVEL_ARCHIVE = 19 };
 
 struct segment_source {
 	const char *log_path;
