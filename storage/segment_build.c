@@ -8,7 +8,7 @@
  */
 #include "segment_build.h"
 
-#include "segment_derive.h"
+#include "segment_column.h"
 
 #include <sys/random.h>
 
@@ -47,10 +47,9 @@ void segment_build_free(struct segment_build *build)
 	free(build->hash);
 	buffer_fini(&build->raw);
 	free(build->place);
+	for (uint32_t c = 0; c < SEGMENT_COLUMNS; c++)
+		free(build->arrived[c]);
 	free(build->sorted);
-	if (build->derived)
-		derive_fini(build->derived);
-	free(build->derived);
 	free(build);
 }
 
@@ -277,6 +276,48 @@ static int ids_sort(struct segment_build *build)
 	return differ == 1 ? 0 : differ ? differ : -EEXIST;
 }
 
+/* ---- columns to their places ---- */
+
+COLUMN_VECTORISED static void narrow_move(const uint32_t *from, const uint32_t *place, uint32_t count, uint32_t *to)
+{
+	for (uint32_t i = 0; i < count; i++)
+		to[i] = from[place[i]];
+}
+
+COLUMN_VECTORISED static void wide_move(const uint64_t *from, const uint32_t *place, uint32_t count, uint64_t *to)
+{
+	for (uint32_t i = 0; i < count; i++)
+		to[i] = from[place[i]];
+}
+
+/* Rows are looked up once here, at random, so that whoever goes through a column later goes straight on. */
+static int column_move(struct segment_build *build, uint32_t column)
+{
+	void **at = column >= SEGMENT_TEXT ? (void **)&build->text[column - SEGMENT_TEXT]
+		    : build->wide[column]  ? (void **)&build->wide[column]
+					   : (void **)&build->narrow[column];
+	const bool wide = column < SEGMENT_TEXT && build->wide[column];
+	if (!*at)
+		return 0;
+	void *moved = malloc(((uint64_t)build->rows + 1) * (wide ? sizeof(uint64_t) : sizeof(uint32_t)));
+	if (!moved)
+		return -ENOMEM;
+	for (uint32_t from = 0; from < build->rows; from += YIELD_ROWS) {
+		const uint32_t count = build->rows - from < YIELD_ROWS ? build->rows - from : YIELD_ROWS;
+		if (wide)
+			wide_move(*at, build->place + from, count, (uint64_t *)moved + from);
+		else
+			narrow_move(*at, build->place + from, count, (uint32_t *)moved + from);
+		give_way(build, from + count - 1);
+	}
+	if (segment_column_follows(column))
+		build->arrived[column] = *at;
+	else
+		free(*at);
+	*at = moved;
+	return 0;
+}
+
 int segment_build_sort(struct segment_build *build)
 {
 	int rc = 0;
@@ -294,23 +335,26 @@ int segment_build_sort(struct segment_build *build)
 		if (build->yield.fn)
 			build->yield.fn(build->yield.context);
 	}
+	for (uint32_t c = 0; c < SEGMENT_COLUMNS && !rc; c++)
+		if (c < SEGMENT_ROW_NUMBERS || c >= SEGMENT_TEXT)
+			rc = column_move(build, c);
 	return rc;
+}
+
+COLUMN_VECTORISED static void widen(const uint32_t *from, uint32_t count, uint64_t *to)
+{
+	for (uint32_t i = 0; i < count; i++)
+		to[i] = from[i];
 }
 
 void segment_build_gather(const struct segment_build *build, uint32_t column, uint32_t from, uint32_t count, uint64_t *to)
 {
-	const uint32_t *place = build->place + from;
-	if (column >= SEGMENT_TEXT) {
-		const uint32_t *text = build->text[column - SEGMENT_TEXT];
-		for (uint32_t i = 0; i < count; i++)
-			to[i] = text[place[i]];
-	} else if (build->wide[column]) {
-		for (uint32_t i = 0; i < count; i++)
-			to[i] = build->wide[column][place[i]];
-	} else if (build->narrow[column]) {
-		for (uint32_t i = 0; i < count; i++)
-			to[i] = build->narrow[column][place[i]];
-	} else {
+	if (column >= SEGMENT_TEXT)
+		widen(build->text[column - SEGMENT_TEXT] + from, count, to);
+	else if (build->wide[column])
+		memcpy(to, build->wide[column] + from, count * sizeof(*to));
+	else if (build->narrow[column])
+		widen(build->narrow[column] + from, count, to);
+	else
 		memset(to, 0, count * sizeof(*to));
-	}
 }

@@ -3,7 +3,7 @@
  *
  *   segment_build_new ─► segment_build_event(s) (many) ─► segment_build_sort ─► segment_build_file ─► segment_build_free
  *
- * Threads: one at a time. Memory: about 150 bytes a row and each distinct string once, about half of what the log file takes.
+ * Threads: one at a time. Memory: about 200 bytes a row and each distinct string once, a bit more than half of what the log file takes.
  */
 #ifndef STORAGE_SEGMENT_BUILD_H
 #define STORAGE_SEGMENT_BUILD_H
@@ -32,12 +32,12 @@ struct segment_build {
 	uint64_t seed;                /* of hash tables */
 	struct segment_totals totals; /* watermark_ms is the caller's */
 	struct segment_yield yield;
-	/* by arrival; a column of numbers that was zero so far is NULL */
-	struct tp_id *id;
+	struct tp_id *id; /* by arrival */
+	/* by arrival, after the sort by place; a column of numbers that was zero so far is NULL */
 	uint64_t *wide[SEGMENT_ROW_NUMBERS];   /* the columns that need 64 bits … */
 	uint32_t *narrow[SEGMENT_ROW_NUMBERS]; /* … and the others */
 	uint32_t *text[TP_STRINGS];            /* index into texts[]; after the sort: code */
-	uint32_t *evidence_at;                 /* first entry of the row; NULL while there is none */
+	uint32_t *evidence_at;                 /* first entry of the row, by arrival; NULL while there is none */
 	struct text_collection texts[TP_STRINGS];
 	uint8_t order[TP_STRINGS]; /* enum text_order of the codes */
 	struct buffer evidence;    /* struct tp_evidence */
@@ -45,10 +45,10 @@ struct segment_build {
 	uint32_t hashes, hashes_max;
 	struct buffer raw;
 	uint64_t raw_records;
-	/* after the sort: the row that lies at each place; ids with their places */
+	/* after the sort: the row that lies at each place; columns that may follow from one another, by arrival; ids with their places */
 	uint32_t *place;
+	void *arrived[SEGMENT_COLUMNS]; /* as wide as the column; others are NULL */
 	struct id_place *sorted;
-	struct derive *derived; /* the rollup that follows from the rows; NULL: nobody has asked yet */
 };
 
 struct segment_build *segment_build_new(const struct segment_yield *yield); /* NULL: no memory */
@@ -71,10 +71,10 @@ int segment_build_event(struct segment_build *build, const struct tp_event *even
 
 /* ---- segment_build.c ---- */
 
-/* Sorts, gives codes their order. 0, -ENOMEM, or -EEXIST: an id was counted twice in one minute. */
+/* Sorts, gives codes their order, moves columns to their places. 0, -ENOMEM, or -EEXIST: an id was counted twice in one minute. */
 int segment_build_sort(struct segment_build *build);
 
-/* Value of a column of numbers, or code of a column of texts, of the row that arrived as `row`-th. */
+/* Value of a column of numbers, or code of a column of texts, of the row that arrived as `row`-th; after the sort, of that place. */
 static inline uint64_t build_value(const struct segment_build *build, uint32_t column, uint32_t row)
 {
 	if (column >= SEGMENT_TEXT)
@@ -84,7 +84,7 @@ static inline uint64_t build_value(const struct segment_build *build, uint32_t c
 	return build->narrow[column] ? build->narrow[column][row] : 0;
 }
 
-/* Values of a column at places [from, from + count) of the sorted rows. */
+/* Values of a column at places [from, from + count), after the sort. */
 void segment_build_gather(const struct segment_build *build, uint32_t column, uint32_t from, uint32_t count, uint64_t *to);
 
 /* ---- segment_encode.c ---- */

@@ -71,3 +71,13 @@ bool segment_parent_may(uint16_t column, uint16_t parent)
 			return true;
 	return false;
 }
+
+bool segment_column_follows(uint32_t column)
+{
+	if (segment_column_rule[column].parent[0])
+		return true;
+	for (uint16_t child = 0; child < SEGMENT_COLUMNS; child++)
+		if (segment_parent_may(child, (uint16_t)column))
+			return true;
+	return false;
+}

@@ -22,5 +22,7 @@ struct segment_column_rule {
 extern const struct segment_column_rule segment_column_rule[SEGMENT_COLUMNS];
 
 bool segment_parent_may(uint16_t column, uint16_t parent);
+/* May this column be a function of another, or another of it? */
+bool segment_column_follows(uint32_t column);
 
 #endif

@@ -39,9 +39,8 @@ static inline uint64_t slot_of(uint64_t hash, uint32_t index)
 	return (hash & ~(uint64_t)UINT32_MAX) | (index + 1);
 }
 
-static bool slots_grow(struct derive *derive)
+static bool slots_grow(struct derive *derive, uint32_t slots)
 {
-	uint32_t slots = derive->slots ? 2 * derive->slots : SLOTS_FIRST;
 	struct derive_row *larger = realloc(derive->row, slots / 2 * sizeof(*larger));
 	uint64_t *slot = larger ? calloc(slots, sizeof(*slot)) : NULL;
 	if (larger)
@@ -60,6 +59,15 @@ static bool slots_grow(struct derive *derive)
 		slot[at] = slot_of(hash, i);
 	}
 	return true;
+}
+
+/* Room for so many rows, and a burst of them. */
+static int derive_reserve(struct derive *derive, uint32_t rows)
+{
+	uint32_t slots = SLOTS_FIRST;
+	while (slots / 2 < rows + DERIVE_BURST)
+		slots *= 2;
+	return slots_grow(derive, slots) ? 0 : -ENOMEM;
 }
 
 static inline uint32_t slot_find(const struct derive *derive, const struct derive_key *key, uint64_t hash)
@@ -90,21 +98,46 @@ static inline struct tp_sums *sums_of(struct derive *derive, const struct derive
 	return &derive->row[(uint32_t)derive->slot[at] - 1].sums;
 }
 
+static inline bool row_amends(uint64_t verdict, uint64_t type, uint64_t fraud)
+{
+	return verdict == TP_AMENDED && type == TP_CLICK && !fraud;
+}
+
+static inline bool row_adds(uint64_t verdict, uint64_t type, uint64_t fraud)
+{
+	return verdict == TP_ACCEPTED || verdict == TP_LATE || row_amends(verdict, type, fraud);
+}
+
+/* What a row that adds something adds. */
+static inline void row_add(struct tp_sums *sums, uint64_t verdict, uint64_t type, uint64_t fraud, uint64_t flags, uint64_t bid)
+{
+	sums->late += verdict != TP_ACCEPTED;
+	if (type == TP_IMPRESSION) {
+		sums->impressions++;
+	} else if (type == TP_CONVERSION) {
+		sums->conversions++;
+	} else if (fraud) {
+		sums->flagged_clicks++;
+	} else {
+		sums->clicks++;
+		sums->flagged_clicks -= verdict == TP_AMENDED;
+		if (flags & TP_HAS_BID)
+			sums->spend_micros += (int64_t)bid;
+	}
+}
+
 /* An event row that adds something. */
 struct adding {
 	struct derive_key key;
 	uint64_t hash;
 	uint32_t row;
-	bool late, amends;
 };
 
 static uint32_t adding_make(const uint64_t *const value[DERIVE_COLUMNS], uint32_t from, uint32_t to, struct adding *adding)
 {
 	uint32_t count = 0;
 	for (uint32_t i = from; i < to; i++) {
-		const uint64_t verdict = value[DERIVE_VERDICT][i];
-		const bool amends = verdict == TP_AMENDED && value[DERIVE_TYPE][i] == TP_CLICK && !value[DERIVE_FRAUD][i];
-		if (verdict != TP_ACCEPTED && verdict != TP_LATE && !amends)
+		if (!row_adds(value[DERIVE_VERDICT][i], value[DERIVE_TYPE][i], value[DERIVE_FRAUD][i]))
 			continue;
 		adding[count] = (struct adding){
 			.key = {.minute = (uint32_t)(value[DERIVE_TIME][i] / TP_MINUTE_MS),
@@ -116,8 +149,6 @@ static uint32_t adding_make(const uint64_t *const value[DERIVE_COLUMNS], uint32_
 				.country_device = (uint32_t)(value[DERIVE_COUNTRY][i] | value[DERIVE_DEVICE][i] << 16),
 				.currency = (uint32_t)value[DERIVE_CURRENCY][i]},
 			.row = i,
-			.late = verdict == TP_LATE,
-			.amends = amends,
 		};
 		adding[count].hash = derive_hash(&adding[count].key);
 		count++;
@@ -131,7 +162,7 @@ int derive_add(struct derive *derive, const uint64_t *const value[DERIVE_COLUMNS
 	for (uint32_t from = 0; from < count; from += DERIVE_BURST) {
 		const uint32_t adds = adding_make(value, from, count - from < DERIVE_BURST ? count : from + DERIVE_BURST, adding);
 		while (derive->rows_max - derive->rows < adds)
-			if (!slots_grow(derive))
+			if (!slots_grow(derive, derive->slots ? 2 * derive->slots : SLOTS_FIRST))
 				return -ENOMEM;
 		for (uint32_t i = 0; i < adds; i++)
 			derive_prefetch(derive, adding[i].hash);
@@ -141,22 +172,10 @@ int derive_add(struct derive *derive, const uint64_t *const value[DERIVE_COLUMNS
 				__builtin_prefetch(&derive->row[(uint32_t)slot - 1]);
 		}
 		for (uint32_t i = 0; i < adds; i++) {
-			const struct adding *one = &adding[i];
-			const uint64_t type = value[DERIVE_TYPE][one->row];
-			struct tp_sums *sums = sums_of(derive, &one->key, one->hash);
-			sums->late += one->late || one->amends;
-			if (type == TP_IMPRESSION) {
-				sums->impressions++;
-			} else if (type == TP_CONVERSION) {
-				sums->conversions++;
-			} else if (value[DERIVE_FRAUD][one->row]) {
-				sums->flagged_clicks++;
-			} else {
-				sums->clicks++;
-				sums->flagged_clicks -= one->amends;
-				if (value[DERIVE_FLAGS][one->row] & TP_HAS_BID)
-					sums->spend_micros += (int64_t)value[DERIVE_BID][one->row];
-			}
+			const uint32_t row = adding[i].row;
+			row_add(sums_of(derive, &adding[i].key, adding[i].hash), value[DERIVE_VERDICT][row],
+				value[DERIVE_TYPE][row], value[DERIVE_FRAUD][row], value[DERIVE_FLAGS][row],
+				value[DERIVE_BID][row]);
 		}
 	}
 	return 0;
@@ -171,15 +190,10 @@ void derive_fini(struct derive *derive)
 
 /* ---- what the writer makes of them ---- */
 
-/* Once; both askers want the same. */
-static int build_derive(struct segment_build *build)
+enum { PIECE = 4096 };
+
+static int build_derive(const struct segment_build *build, struct derive *derive)
 {
-	enum { PIECE = 4096 };
-	if (build->derived)
-		return 0;
-	build->derived = calloc(1, sizeof(*build->derived));
-	if (!build->derived)
-		return -ENOMEM;
 	uint64_t(*value)[PIECE] = malloc(DERIVE_COLUMNS * sizeof(*value));
 	const uint64_t *column[DERIVE_COLUMNS];
 	int rc = value ? 0 : -ENOMEM;
@@ -189,7 +203,7 @@ static int build_derive(struct segment_build *build)
 			segment_build_gather(build, derive_column[c], from, count, value[c]);
 			column[c] = value[c];
 		}
-		rc = derive_add(build->derived, column, count);
+		rc = derive_add(derive, column, count);
 		if (build->yield.fn)
 			build->yield.fn(build->yield.context);
 	}
@@ -221,32 +235,87 @@ static void sums_add(struct tp_sums *sum, const struct tp_sums *one)
 	sum->spend_micros += one->spend_micros;
 }
 
-/*
- * Sums by campaign and currency, ascending; the caller frees them. Rows came in the order of the segment, where a campaign's lie side by
- * side: neighbours are added up first, so there is little to sort. NULL: no memory.
- */
-static struct campaign_sums *campaigns_sum(const struct derive *derive, uint32_t *count)
+/* Sums that are still growing: those from `open` on are of the campaign of the row that came last, one a currency. */
+struct summing {
+	struct campaign_sums *sums;
+	uint32_t count, max, open, last;
+};
+
+/* The sums of a row; NULL: no memory. */
+static inline struct tp_sums *summing_of(struct summing *summing, uint32_t campaign, uint32_t currency)
 {
-	uint32_t runs = 0, max = 64, kept = 0;
-	struct campaign_sums *sums = malloc(max * sizeof(*sums));
-	for (uint32_t i = 0; sums && i < derive->rows; i++) {
-		const struct derive_row *row = &derive->row[i];
-		if (!runs || sums[runs - 1].campaign != row->key.campaign || sums[runs - 1].currency != row->key.currency) {
-			if (runs == max) {
-				struct campaign_sums *larger = realloc(sums, (max *= 2) * sizeof(*sums));
-				if (!larger)
-					free(sums);
-				if (!(sums = larger))
-					break;
-			}
-			sums[runs++] = (struct campaign_sums){.campaign = row->key.campaign, .currency = row->key.currency};
-		}
-		sums_add(&sums[runs - 1].sums, &row->sums);
+	struct campaign_sums *sums = summing->sums;
+	if (summing->count && sums[summing->last].campaign == campaign) {
+		if (sums[summing->last].currency == currency)
+			return &sums[summing->last].sums;
+		for (uint32_t i = summing->open; i < summing->count; i++)
+			if (sums[i].currency == currency)
+				return &sums[summing->last = i].sums;
+	} else {
+		summing->open = summing->count;
 	}
-	if (!sums)
+	if (summing->count == summing->max) {
+		summing->max = summing->max ? 2 * summing->max : 64;
+		sums = realloc(sums, summing->max * sizeof(*sums));
+		if (!sums)
+			return NULL;
+		summing->sums = sums;
+	}
+	summing->last = summing->count++;
+	sums[summing->last] = (struct campaign_sums){.campaign = campaign, .currency = currency};
+	return &sums[summing->last].sums;
+}
+
+enum sum_column { SUM_TYPE, SUM_VERDICT, SUM_FRAUD, SUM_FLAGS, SUM_CURRENCY, SUM_BID, SUM_CAMPAIGN, SUM_COLUMNS };
+
+static int rows_sum(const struct segment_build *build, struct summing *summing)
+{
+	static const uint16_t of[SUM_COLUMNS] = {[SUM_TYPE] = SEGMENT_TYPE,
+						 [SUM_VERDICT] = SEGMENT_VERDICT,
+						 [SUM_FRAUD] = SEGMENT_FRAUD,
+						 [SUM_FLAGS] = SEGMENT_FLAGS,
+						 [SUM_CURRENCY] = SEGMENT_CURRENCY,
+						 [SUM_BID] = SEGMENT_BID,
+						 [SUM_CAMPAIGN] = SEGMENT_TEXT + TP_CAMPAIGN_ID};
+	uint64_t(*value)[PIECE] = malloc(SUM_COLUMNS * sizeof(*value));
+	int rc = value ? 0 : -ENOMEM;
+	for (uint32_t from = 0; from < build->rows && !rc; from += PIECE) {
+		const uint32_t count = build->rows - from < PIECE ? build->rows - from : PIECE;
+		for (int c = 0; c < SUM_COLUMNS; c++)
+			segment_build_gather(build, of[c], from, count, value[c]);
+		for (uint32_t i = 0; i < count && !rc; i++) {
+			if (!row_adds(value[SUM_VERDICT][i], value[SUM_TYPE][i], value[SUM_FRAUD][i]))
+				continue;
+			struct tp_sums *sums =
+				summing_of(summing, (uint32_t)value[SUM_CAMPAIGN][i], (uint32_t)value[SUM_CURRENCY][i]);
+			if (sums)
+				row_add(sums, value[SUM_VERDICT][i], value[SUM_TYPE][i], value[SUM_FRAUD][i], value[SUM_FLAGS][i],
+					value[SUM_BID][i]);
+			else
+				rc = -ENOMEM;
+		}
+		if (build->yield.fn)
+			build->yield.fn(build->yield.context);
+	}
+	free(value);
+	return rc;
+}
+
+/*
+ * Sums by campaign and currency, ascending; the caller frees them. In the order of the segment a campaign's rows lie side by side, unless it
+ * has several advertisers: neighbours are added up, so there is little to sort. NULL: no memory.
+ */
+static struct campaign_sums *campaigns_sum(const struct segment_build *build, uint32_t *count)
+{
+	struct summing summing = {.max = 64, .sums = malloc(64 * sizeof(*summing.sums))};
+	uint32_t kept = 0;
+	if (!summing.sums || rows_sum(build, &summing)) {
+		free(summing.sums);
 		return NULL;
-	qsort(sums, runs, sizeof(*sums), campaign_compare);
-	for (uint32_t i = 0; i < runs; i++) {
+	}
+	struct campaign_sums *sums = summing.sums;
+	qsort(sums, summing.count, sizeof(*sums), campaign_compare);
+	for (uint32_t i = 0; i < summing.count; i++) {
 		if (kept && !campaign_compare(&sums[kept - 1], &sums[i]))
 			sums_add(&sums[kept - 1].sums, &sums[i].sums);
 		else
@@ -259,11 +328,8 @@ static struct campaign_sums *campaigns_sum(const struct derive *derive, uint32_t
 int segment_build_campaigns(struct segment_build *build, struct column_scratch *scratch, struct buffer *out, uint64_t *count)
 {
 	enum { STREAMS = 9 };
-	int rc = build_derive(build);
-	if (rc)
-		return rc;
 	uint32_t campaigns = 0;
-	struct campaign_sums *sums = campaigns_sum(build->derived, &campaigns);
+	struct campaign_sums *sums = campaigns_sum(build, &campaigns);
 	const uint64_t each = (uint64_t)campaigns + 1;
 	uint64_t *value = sums ? calloc(STREAMS, each * sizeof(*value)) : NULL;
 	for (uint32_t i = 0; value && i < campaigns; i++) {
@@ -283,7 +349,7 @@ int segment_build_campaigns(struct segment_build *build, struct column_scratch *
 	*count = campaigns;
 	for (int s = 0; value && s < STREAMS; s++)
 		column_encode_long(scratch, out, value + (uint64_t)s * each, campaigns);
-	rc = value && !out->failed ? 0 : -ENOMEM;
+	const int rc = value && !out->failed ? 0 : -ENOMEM;
 	free(value);
 	free(sums);
 	return rc;
@@ -294,8 +360,11 @@ int segment_build_follows(struct segment_build *build, const struct tp_rollup_ro
 	static const enum tp_dimension dimension[] = {TP_DIM_AD, TP_DIM_CAMPAIGN, TP_DIM_ADVERTISER, TP_DIM_PUBLISHER,
 						      TP_DIM_REGION};
 	static const enum tp_string string[] = {TP_AD_ID, TP_CAMPAIGN_ID, TP_ADVERTISER_ID, TP_PUBLISHER_ID, TP_REGION};
-	int rc = build_derive(build);
-	bool follows = !rc && build->derived->rows == count;
+	struct derive derive = {0};
+	int rc = derive_reserve(&derive, count);
+	if (!rc)
+		rc = build_derive(build, &derive);
+	bool follows = !rc && derive.rows == count;
 	for (uint32_t from = 0; from < count && follows; from += DERIVE_BURST) {
 		const uint32_t here = count - from < DERIVE_BURST ? count - from : DERIVE_BURST;
 		struct derive_key key[DERIVE_BURST];
@@ -320,14 +389,15 @@ int segment_build_follows(struct segment_build *build, const struct tp_rollup_ro
 					    (uint32_t)(uint8_t)row->currency[2] << 16,
 			};
 			hash[i] = derive_hash(&key[i]);
-			derive_prefetch(build->derived, hash[i]);
+			derive_prefetch(&derive, hash[i]);
 		}
 		for (uint32_t i = 0; i < here && follows; i++) {
-			const struct derive_row *found = derive_find(build->derived, &key[i], hash[i]);
+			const struct derive_row *found = derive_find(&derive, &key[i], hash[i]);
 			follows = found && !memcmp(&found->sums, &rows[from + i].sums, sizeof(found->sums));
 		}
 		if (from % FOLLOWS_YIELD_ROWS == 0 && build->yield.fn)
 			build->yield.fn(build->yield.context);
 	}
+	derive_fini(&derive);
 	return rc ? rc : follows;
 }

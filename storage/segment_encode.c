@@ -30,8 +30,8 @@ struct encoding {
 	struct segment_section section[16 + STO_EXTRAS_MAX];
 	struct segment_column column[SEGMENT_COLUMNS];
 	uint32_t sections, columns;
-	struct buffer blocks;     /* struct segment_block */
-	uint64_t *value, *parent; /* of a block */
+	struct buffer blocks;       /* struct segment_block */
+	uint64_t *value, *position; /* of a block */
 };
 
 static void give_way(const struct encoding *e)
@@ -62,17 +62,22 @@ static bool squeeze(struct encoding *e, const struct buffer *from, uint64_t than
 	return true;
 }
 
-/* Puts bytes into the body, compressed if that pays. */
-static void place_put(struct encoding *e, struct segment_place *place, const struct buffer *from, bool may_squeeze)
+/* Puts bytes into the body, in their compressed form if there is one. */
+static void place_put_as(struct encoding *e, struct segment_place *place, const struct buffer *from, const struct buffer *squeezed)
 {
-	bool squeezed = may_squeeze && squeeze(e, from, from->bytes);
-	const struct buffer *bytes = squeezed ? &e->squeezed : from;
+	const struct buffer *bytes = squeezed ? squeezed : from;
 	align(&e->body, SEGMENT_ALIGN);
 	*place = (struct segment_place){.offset = e->body.bytes,
 					.bytes = bytes->bytes,
 					.raw_bytes = squeezed ? from->bytes : 0,
 					.checksum = XXH3_64bits(bytes->at, bytes->bytes)};
 	buffer_put(&e->body, bytes->at, bytes->bytes);
+}
+
+/* Puts bytes into the body, compressed if that pays. */
+static void place_put(struct encoding *e, struct segment_place *place, const struct buffer *from, bool may_squeeze)
+{
+	place_put_as(e, place, from, may_squeeze && squeeze(e, from, from->bytes) ? &e->squeezed : NULL);
 }
 
 static void section_put(struct encoding *e, uint32_t kind, uint64_t count, const struct buffer *from, bool may_squeeze)
@@ -88,11 +93,8 @@ static void section_put(struct encoding *e, uint32_t kind, uint64_t count, const
 static void block_put(struct encoding *e, const uint64_t *values, uint32_t count, bool hot, struct buffer *to, struct buffer *table)
 {
 	const struct buffer *bytes = &e->stream;
-	struct segment_block block = {.count = count, .min = values[0], .max = values[0]};
-	for (uint32_t i = 1; i < count; i++) {
-		block.min = values[i] < block.min ? values[i] : block.min;
-		block.max = values[i] > block.max ? values[i] : block.max;
-	}
+	struct segment_block block = {.count = count};
+	column_extremes(values, count, &block.min, &block.max);
 	if (!hot && e->stream.bytes > ZSTD_BYTES_MIN) {
 		const struct column_head *head = (const struct column_head *)(const void *)e->stream.at;
 		const struct buffer *source = &e->stream;
@@ -135,56 +137,85 @@ static void column_plain(struct encoding *e, uint32_t column, struct buffer *to,
 
 /* ---- a column as a function of another ---- */
 
-/* The value that most rows of each code of the parent have (Boyer and Moore's vote). Returns how many rows are others. */
-static uint32_t table_vote(const struct segment_build *build, uint32_t column, uint32_t parent, uint64_t *table, uint32_t *votes)
-{
-	uint32_t others = 0;
-	memset(votes, 0, build->texts[parent - SEGMENT_TEXT].count * sizeof(*votes));
-	for (uint32_t row = 0; row < build->rows; row++) {
-		uint64_t value = build_value(build, column, row);
-		uint32_t code = (uint32_t)build_value(build, parent, row);
-		if (!votes[code]) {
-			table[code] = value;
-			votes[code] = 1;
-		} else {
-			votes[code] += table[code] == value ? 1u : UINT32_MAX;
-		}
+/* How many rows are looked at between two questions whether it is worth going on. */
+enum { VOTE_PIECE = 4096 };
+
+/*
+ * The value that most rows of each code of the parent have (Boyer and Moore's vote, rows as they arrived), for columns of either width.
+ * Returns how many rows are others, or `enough` and more where there are as many.
+ */
+#define TABLE_VOTE(name, type) \
+	struct name##_vote { \
+		type value; \
+		uint32_t votes; \
+	}; \
+	static uint32_t name(const type *from, const uint32_t *code, uint32_t rows, struct name##_vote *vote, uint32_t enough) \
+	{ \
+		for (uint32_t row = 0; row < rows; row++) { \
+			struct name##_vote *one = &vote[code[row]]; \
+			const bool same = one->value == from[row], first = !one->votes; \
+			one->value = first ? from[row] : one->value; \
+			one->votes += first || same ? 1u : UINT32_MAX; \
+		} \
+		uint32_t others = 0; \
+		for (uint32_t at = 0; at < rows && others < enough; at += VOTE_PIECE) \
+			for (uint32_t row = at; row < rows && row < at + VOTE_PIECE; row++) \
+				others += vote[code[row]].value != from[row]; \
+		return others; \
 	}
-	for (uint32_t row = 0; row < build->rows; row++)
-		others += build_value(build, column, row) != table[build_value(build, parent, row)];
-	return others;
+TABLE_VOTE(vote_narrow, uint32_t)
+TABLE_VOTE(vote_wide, uint64_t)
+
+/* The values by code, if so few rows have others that this may pay. 1, 0 or -ENOMEM. */
+static int table_make(const struct segment_build *build, uint32_t column, uint32_t parent, uint64_t *table)
+{
+	const uint32_t entries = build->texts[parent - SEGMENT_TEXT].count, *code = build->arrived[parent];
+	const uint32_t enough = build->rows / 4;
+	const bool wide = column < SEGMENT_TEXT && build->wide[column];
+	void *votes = calloc(entries, wide ? sizeof(struct vote_wide_vote) : sizeof(struct vote_narrow_vote));
+	if (!votes)
+		return -ENOMEM;
+	uint32_t others;
+	if (wide) {
+		const struct vote_wide_vote *vote = votes;
+		others = vote_wide(build->arrived[column], code, build->rows, votes, enough);
+		for (uint32_t i = 0; i < entries && others < enough; i++)
+			table[i] = vote[i].value;
+	} else {
+		const struct vote_narrow_vote *vote = votes;
+		others = vote_narrow(build->arrived[column], code, build->rows, votes, enough);
+		for (uint32_t i = 0; i < entries && others < enough; i++)
+			table[i] = vote[i].value;
+	}
+	free(votes);
+	return others < enough;
 }
 
 static void mapped_stream(struct encoding *e, uint32_t column, uint32_t parent, const uint64_t *table, uint32_t from,
 			  uint32_t count)
 {
 	struct column_head head = {.encoding = COLUMN_MAPPED};
+	const uint32_t *code = e->build->text[parent - SEGMENT_TEXT] + from;
 	segment_build_gather(e->build, column, from, count, e->value);
-	segment_build_gather(e->build, parent, from, count, e->parent);
-	uint64_t *position = e->parent; /* written behind where it is read */
-	uint64_t other[256];
-	struct buffer values = {0};
+	uint64_t *position = e->position;
+	uint32_t others = 0;
 	for (uint32_t i = 0; i < count; i++) {
-		if (table[e->parent[i]] == e->value[i])
-			continue;
-		other[head.extra % 256] = e->value[i];
-		position[head.extra++] = i;
-		if (head.extra % 256 == 0)
-			buffer_put(&values, other, sizeof(other));
+		position[others] = i;
+		others += table[code[i]] != e->value[i];
 	}
-	buffer_put(&values, other, head.extra % 256 * sizeof(other[0]));
+	head.extra = others;
 	e->stream.bytes = 0;
 	buffer_put(&e->stream, &head, sizeof(head));
-	if (head.extra && !values.failed) {
-		column_encode_plain(e->scratch, &e->stream, position, head.extra);
-		column_encode_plain(e->scratch, &e->stream, (const uint64_t *)(const void *)values.at, head.extra);
-	}
-	e->stream.failed |= values.failed;
-	buffer_fini(&values);
+	if (!others)
+		return;
+	column_encode_plain(e->scratch, &e->stream, position, others);
+	for (uint32_t i = 0; i < others; i++)
+		position[i] = e->value[position[i]];
+	column_encode_plain(e->scratch, &e->stream, position, others);
 }
 
 struct candidate {
-	struct buffer blocks, table_of_blocks, table;
+	struct buffer blocks, table_of_blocks, table, table_squeezed; /* the last one is empty where it does not pay */
 	uint32_t parent;
 	uint64_t bytes;
 };
@@ -194,6 +225,7 @@ static void candidate_fini(struct candidate *candidate)
 	buffer_fini(&candidate->blocks);
 	buffer_fini(&candidate->table_of_blocks);
 	buffer_fini(&candidate->table);
+	buffer_fini(&candidate->table_squeezed);
 	*candidate = (struct candidate){.bytes = UINT64_MAX};
 }
 
@@ -205,19 +237,23 @@ static bool candidate_try(struct encoding *e, uint32_t column, uint32_t parent, 
 	if (entries < 2 || entries > build->rows)
 		return true;
 	uint64_t *table = malloc(entries * sizeof(*table));
-	uint32_t *votes = malloc(entries * sizeof(*votes));
 	struct candidate tried = {.parent = parent};
-	bool good = table && votes;
-	if (good && table_vote(build, column, parent, table, votes) < build->rows / 4) {
+	const int may = table ? table_make(build, column, parent, table) : -ENOMEM;
+	bool good = may >= 0;
+	give_way(e);
+	if (may > 0) {
 		column_encode_long(e->scratch, &tried.table, table, entries);
-		uint64_t table_bytes = squeeze(e, &tried.table, tried.table.bytes) ? e->squeezed.bytes : tried.table.bytes;
+		if (squeeze(e, &tried.table, tried.table.bytes))
+			buffer_put(&tried.table_squeezed, e->squeezed.at, e->squeezed.bytes);
+		const uint64_t table_bytes = tried.table_squeezed.bytes ? tried.table_squeezed.bytes : tried.table.bytes;
 		for (uint32_t from = 0; from < build->rows && table_bytes < best->bytes; from += SEGMENT_BLOCK_ROWS) {
 			uint32_t count = build->rows - from < SEGMENT_BLOCK_ROWS ? build->rows - from : SEGMENT_BLOCK_ROWS;
 			mapped_stream(e, column, parent, table, from, count);
 			block_put(e, e->value, count, false, &tried.blocks, &tried.table_of_blocks);
+			give_way(e);
 		}
 		tried.bytes = tried.blocks.bytes + table_bytes + sizeof(struct segment_place);
-		good = !tried.blocks.failed && !tried.table.failed && !tried.table_of_blocks.failed;
+		good = !tried.blocks.failed && !tried.table.failed && !tried.table_squeezed.failed && !tried.table_of_blocks.failed;
 		if (good && table_bytes < best->bytes && tried.bytes < best->bytes) {
 			candidate_fini(best);
 			*best = tried;
@@ -226,7 +262,6 @@ static bool candidate_try(struct encoding *e, uint32_t column, uint32_t parent, 
 	}
 	candidate_fini(&tried);
 	free(table);
-	free(votes);
 	return good;
 }
 
@@ -267,7 +302,7 @@ static int column_put(struct encoding *e, uint32_t column)
 			good = candidate_try(e, column, rule->parent[i], &best);
 	if (best.parent) {
 		entry->parent = (uint16_t)best.parent;
-		place_put(e, &entry->table, &best.table, true);
+		place_put_as(e, &entry->table, &best.table, best.table_squeezed.bytes ? &best.table_squeezed : NULL);
 	}
 	blocks_take(e, &best);
 	entry->blocks = blocks_so_far(e) - entry->block;
@@ -314,7 +349,7 @@ static int evidence_put(struct encoding *e, uint32_t column)
 		values.bytes = 0;
 		struct segment_block block = {.min = UINT64_MAX};
 		for (uint32_t p = from; p < build->rows && p - from < SEGMENT_BLOCK_ROWS; p++) {
-			uint32_t row = build->place[p], count = (uint32_t)build_value(build, SEGMENT_EVIDENCE, row);
+			uint32_t row = build->place[p], count = (uint32_t)build_value(build, SEGMENT_EVIDENCE, p);
 			for (uint32_t i = 0; i < count; i++) {
 				uint64_t value = evidence_value(&all[build->evidence_at[row] + i], column);
 				block.min = value < block.min ? value : block.min;
@@ -342,9 +377,9 @@ static int evidence_put(struct encoding *e, uint32_t column)
 
 /* ---- sections ---- */
 
-static bool row_counts(const struct segment_build *build, uint32_t row)
+static bool row_counts(const struct segment_build *build, uint32_t place)
 {
-	uint64_t verdict = build_value(build, SEGMENT_VERDICT, row);
+	uint64_t verdict = build_value(build, SEGMENT_VERDICT, place);
 	return verdict == TP_ACCEPTED || verdict == TP_LATE;
 }
 
@@ -375,11 +410,12 @@ static int old_ids_put(struct encoding *e)
 	section_put(e, SEGMENT_IDS, build->rows, &bytes, false);
 	bytes.bytes = 0;
 	give_way(e);
-	for (uint32_t row = 0; row < build->rows; row++) {
-		if (!row_counts(build, row))
+	for (uint32_t p = 0; p < build->rows; p++) {
+		if (!row_counts(build, p))
 			continue;
-		uint64_t minute = build_value(build, SEGMENT_TIME, row) / TP_MINUTE_MS;
-		uint64_t key = id_filter_key(build->id[row].hi, build->id[row].lo, (uint32_t)minute);
+		const struct tp_id *id = &build->id[build->place[p]];
+		uint64_t minute = build_value(build, SEGMENT_TIME, p) / TP_MINUTE_MS;
+		uint64_t key = id_filter_key(id->hi, id->lo, (uint32_t)minute);
 		buffer_put(&bytes, &key, sizeof(key));
 	}
 	struct buffer filter = {0};
@@ -578,7 +614,7 @@ int segment_build_file(struct segment_build *build, const struct segment_build_o
 	e->scratch = column_scratch_new();
 	e->zstd = ZSTD_createCCtx();
 	e->value = malloc((2 * block_rows + 1) * sizeof(*e->value));
-	e->parent = e->value + block_rows;
+	e->position = e->value + block_rows;
 	int rc = e->scratch && e->zstd && e->value ? 0 : -ENOMEM;
 	for (uint32_t c = 0; c < SEGMENT_COLUMNS && !rc; c++) {
 		if (c >= SEGMENT_EVIDENCE_REASON && c < SEGMENT_NUMBERS)

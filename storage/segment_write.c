@@ -231,10 +231,11 @@ static int file_make(struct segment_build *build, const struct segment_source *s
 	if (!rc && (atomic_load_explicit(&source->rollup->file_id, memory_order_relaxed) != source->file_id ||
 		    !sums_agree(&build->totals, rows, count)))
 		rc = disagree(source, "the rollup table has other sums than the events");
-	if (!rc)
+	/* No event has the name of what was folded: what has it cannot follow from them. */
+	const bool folded = !rc && rows_folded(rows, count, heap);
+	if (!rc && !folded)
 		rc = segment_build_follows(build, rows, count, heap);
 	if (rc == 0 && rows) {
-		const bool folded = rows_folded(rows, count, heap);
 		tp_logf(folded ? TP_INFO : TP_WARN,
 			folded ? "more combinations in a minute than a table takes: the segment has rows under (other)"
 			       : "rollup rows do not follow from their events, though their sums do; keeping both",
