@@ -30,6 +30,8 @@
  * Between claim and publication lie a few instructions, yet their thread may be suspended there. Whoever finds a claimed entry
  * waits a bounded while, then takes it for another shard's, which is AGG_OTHER by the header's rule.
  *
+ * With one shard nobody else inserts (agg_dedup_alone()): an entry is claimed by plain stores, and 1, 2, 4 and 5 hold as they stand.
+ *
  * The home line is chosen with a keyed hash, because UUIDs are the sender's choice: without a key a sender could fill one chain.
  * Source: linear probing, Knuth, TAOCP volume 3, section 6.4; cmpxchg16b, AMD64 manual volume 3; range by multiplication,
  * D. Lemire, "Fast random integer generation in an interval", 2019; the mixing step is that of wyhash (Wang Yi, public domain).
@@ -84,6 +86,7 @@ struct agg_dedup {
 	uint32_t current, previous, spare; /* indexes of generation[] */
 	_Atomic uint32_t floor;
 	_Atomic uint32_t rotations;
+	bool alone;               /* written while no core runs: one thread at most inserts */
 	_Atomic bool spare_clean; /* the clearing thread sets it with release, the rotating one reads it with acquire */
 	struct generation generation[3];
 	struct stripe stripe[STRIPES];
@@ -123,12 +126,30 @@ static inline struct stripe *own_stripe(struct agg_dedup *dedup)
 
 /* ---- entries ---- */
 
+static inline bool id_empty(struct tp_id id)
+{
+	return (id.hi | id.lo) == 0;
+}
+
 /* Swaps the id in if the entry was empty; returns what was there before (all zero: it is ours now). A full barrier. */
 static inline struct tp_id entry_claim(struct entry *entry, struct tp_id id)
 {
 	unsigned __int128 value = (unsigned __int128)id.lo << 64 | id.hi;
 	unsigned __int128 old = __sync_val_compare_and_swap((unsigned __int128 *)(void *)entry->id, 0, value);
 	return (struct tp_id){.hi = (uint64_t)old, .lo = (uint64_t)(old >> 64)};
+}
+
+/*
+ * The same for an entry that this thread has just seen empty; false: another one was faster. With nobody else there, no lock: the locked
+ * instruction would wait until the thread's earlier stores, a record's into the log, are in its cache.
+ */
+static inline bool entry_take(const struct agg_dedup *dedup, struct entry *entry, struct tp_id id)
+{
+	if (!dedup->alone)
+		return id_empty(entry_claim(entry, id));
+	__atomic_store_n(&entry->id[0], id.hi, __ATOMIC_RELAXED);
+	__atomic_store_n(&entry->id[1], id.lo, __ATOMIC_RELAXED);
+	return true;
 }
 
 /*
@@ -166,11 +187,6 @@ static inline __m128i entry_halves(const struct entry *entry)
 static inline uint32_t halves_equal(__m128i a, __m128i b)
 {
 	return (uint32_t)_mm_movemask_pd(_mm_castsi128_pd(_mm_cmpeq_epi64(a, b)));
-}
-
-static inline bool id_empty(struct tp_id id)
-{
-	return (id.hi | id.lo) == 0;
 }
 
 static inline bool id_equal(struct tp_id a, struct tp_id b)
@@ -388,11 +404,27 @@ struct agg_dedup *agg_dedup_create(void *memory, uint64_t bytes)
 	return dedup;
 }
 
+/*
+ * The home line in the previous generation. One that has never held an id, as until the first rotation, is not looked into: its line would
+ * be a cache miss that everybody knows the answer of.
+ */
+static inline const struct line *previous_line(const struct agg_dedup *dedup, uint64_t home)
+{
+	static const struct line none;
+	const struct generation *previous = &dedup->generation[__atomic_load_n(&dedup->previous, __ATOMIC_RELAXED)];
+	return atomic_load_explicit(&previous->minute_end, memory_order_relaxed) ? &previous->line[home] : &none;
+}
+
+void agg_dedup_alone(struct agg_dedup *dedup, bool alone)
+{
+	dedup->alone = alone;
+}
+
 uint64_t agg_dedup_prefetch(const struct agg_dedup *dedup, struct tp_id id)
 {
 	const uint64_t hash = id_hash(dedup, id), home = home_line(dedup, hash);
 	__builtin_prefetch(&dedup->generation[__atomic_load_n(&dedup->current, __ATOMIC_RELAXED)].line[home], 1, 3);
-	__builtin_prefetch(&dedup->generation[__atomic_load_n(&dedup->previous, __ATOMIC_RELAXED)].line[home], 0, 3);
+	__builtin_prefetch(previous_line(dedup, home), 0, 3);
 	return hash;
 }
 
@@ -400,7 +432,7 @@ void agg_dedup_prefetch_chain(const struct agg_dedup *dedup, uint64_t hash)
 {
 	const uint64_t home = home_line(dedup, hash);
 	const struct line *current = &dedup->generation[dedup->current].line[home];
-	const struct line *previous = &dedup->generation[dedup->previous].line[home];
+	const struct line *previous = previous_line(dedup, home);
 	/* behind the last line lies what is not used, or other memory of the table: a hint does no harm */
 	if (__atomic_load_n(&current->entry[ENTRIES_PER_LINE - 1].id[0], __ATOMIC_RELAXED))
 		__builtin_prefetch(current + 1, 1, 3);
@@ -419,7 +451,7 @@ static enum agg_dedup_result insert_new(struct agg_dedup *dedup, struct probe *p
 	enum agg_dedup_result result = AGG_FULL; /* no empty entry; credit ends long before */
 	while (steps < entries) {
 		struct entry *entry = &current->line[at / ENTRIES_PER_LINE].entry[at % ENTRIES_PER_LINE];
-		if (id_empty(entry_claim(entry, probe->id))) {
+		if (entry_take(dedup, entry, probe->id)) {
 			entry_publish(entry, probe->fingerprint, probe->minute_end);
 			if (at / ENTRIES_PER_LINE != home)
 				lines_mark(current->line, dedup->lines, home, at / ENTRIES_PER_LINE, probe->mark);
@@ -468,7 +500,8 @@ enum agg_dedup_result agg_dedup_insert(struct agg_dedup *dedup, struct tp_id id,
 	enum { BOTH = 3 }; /* halves */
 	const uint64_t hash = id_hash(dedup, id), home = home_line(dedup, hash);
 	struct generation *generation = &dedup->generation[dedup->current];
-	struct line *current = &generation->line[home], *previous = &dedup->generation[dedup->previous].line[home];
+	struct line *current = &generation->line[home];
+	const struct line *previous = previous_line(dedup, home);
 	const uint32_t minute_end = minute_end_of(minute);
 	const bool covered = minute >= atomic_load_explicit(&dedup->floor, memory_order_relaxed) || ignore_floor;
 	assert(!id_empty(id)); /* zero is the mark of an empty entry; tp_id_from_text() never makes it */
@@ -486,7 +519,7 @@ enum agg_dedup_result agg_dedup_insert(struct agg_dedup *dedup, struct tp_id id,
 	if (__builtin_expect((same & same >> 1 & 0x55) == 0 && (first | second) & ends & covered && credit_take(dedup, stripe),
 			     1)) {
 		struct entry *entry = &current->entry[second];
-		if (__builtin_expect(id_empty(entry_claim(entry, id)), 1)) {
+		if (__builtin_expect(entry_take(dedup, entry, id), 1)) {
 			entry_publish(entry, fingerprint, minute_end);
 			minute_end_raise(generation, minute_end);
 			return AGG_NEW;

@@ -11,12 +11,14 @@
 enum { MEMORY_BYTES = 1 << 20 };
 
 static void *memory;
+static bool alone; /* all tests run for one thread that inserts, and for one of several */
 
 static struct agg_dedup *table_new(void)
 {
 	memset(memory, 0, MEMORY_BYTES);
 	struct agg_dedup *dedup = agg_dedup_create(memory, MEMORY_BYTES);
 	assert_non_null(dedup);
+	agg_dedup_alone(dedup, alone);
 	return dedup;
 }
 
@@ -165,6 +167,19 @@ static void two_rotations_forget_and_raise_the_floor(void **state)
 	assert_int_equal(agg_dedup_floor(dedup), 109);
 }
 
+/* A generation that has held nothing is not looked into; one event of the first minute there is, and it is. */
+static void one_id_of_minute_zero_outlives_a_rotation(void **state)
+{
+	(void)state;
+	struct agg_dedup *dedup = table_new();
+	assert_int_equal(agg_dedup_insert(dedup, id_of(7), 1, 0, 0, false), AGG_NEW);
+	agg_dedup_rotate(dedup);
+	agg_dedup_prefetch_chain(dedup, agg_dedup_prefetch(dedup, id_of(7)));
+	assert_int_equal(agg_dedup_insert(dedup, id_of(7), 1, 0, 0, false), AGG_SAME);
+	assert_int_equal(agg_dedup_insert(dedup, id_of(7), 2, 0, 0, false), AGG_OTHER);
+	assert_int_equal(agg_dedup_insert(dedup, id_of(8), 1, 0, 0, false), AGG_NEW);
+}
+
 static void bad_memory_is_refused(void **state)
 {
 	(void)state;
@@ -288,10 +303,13 @@ int main(void)
 		cmocka_unit_test(the_floor_refuses_only_what_is_absent),
 		cmocka_unit_test(full_still_knows_what_it_holds),
 		cmocka_unit_test(two_rotations_forget_and_raise_the_floor),
+		cmocka_unit_test(one_id_of_minute_zero_outlives_a_rotation),
 		cmocka_unit_test(bad_memory_is_refused),
 		cmocka_unit_test(random_steps_match_the_model),
 	};
 	int failed = cmocka_run_group_tests(tests, NULL, NULL);
+	alone = true;
+	failed += cmocka_run_group_tests_name("one thread inserts", tests, NULL, NULL);
 	free(memory);
 	return failed;
 }

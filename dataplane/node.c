@@ -266,6 +266,8 @@ static int blocklist_open(struct dp_node *node)
 
 static int threads_start(struct dp_node *node)
 {
+	/* recovery and its threads are through */
+	agg_dedup_alone(node->dedup, node->config.shard_count == 1);
 	for (uint32_t i = 0; i < node->cores; i++) {
 		int rc = dp_core_start(&node->core[i]);
 		if (rc) {

@@ -172,6 +172,7 @@ static void start(const char *folder)
 					.machine = {fraud_new()},
 					.machines = 1};
 	bench.shard.dedup = agg_dedup_create(memory(DEDUP_BYTES), DEDUP_BYTES);
+	agg_dedup_alone(bench.shard.dedup, true);              /* as a node with one shard has it */
 	agg_watermark_init(&bench.shard.watermark, 900000, 0); /* none of the events is late */
 	must(!dp_shard_init(&bench.shard), "no memory");
 	atomic_store(&bench.shard.spare_table, (struct tp_rollup *)(void *)((uint8_t *)bench.live + bench.live->rollup_at));

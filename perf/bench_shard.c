@@ -154,6 +154,7 @@ int main(int argc, char **argv)
 		.horizon_ms = 900000,
 	};
 	shard.dedup = agg_dedup_create(touched(DEDUP_BYTES), DEDUP_BYTES);
+	agg_dedup_alone(shard.dedup, true); /* as a node with one shard has it */
 	static const struct agg_fraud_rules rules = {.version = 1,
 						     .clicks_per_ip_hour = 10,
 						     .clicks_per_device_hour = 5,

@@ -240,6 +240,7 @@ bool life_start(struct world *w)
 	}
 	if (w->life < 256)
 		w->life_from_watermark_ms[w->life] = now_ms;
+	agg_dedup_alone(w->node.dedup, w->node.config.shard_count == 1); /* as threads_start() of node.c */
 	w->alive = true;
 	w->life++;
 	if (w->verbose)

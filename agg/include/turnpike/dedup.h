@@ -35,6 +35,11 @@ enum agg_dedup_result {
 /* Bytes of memory for the three generations; rounded down to what the layout can use. At least 32 KiB. */
 struct agg_dedup *agg_dedup_create(void *memory, uint64_t bytes); /* memory: 64-byte aligned, zeroed; owned by the caller */
 uint64_t agg_dedup_struct_bytes(void);                            /* the control part lies at the start of `memory` */
+/*
+ * From now on one thread at most inserts (true), and no locked instruction is needed; or several may (false, as after create). To be said
+ * while nobody inserts, and seen by who does next, as by a thread that is created later.
+ */
+void agg_dedup_alone(struct agg_dedup *dedup, bool alone);
 /* So many bytes from the start of `memory` hold the control part and the first current generation; the others are read only until rotated. */
 uint64_t agg_dedup_current_bytes(const struct agg_dedup *dedup);
 
