@@ -94,6 +94,8 @@ struct sto_io {
 	int (*list)(const struct sto_io *io, const char *path, sto_name_fn fn, void *context);
 	int (*map)(const struct sto_io *io, int fd, uint64_t bytes, const uint8_t **base); /* read only */
 	void (*unmap)(const struct sto_io *io, const uint8_t *base, uint64_t bytes);
+	/* These bytes of a mapping are read soon: starts to fetch them, and nothing around them. NULL: there is nothing to gain. */
+	void (*fetch)(const struct sto_io *io, const uint8_t *at, uint64_t bytes);
 	int (*random)(const struct sto_io *io, void *to, uint64_t bytes);
 	uint64_t (*now_ms)(const struct sto_io *io); /* real time */
 	/* All writes of the queue come from buffers[0..buffer_bytes). */

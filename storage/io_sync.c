@@ -206,6 +206,13 @@ static void system_unmap(const struct sto_io *io, const uint8_t *base, uint64_t 
 	munmap((void *)(uintptr_t)base, bytes);
 }
 
+static void system_fetch(const struct sto_io *io, const uint8_t *at, uint64_t bytes)
+{
+	(void)io;
+	const uintptr_t page = (uintptr_t)at & ~(uintptr_t)4095;
+	madvise((void *)page, (uintptr_t)at + bytes - page, MADV_WILLNEED);
+}
+
 static int system_random(const struct sto_io *io, void *to, uint64_t bytes)
 {
 	(void)io;
@@ -253,6 +260,7 @@ const struct sto_io *sto_io_system(void)
 		.list = system_list,
 		.map = system_map,
 		.unmap = system_unmap,
+		.fetch = system_fetch,
 		.random = system_random,
 		.now_ms = system_now_ms,
 		.queue_open = system_queue_open,

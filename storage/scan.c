@@ -100,7 +100,11 @@ static struct sto_scan *scan_make(struct sto_scan **scan)
 	if (!made)
 		return calloc(1, sizeof(*made));
 	segment_close(&made->segment);
-	struct sto_scan kept = {.rows = made->rows, .room = made->room, .selection = made->selection};
+	struct sto_scan kept = {.rows = made->rows,
+				.room = made->room,
+				.selection = made->selection,
+				.used = made->fetched ? made->rows.used : 0,
+				.used_texts = made->fetched ? made->rows.used_texts : 0};
 	memcpy(kept.run_value, made->run_value, sizeof(kept.run_value));
 	memcpy(kept.picked, made->picked, sizeof(kept.picked));
 	*made = kept;
@@ -113,8 +117,10 @@ static int scan_begin(struct sto_scan **scan, struct sto_scan *made, int rc, con
 		rc = -ENOTSUP;
 	if (!rc)
 		rc = segment_rows_open(&made->rows, &made->segment);
-	if (!rc)
+	if (!rc) {
+		scan_fetch_texts(made);
 		rc = filter_take(made, filter);
+	}
 	if (!rc)
 		rc = memory_reserve(made);
 	if (rc)
@@ -156,6 +162,7 @@ int sto_scan_open_file(struct sto_scan **scan, const char *path, const struct st
 	if (fd >= 0)
 		io->close(io, fd);
 	if (!rc) {
+		segment_fetch_ends(io, base, bytes);
 		rc = segment_take(&made->segment, base, bytes, header.sequence);
 		made->segment.io = io;
 	}
@@ -177,6 +184,8 @@ void sto_scan_close(struct sto_scan *scan)
 int sto_scan_next(struct sto_scan *scan)
 {
 	int rc = 0;
+	if (!scan->fetched)
+		scan_fetch(scan);
 	while (!rc && !scan->nothing && scan->next < scan->rows.blocks) {
 		scan->block = scan->next++;
 		scan->loaded = false;

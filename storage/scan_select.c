@@ -102,18 +102,19 @@ static struct column_want within(uint64_t from, uint64_t to)
 	return (struct column_want){.from = from, .span = to > from ? to - from : 0};
 }
 
-int scan_select(struct sto_scan *scan)
+struct condition {
+	uint32_t column;
+	enum zone zone;
+	struct column_want want;
+};
+enum { CONDITIONS_MAX = SCAN_CODES + 4 };
+
+/* What the scan wants of a block, and what its zones say of that. How many conditions. */
+static uint32_t conditions_of(const struct sto_scan *scan, uint32_t block, struct condition condition[CONDITIONS_MAX])
 {
-	struct segment_rows *rows = &scan->rows;
+	const struct segment_rows *rows = &scan->rows;
 	const struct sto_scan_filter *filter = &scan->filter;
-	const uint32_t block = scan->block;
-	struct condition {
-		uint32_t column;
-		enum zone zone;
-		struct column_want want;
-	} condition[SCAN_CODES + 4];
 	uint32_t conditions = 0;
-	scan->all = true;
 	/* zones first: they cost nothing; the order is that of what costs little and leaves few */
 	for (int i = 0; i < SCAN_CODES; i++)
 		if (scan->wants_code[i]) {
@@ -134,7 +135,25 @@ int scan_select(struct sto_scan *scan)
 	condition[conditions++] = (struct condition){
 		SEGMENT_TIME, zone_range(segment_rows_zone(rows, SEGMENT_TIME, block), filter->from_ms, filter->to_ms),
 		within(filter->from_ms, filter->to_ms)};
-	const enum zone tagged = filter->tagged ? zone_tagged(rows, block) : ZONE_ALL;
+	return conditions;
+}
+
+bool scan_zones_want(const struct sto_scan *scan, uint32_t block)
+{
+	struct condition condition[CONDITIONS_MAX];
+	const uint32_t conditions = conditions_of(scan, block, condition);
+	bool wants = !scan->filter.tagged || zone_tagged(&scan->rows, block) != ZONE_NONE;
+	for (uint32_t i = 0; i < conditions; i++)
+		wants = wants && condition[i].zone != ZONE_NONE;
+	return wants;
+}
+
+int scan_select(struct sto_scan *scan)
+{
+	struct condition condition[CONDITIONS_MAX];
+	const uint32_t conditions = conditions_of(scan, scan->block, condition);
+	const enum zone tagged = scan->filter.tagged ? zone_tagged(&scan->rows, scan->block) : ZONE_ALL;
+	scan->all = true;
 	int rc = tagged != ZONE_NONE;
 	for (uint32_t i = 0; i < conditions; i++)
 		rc = rc && condition[i].zone != ZONE_NONE;

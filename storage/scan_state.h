@@ -19,7 +19,10 @@ struct sto_scan {
 	bool nothing; /* the segment cannot hold a wanted row */
 	uint32_t next, block;
 	bool loaded, prepared; /* for whole records */
-	bool all;              /* every row of the block is wanted */
+	bool fetched;          /* what is likely to be read is on its way */
+	/* what was read of the segment before: columns and dictionaries as segment_rows.used has them */
+	uint64_t used, used_texts;
+	bool all; /* every row of the block is wanted */
 	uint32_t selected;
 	/* memory for blocks of `room` rows; that of the next segment, too */
 	uint32_t room;
@@ -32,5 +35,11 @@ struct sto_scan {
 
 /* Selects rows of scan->block (scan_select.c). 1: some; 0: none; -EBADMSG. */
 int scan_select(struct sto_scan *scan);
+/* False: the zones of the block say that no row is wanted. */
+bool scan_zones_want(const struct sto_scan *scan, uint32_t block);
+
+/* scan_fetch.c */
+void scan_fetch_texts(struct sto_scan *scan);
+void scan_fetch(struct sto_scan *scan);
 
 #endif

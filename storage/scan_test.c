@@ -2,6 +2,7 @@
  * Scans against a plain walk over all rows: the same rows for every filter, the same values by column, run and record; whole data
  * folders through a reader, also while segments are deleted; two scans of one segment in two threads.
  */
+#include "scan_state.h"
 #include "segment_sample.h"
 #include "turnpike/log.h"
 #include "turnpike/scan.h"
@@ -453,6 +454,69 @@ static void test_second_block(void **state)
 	free(file);
 }
 
+/* ---- what is asked for ahead ---- */
+
+static struct {
+	uint64_t from, to;
+} asked[64];
+static uint32_t asks;
+
+static void ask_note(const struct sto_io *io, const uint8_t *at, uint64_t bytes)
+{
+	const struct sto_scan *scan = io->context;
+	assert_true(asks < 64);
+	asked[asks].from = (uint64_t)(at - scan->segment.base);
+	asked[asks++].to = (uint64_t)(at - scan->segment.base) + bytes;
+}
+
+static bool is_asked(const struct segment_block *block)
+{
+	for (uint32_t i = 0; i < asks; i++)
+		if (asked[i].from <= block->offset && block->offset + block->bytes <= asked[i].to)
+			return true;
+	return false;
+}
+
+/* How many blocks of the column were asked for. */
+static uint32_t column_asked(const struct sto_scan *scan, uint32_t column)
+{
+	uint32_t count = 0;
+	for (uint32_t b = 0; b < scan->rows.blocks; b++)
+		count += is_asked(segment_rows_zone(&scan->rows, column, b));
+	return count;
+}
+
+/* A scan asks for what it read of the segment before, and only where the zones leave something to be wanted. */
+static void test_fetch(void **state)
+{
+	(void)state;
+	struct sto_scan *scan = NULL;
+	struct sto_io io = *sto_io_system();
+	for (int turn = 0; turn < 4; turn++) {
+		const struct sto_scan_filter filter = {.types = turn == 3 ? 1u << 30 : 1u << TP_CLICK};
+		assert_int_equal(sto_scan_open_file(&scan, path, &filter), 0);
+		io.context = scan;
+		io.fetch = turn == 2 ? NULL : ask_note;
+		scan->segment.io = &io;
+		asks = 0;
+		bool any = false;
+		while (sto_scan_next(scan) == 1) {
+			any = true;
+			assert_non_null(sto_scan_values(scan, STO_COLUMN_BID));
+		}
+		assert_int_equal(any, turn != 3);
+		if (turn != 1) { /* nothing is known yet; nothing can be asked; nothing is wanted */
+			assert_int_equal(asks, 0);
+			continue;
+		}
+		assert_true(asks > 0);
+		assert_int_equal(column_asked(scan, SEGMENT_BID), scan->rows.blocks);
+		assert_int_equal(column_asked(scan, SEGMENT_TYPE), scan->rows.blocks);
+		assert_int_equal(column_asked(scan, SEGMENT_TEXT + TP_USER_AGENT), 0);
+	}
+	sto_scan_close(scan);
+}
+
 static void *scan_thread(void *context)
 {
 	const struct sto_scan_filter all = {0};
@@ -478,7 +542,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {cmocka_unit_test(test_filters), cmocka_unit_test(test_find),
 					   cmocka_unit_test(test_runs),    cmocka_unit_test(test_facts),
 					   cmocka_unit_test(test_damage),  cmocka_unit_test(test_second_block),
-					   cmocka_unit_test(test_threads)};
+					   cmocka_unit_test(test_fetch),   cmocka_unit_test(test_threads)};
 	tp_log_level_set(TP_ERROR + 1);
 	return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -44,6 +44,8 @@ struct segment {
  */
 int segment_take(struct segment *segment, const uint8_t *base, uint64_t bytes, uint64_t sequence);
 /* Opens, maps and takes a file, which must be what the manifest says. */
+/* Asks for what opening reads of a mapped file: its first page and its end. */
+void segment_fetch_ends(const struct sto_io *io, const uint8_t *base, uint64_t bytes);
 int segment_open(struct segment *segment, const struct sto_io *io, const char *path, const struct manifest_segment *facts);
 void segment_close(struct segment *segment);
 

@@ -182,6 +182,15 @@ int segment_take(struct segment *segment, const uint8_t *base, uint64_t bytes, u
 	return -ENOTSUP;
 }
 
+void segment_fetch_ends(const struct sto_io *io, const uint8_t *base, uint64_t bytes)
+{
+	enum { TAIL_BYTES = 16384 }; /* the tail, and most footers with it */
+	if (!io->fetch || bytes < TAIL_BYTES)
+		return;
+	io->fetch(io, base, sizeof(struct segment_header));
+	io->fetch(io, base + bytes - TAIL_BYTES, TAIL_BYTES);
+}
+
 int segment_open(struct segment *segment, const struct sto_io *io, const char *path, const struct manifest_segment *facts)
 {
 	*segment = (struct segment){0};
@@ -198,6 +207,7 @@ int segment_open(struct segment *segment, const struct sto_io *io, const char *p
 	io->close(io, fd);
 	if (rc)
 		return rc;
+	segment_fetch_ends(io, base, bytes);
 	rc = segment_take(segment, base, bytes, facts->sequence);
 	segment->io = io;
 	if (!rc && (segment->header->file_id != facts->file_id || segment->totals->rows != facts->rows))

@@ -25,6 +25,7 @@ static void rows_empty(struct segment_rows *rows)
 	}
 	for (int s = 0; s < TP_STRINGS; s++)
 		text_dictionary_fini(&rows->dictionary[s]);
+	rows->used = rows->used_texts = 0;
 	rows->id = NULL;
 	rows->hash = NULL;
 	rows->hashes = 0;
@@ -137,6 +138,7 @@ const uint8_t *segment_rows_stream(struct segment_rows *rows, uint32_t column, u
 		return NULL;
 	}
 	rows->checked[column] = block + 1;
+	rows->used |= UINT64_C(1) << column;
 	if (!place->raw_bytes)
 		return at;
 	if (!rows->zstd && !(rows->zstd = ZSTD_createDCtx()))
@@ -157,6 +159,7 @@ const struct text_dictionary *segment_rows_dictionary(struct segment_rows *rows,
 	const struct segment_column *entry = rows->column[SEGMENT_TEXT + string];
 	if (dictionary->end)
 		return dictionary;
+	rows->used_texts |= UINT64_C(1) << string;
 	struct buffer memory = {0};
 	const uint8_t *at;
 	uint64_t bytes;

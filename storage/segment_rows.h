@@ -23,6 +23,7 @@ struct segment_rows {
 	uint32_t held[SEGMENT_COLUMNS];                       /* block number + 1; 0: none */
 	uint32_t checked[SEGMENT_COLUMNS];                    /* the block whose checksum was right last, + 1 */
 	uint64_t *table[SEGMENT_COLUMNS];
+	uint64_t used, used_texts; /* bit set: columns whose blocks, and whose dictionaries, were asked for */
 	struct text_dictionary dictionary[TP_STRINGS];
 	uint64_t *zeros; /* a block of a column that is not there */
 	uint64_t *pick;  /* what cursors need: two values a row of a block */
