@@ -138,6 +138,8 @@ static void advance(struct dp_conn *conn, uint32_t ack)
 	conn->retries = 0;
 	conn->rto_at = ack == conn->snd_max ? 0 : now + dp_conn_rto(conn); /* RFC 6298 (5.2), (5.3) */
 	conn->idle_at = now + dp_conn_patience(conn);
+	if (conn->rto_at && conn->rto_at < conn->timer.due_ns)
+		dp_conn_dirty(conn); /* it was set while it backed off, or before a round trip was known: the flush arms it anew */
 	if (conn->flags & DP_C_RECOVERY) {
 		recovery_ack(conn, acked);
 	} else {

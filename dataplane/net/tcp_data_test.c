@@ -121,6 +121,8 @@ static const struct script_case send_cases[] = {
 	       "< . 1:1 ack 11\n+3000\nnone\ncount TCP_RETRANSMITS 3\n"},
 	{"RFC 6298 2.2: the handshake gives the first round trip",
 	 "< S 0:0 mss 1460\n> S. 0:0 ack 1\n+200\n< . 1:1 ack 1\napp send 10\n> P. 1:11\n+590\nnone\n+20\n> P. 1:11\n"},
+	{"RFC 6298 5.3: an ACK of a part after timeouts restarts the timer without their backing off", PLAIN
+	 "app send 100\n> P. 1:101\n+210\n> P. 1:101\n+410\n> P. 1:101\n+10\n< . 1:1 ack 51\nnone\n+190\nnone\n+20\n> P. 51:101\n"},
 	{"RFC 6298 5.7: 3 s when the SYN-ACK was lost", "< S 0:0 mss 1460\n> S. 0:0 ack 1\n+1010\n> S. 0:0 ack 1\n< . 1:1 ack "
 							"1\napp send 2000\n> . 1:1461\nnone\n+2990\nnone\n+20\n> 1:1461\n"},
 	{"RFC 6298 3: no sample from what was sent twice (Karn)", PLAIN
