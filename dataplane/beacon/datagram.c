@@ -39,6 +39,7 @@ enum {
 	MS_NS = 1000000,
 	HALVE_NS = 5 * MS_NS,
 	CROWD_NS = 100 * MS_NS,
+	ROOM_EACH_MIN = 16, /* whatever crowd somebody pretends to be: the others keep a window to work with */
 	SOCKET_DATAGRAM_BYTES = 65507,
 	DPDK_DATAGRAM_BYTES = 1500 - 20 - 8,
 	DPDK_DATAGRAM6_BYTES = 1500 - 40 - 8,
@@ -148,7 +149,8 @@ static void crowd_look(struct dp_datagram_state *state, uint64_t now_ns)
 	}
 	state->crowd[0] = sources > state->crowd[0] ? sources : state->crowd[0];
 	const uint32_t most = state->crowd[0] > state->crowd[1] ? state->crowd[0] : state->crowd[1];
-	state->room_each = BATCHES_MAX / (most ? most : 1);
+	const uint32_t each = BATCHES_MAX / (most ? most : 1);
+	state->room_each = each > ROOM_EACH_MIN ? each : ROOM_EACH_MIN;
 }
 
 static struct dp_batch_told told(const struct dp_beacon *beacon, uint16_t ingest)

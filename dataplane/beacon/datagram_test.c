@@ -632,7 +632,7 @@ static void test_many_sources_share(void **state)
 	(void)state;
 	const uint16_t each = DP_BATCHES_MAX / 128;
 	uint64_t now_ns = 1000000000;
-	node_open(256, 1 << 20);
+	node_open(1024, 1 << 20);
 	assert_int_equal(window_after(&now_ns, 0), 64);
 	for (uint64_t source = 0; source < 128; source++)
 		input(batch, batch_widen(batch, batch_make(batch, source, 1, "."), 5 + source, NULL));
@@ -646,6 +646,11 @@ static void test_many_sources_share(void **state)
 	assert_int_equal(shard_turn("a"), 128);
 	dp_intake_poll(node.intake);
 	assert_int_equal(window_after(&now_ns, 1000000000), 64); /* a pause is no crowd */
+	for (uint64_t source = 0; source < 512; source++)        /* who has many names does not take the others' window */
+		input(batch, batch_widen(batch, batch_make(batch, source, 1, "."), 5 + source, NULL));
+	assert_int_equal(shard_turn("a"), 512);
+	dp_intake_poll(node.intake);
+	assert_int_equal(window_after(&now_ns, 1000000), 16);
 	node_close();
 }
 
