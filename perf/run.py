@@ -409,16 +409,22 @@ def http_batches(build):
 
 
 # A server has one CPU, all its threads on it, and its client the other: in that a node, whose rx and shard run in turn there, and nginx are alike. Closed
-# loops of few connections wait for the node's disk, those of many cost both servers more: each is taken at the better of these.
+# loops of few connections wait for the node's disk, those of many cost both servers more: each is taken at the best of these. The client must not be the limit, or
+# the ratio is that of its patience: turnpike-blast takes two thirds of the processor time that wrk with a script takes for a request, and asks both servers the same.
 SERVER_CPU, CLIENT_CPU = sorted(os.sched_getaffinity(0))[0], FREE[-1]
-CONNECTIONS = (64, 512)
+CONNECTIONS = (64, 512, 1024)
 
 
-def wrk(target, folder, netns=None, close=False):
-    """Requests per second of single-event POSTs of about 490 bytes over keep-alive connections, or one over each."""
+def singles(build, target, netns=None):
+    """Requests per second of single-event POSTs of about 490 bytes over keep-alive connections."""
+    return max(blast(build, target, "--connections", str(connections), netns=netns, cpus=[CLIENT_CPU]) for connections in CONNECTIONS)
+
+
+def wrk_close(target, folder, netns):
+    """Requests per second of single-event POSTs of about 490 bytes, a connection for each."""
     script = folder / "post.lua"
     script.write_text(
-        'wrk.method = "POST"\nwrk.headers["Content-Type"] = "application/json"\n' + ('wrk.headers["Connection"] = "close"\n' if close else "") +
+        'wrk.method = "POST"\nwrk.headers["Content-Type"] = "application/json"\nwrk.headers["Connection"] = "close"\n'
         'local n = 0\nlocal tag = tostring({}):gsub("%W", "")..os.time()\n'
         'function request()\n n = n + 1\n return wrk.format(nil, nil, nil, '
         f'\'{{"event_id":"\'..tag..\'-\'..n..\'","event_type":"impression","timestamp":{harness.now_ms()},"ad_id":"ad_1","campaign_id":"camp_1",'
@@ -426,12 +432,10 @@ def wrk(target, folder, netns=None, close=False):
         '"Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/119.0 Safari/537.36",'
         '"geo":{"country":"US","region":"CA","city":"San Francisco"},"referer":"https://publisher.example/page","bid_price":0.50}\')\nend\n')
     best = 0
-    for connections in CONNECTIONS:
+    for connections in CONNECTIONS[:2]:
         argv = pinned(["wrk", "-t1", f"-c{connections}", f"-d{SECONDS:.0f}s", "-s", script, target], [CLIENT_CPU])
-        if netns:
-            argv = ["ip", "netns", "exec", netns, *argv]
-        text = output(argv)
-        assert "Non-2xx" not in text and (close or "Socket errors" not in text), text
+        text = output(["ip", "netns", "exec", netns, *argv])
+        assert "Non-2xx" not in text, text
         best = max(best, float(re.search(r"Requests/sec:\s*([\d.]+)", text).group(1)))
     return best
 
@@ -442,7 +446,7 @@ def one_core_node(build, ingest=None, extra="memory: {dedup: 1GiB}\n"):
 
 def http_single(build):
     with one_core_node(build) as node:
-        return wrk("http://%s:%d/api/v1/clicks" % node.http[0], node.folder)
+        return singles(build, "http://%s:%d" % node.http[0])
 
 
 def over_veth(send):
@@ -453,8 +457,8 @@ def over_veth(send):
     return measured
 
 
-def veth_http(close=False):
-    return over_veth(lambda node, namespace, build: wrk("http://10.77.0.1/api/v1/clicks", node.folder, namespace, close))
+veth_http = over_veth(lambda node, namespace, build: singles(build, "http://10.77.0.1:80", namespace))
+veth_http_close = over_veth(lambda node, namespace, build: wrk_close("http://10.77.0.1/api/v1/clicks", node.folder, namespace))
 
 
 def veth_blast(target, *arguments):
@@ -497,20 +501,27 @@ def nginx(folder, listen):
         process.wait()
 
 
-def nginx_loopback(_):
+def nginx_loopback(build):
     with harness.folder() as folder, nginx(folder, "127.0.0.1:18479"):
-        return wrk("http://127.0.0.1:18479/api/v1/clicks", folder)
+        return singles(build, "http://127.0.0.1:18479")
 
 
-def nginx_veth(_, close=False):
+@contextlib.contextmanager
+def nginx_on_veth():
     with harness.network() as (namespace, ours), harness.folder() as folder:
         subprocess.run(["ip", "addr", "add", "10.77.0.1/24", "dev", ours], check=True)
         with nginx(folder, "10.77.0.1:80"):
-            return wrk("http://10.77.0.1/api/v1/clicks", folder, namespace, close)
+            yield namespace, folder
+
+
+def nginx_veth(build):
+    with nginx_on_veth() as (namespace, _):
+        return singles(build, "http://10.77.0.1:80", namespace)
 
 
 def nginx_veth_close(_):
-    return nginx_veth(_, close=True)
+    with nginx_on_veth() as (namespace, folder):
+        return wrk_close("http://10.77.0.1/api/v1/clicks", folder, namespace)
 
 
 def nginx_connections(_):
@@ -580,8 +591,8 @@ ROWS = [
     ("UDP batch to durable and acknowledged, sockets", "events/s", batch, None, None, 4e6, "median"),
     ("HTTP batches of 100, sockets", "events/s", http_batches, None, None, 2e6, "median"),
     ("HTTP single events, sockets, one CPU", "requests/s", http_single, "nginx 204 with access log, loopback", nginx_loopback, 1, "ratio"),
-    ("HTTP single events, AF_XDP on veth, one CPU", "requests/s", veth_http(), "nginx 204 with access log, veth", nginx_veth, 1, "ratio"),
-    ("HTTP, a connection a request, AF_XDP on veth, one CPU", "requests/s", veth_http(close=True), "nginx 204 with access log, veth",
+    ("HTTP single events, AF_XDP on veth, one CPU", "requests/s", veth_http, "nginx 204 with access log, veth", nginx_veth, 1, "ratio"),
+    ("HTTP, a connection a request, AF_XDP on veth, one CPU", "requests/s", veth_http_close, "nginx 204 with access log, veth",
      nginx_veth_close, None, None),
     ("HTTP batches of 100, AF_XDP on veth, one CPU", "events/s", veth_blast("http://10.77.0.1:80", "--batch", "100", "--connections", "32"), None,
      None, None, None),
