@@ -63,6 +63,7 @@ struct dp_socket_connection {
 	int fd;
 	uint32_t index;
 	bool reading, sending; /* a request is in the kernel */
+	bool emptied;          /* the last receive took all that the socket had */
 	bool stalled;          /* input took less than offered; the rest is held */
 	bool resumed;          /* … and may be offered again */
 	bool ended;            /* the peer's FIN was seen */

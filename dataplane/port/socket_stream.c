@@ -14,7 +14,8 @@
  * What the app does not take is copied to the connection's own page of `hold`, and no new receive is made until the app resumes: the
  * TCP window closes by itself. So a connection holds at most one buffer's worth, the pool is whole again after each round, and no
  * number of stalled connections starves the others. (A multishot receive would save a submission, 3 to 5% of the requests per second
- * when measured, but may have taken many buffers before it can be stopped, and those would have to be held.)
+ * when measured, but may have taken many buffers before it can be stopped, and those would have to be held.) Behind a receive that left
+ * the socket empty the next one only waits: trying first would fail nearly always, since the peer waits for its answer.
  *
  * Sending. Two outputs per connection: `next` is filled while `current` is in the kernel. An output is the connection's own 512
  * bytes, or a block of a common pool while there are any. When all blocks lie with clients that do not read, the others still get
@@ -236,6 +237,8 @@ static bool read_submit(struct dp_port *port, struct dp_socket_connection *conne
 	io_uring_prep_recv(sqe, connection->fd, NULL, port->read.bytes, 0);
 	sqe->flags |= IOSQE_BUFFER_SELECT;
 	sqe->buf_group = port->read.group;
+	if (connection->emptied)
+		sqe->ioprio = IORING_RECVSEND_POLL_FIRST;
 	connection->reading = true;
 	return true;
 }
@@ -264,6 +267,7 @@ void dp_socket_read_done(struct dp_port *port, const struct io_uring_cqe *cqe)
 	const bool heard = !connection->aborting && !connection->closing;
 
 	connection->reading = false;
+	connection->emptied = cqe->res > 0 && !(cqe->flags & IORING_CQE_F_SOCK_NONEMPTY);
 	touch(port, connection);
 	if (cqe->res > 0 && heard) {
 		const uint8_t *bytes = dp_socket_buffer(&port->read, number);
