@@ -364,6 +364,70 @@ static void test_facts(void **state)
 	assert_null(scan);
 }
 
+struct campaign_model {
+	uint32_t count;
+	struct campaign_one {
+		char campaign[TP_ID_BYTES_MAX + 1], currency[4];
+		struct tp_sums sums;
+		bool found;
+	} one[64];
+};
+
+static struct tp_sums *model_of(struct campaign_model *model, struct tp_str campaign, const char *currency, bool finding)
+{
+	uint32_t i = 0;
+	while (i < model->count &&
+	       (strlen(model->one[i].campaign) != campaign.bytes || memcmp(model->one[i].campaign, campaign.at, campaign.bytes) ||
+		strncmp(model->one[i].currency, currency, 3)))
+		i++;
+	struct campaign_one *one = &model->one[i];
+	if (i == model->count) {
+		assert_true(!finding && ++model->count < 64);
+		memcpy(one->campaign, campaign.at, campaign.bytes);
+		memcpy(one->currency, currency, 3);
+	}
+	assert_false(one->found);
+	one->found |= finding;
+	return &one->sums;
+}
+
+static void model_hold(void *context, const struct sto_scan_campaign *campaign)
+{
+	const struct tp_sums *sums = model_of(context, campaign->campaign, campaign->currency, true);
+	assert_memory_equal(sums, &campaign->sums, sizeof(*sums));
+}
+
+/* Each campaign once a currency, with what its events come to when they are added up one by one. */
+static void test_campaigns(void **state)
+{
+	static struct campaign_model model;
+	struct sto_scan *scan = NULL;
+	_Alignas(8) uint8_t room[TP_EVENT_BYTES_MAX];
+	(void)state;
+	for (uint64_t n = 0; n < MANY; n++) {
+		const struct tp_event *event = rich_event(room, n);
+		const bool amends = event->verdict == TP_AMENDED && event->type == TP_CLICK && !event->fraud;
+		if (event->verdict != TP_ACCEPTED && event->verdict != TP_LATE && !amends)
+			continue;
+		struct tp_sums *sums = model_of(&model, tp_event_string(event, TP_CAMPAIGN_ID), event->currency, false);
+		sums->late += event->verdict == TP_LATE || amends;
+		sums->impressions += event->type == TP_IMPRESSION;
+		sums->conversions += event->type == TP_CONVERSION;
+		sums->flagged_clicks += event->type == TP_CLICK && event->fraud;
+		sums->flagged_clicks -= amends;
+		if (event->type == TP_CLICK && !event->fraud) {
+			sums->clicks++;
+			sums->spend_micros += event->bid_micros;
+		}
+	}
+	assert_true(model.count > 20);
+	assert_int_equal(sto_scan_open_file(&scan, path, NULL), 0);
+	assert_int_equal(sto_scan_campaigns(scan, model_hold, &model), 0);
+	for (uint32_t i = 0; i < model.count; i++)
+		assert_true(model.one[i].found);
+	sto_scan_close(scan);
+}
+
 /* Bytes of a good file turned, one at a time: refused, or without a part in the answer. */
 static void test_damage(void **state)
 {
@@ -539,10 +603,11 @@ static void test_threads(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(test_filters), cmocka_unit_test(test_find),
-					   cmocka_unit_test(test_runs),    cmocka_unit_test(test_facts),
-					   cmocka_unit_test(test_damage),  cmocka_unit_test(test_second_block),
-					   cmocka_unit_test(test_fetch),   cmocka_unit_test(test_threads)};
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_filters),      cmocka_unit_test(test_find),      cmocka_unit_test(test_runs),
+		cmocka_unit_test(test_facts),        cmocka_unit_test(test_campaigns), cmocka_unit_test(test_damage),
+		cmocka_unit_test(test_second_block), cmocka_unit_test(test_fetch),     cmocka_unit_test(test_threads),
+	};
 	tp_log_level_set(TP_ERROR + 1);
 	return cmocka_run_group_tests(tests, setup, teardown);
 }
