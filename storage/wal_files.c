@@ -275,7 +275,7 @@ int sto_wal_open(struct sto_wal **wal, struct sto_store *store, const struct sto
 {
 	struct sto_wal_options own = *options;
 	own.block_bytes_max = own.block_bytes_max ? own.block_bytes_max : 256 * 1024;
-	own.writes_in_flight = own.writes_in_flight ? own.writes_in_flight : 8;
+	own.writes_in_flight = own.writes_in_flight ? own.writes_in_flight : 16;
 	if (own.block_bytes_max % LOG_UNIT || own.block_bytes_max > LOG_BLOCK_BYTES_MAX || own.writes_in_flight > WAL_WRITES_MAX ||
 	    store->log_file_bytes < 2 * LOG_UNIT + (uint64_t)own.block_bytes_max)
 		return -EINVAL;

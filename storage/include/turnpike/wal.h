@@ -23,7 +23,7 @@ struct sto_wal_options {
 	uint32_t shard;
 	uint64_t commit_interval_ns;
 	uint32_t block_bytes_max;  /* default 256 KiB; multiple of 4096 */
-	uint32_t writes_in_flight; /* default 8 */
+	uint32_t writes_in_flight; /* default 16 */
 	uint64_t reserve_bytes;    /* what may still be in the hop rings: with less room than this and no spare file, no_space */
 };
 
